@@ -1,0 +1,50 @@
+# make demo    the main job end to end: convert, train three mixtures, report
+# make test    the tests
+# make lint    ruff and pyright
+# Each sets up .venv by itself, once. PYTHON=python3.12 chooses another interpreter.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# uv installs the 6 GB of torch and its libraries several times faster than pip; where it cannot, pip does.
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
+
+export TOKENIZERS_PARALLELISM ?= true
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/.installed
+	$(BIN)/skillit experiment yamls/experiments/addition-demo.yaml
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); \
+	  sys.exit(None if ok else f"Python 3.10 to 3.12 is needed, but {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv || true
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.python
+	@echo "Installing skillit-stream and what it needs into $(VENV) (6 GB, a few minutes the first time)"
+	$(call INSTALL,--editable .)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(call INSTALL,--editable '.[dev]')
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

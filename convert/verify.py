@@ -1,0 +1,157 @@
+"""`skillit verify STREAMS`: re-read a streams folder and compare it with its manifest.
+
+Checked: the tokenizer's hash, every index's hash, every shard's size and hash, the columns, the counts of
+samples, tokens and target tokens, every token id, and that no sample is in both splits of a skill. Not
+checked: documents and bytes of text, which the shards no longer show.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from skillit_stream.convert.progress import bytes_bar, print_summary
+from skillit_stream.convert.staging import TOKENIZER_FOLDER
+from skillit_stream.convert.tokens import tokenizer_hash
+from skillit_stream.convert.writer import index_hash
+from skillit_stream.errors import InputError
+from skillit_stream.streams.manifest import SPLITS, Manifest, SplitInfo
+
+REMEDY = 'convert the corpus again with --overwrite'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `skillit verify`."""
+    parser.add_argument('streams', metavar='STREAMS', help='streams folder')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the folder and print its table."""
+    print_summary(verify(args.streams), args.streams, title='Verified')
+    return 0
+
+
+def verify(root: str) -> Manifest:
+    """Re-read the streams folder `root`.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        InputError: The first mismatch.
+    """
+    manifest = Manifest.load(root)
+    _check_tokenizer(root, manifest)
+    total = sum(info.tokens for skill in manifest.skills.values() for info in skill.splits.values())
+    with bytes_bar('verifying', total * np.dtype(manifest.dtype).itemsize) as advance:
+        for name, skill in manifest.skills.items():
+            if set(skill.splits) != set(SPLITS):
+                raise _mismatch(root, f'skill {name!r} has splits {list(skill.splits)}, not {list(SPLITS)}')
+            seen: set[bytes] = set()
+            # Eval first: it is the small one, and its hashes are what is kept.
+            for split in ('eval', 'train'):
+                folder = os.path.join(root, name, split)
+                info = skill.splits[split]
+                for digest in _check_split(folder, manifest, info):
+                    advance(manifest.seq_len * np.dtype(manifest.dtype).itemsize)
+                    if split == 'eval':
+                        seen.add(digest)
+                    elif digest in seen:
+                        raise _mismatch(folder, f'a sample of skill {name!r} is in train and in eval')
+    return manifest
+
+
+def _check_tokenizer(root: str, manifest: Manifest) -> None:
+    folder = os.path.join(root, TOKENIZER_FOLDER)
+    try:
+        found = tokenizer_hash(folder)
+    except OSError as error:
+        raise _mismatch(folder, f'tokenizer.json cannot be read ({error.strerror})') from error
+    if found != manifest.tokenizer_hash:
+        raise _mismatch(folder, f'tokenizer.json has {found}, the manifest {manifest.tokenizer_hash}')
+
+
+def _check_split(folder: str, manifest: Manifest, info: SplitInfo) -> Iterator[bytes]:
+    """Check one split and yield a hash of each sample's tokens."""
+    samples = targets = 0
+    for shard in _checked_shards(folder, manifest, info):
+        for tokens, mask in _decoded(folder, shard, manifest):
+            if int(tokens.max()) >= manifest.vocab_size:
+                what = (
+                    f'sample {samples} holds token {int(tokens.max())}, the vocabulary {manifest.vocab_size}'
+                )
+                raise _mismatch(folder, what)
+            samples += 1
+            targets += len(tokens) if mask is None else int(mask.sum())
+            yield hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
+    for name, found in (
+        ('samples', samples),
+        ('tokens', samples * manifest.seq_len),
+        ('target_tokens', targets),
+    ):
+        if found != getattr(info, name):
+            raise _mismatch(folder, f'holds {found} {name}, the manifest says {getattr(info, name)}')
+
+
+def _checked_shards(folder: str, manifest: Manifest, info: SplitInfo) -> Iterator[dict[str, Any]]:
+    """Yield the index' entry of each shard after comparing index and shard with their hashes."""
+    path = os.path.join(folder, 'index.json')
+    try:
+        found = index_hash(folder)
+        with open(path, encoding='utf-8') as file:
+            shards = json.load(file)['shards']
+    except OSError as error:
+        raise _mismatch(path, f'cannot be read ({error.strerror})') from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _mismatch(path, f'broken index ({error})') from error
+    if found != info.index_hash:
+        raise _mismatch(path, f'has {found}, the manifest says {info.index_hash}')
+    for shard in shards:
+        columns = dict(zip(shard['column_names'], shard['column_encodings'], strict=True))
+        if columns != dict(manifest.columns):
+            raise _mismatch(path, f'columns {columns}, the manifest says {dict(manifest.columns)}')
+        _check_shard_file(folder, shard)
+        yield shard
+
+
+def _check_shard_file(folder: str, shard: dict[str, Any]) -> None:
+    from streaming.base.hashing import get_hash
+
+    expected = shard['raw_data']
+    path = os.path.join(folder, expected['basename'])
+    try:
+        with open(path, 'rb') as file:
+            data = file.read()
+    except OSError as error:
+        raise _mismatch(path, f'cannot be read ({error.strerror})') from error
+    if len(data) != expected['bytes']:
+        raise _mismatch(path, f'{len(data)} bytes, the index says {expected["bytes"]}')
+    for algorithm, digest in expected['hashes'].items():
+        if get_hash(algorithm, data) != digest:
+            raise _mismatch(path, f'its {algorithm} differs from the index')
+
+
+def _decoded(
+    folder: str, shard: dict[str, Any], manifest: Manifest
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    from streaming.base.format import reader_from_json
+
+    where = os.path.join(folder, shard['raw_data']['basename'])
+    reader = reader_from_json(folder, '', shard)
+    for index in range(shard['samples']):
+        try:
+            sample = reader[index]
+        except Exception as error:  # whatever the decoder trips over
+            raise _mismatch(where, f'sample {index} cannot be decoded ({error})') from error
+        tokens = sample['tokens']
+        if tokens.shape != (manifest.seq_len,):
+            raise _mismatch(where, f'sample {index} has shape {tokens.shape}, not ({manifest.seq_len},)')
+        yield tokens, sample.get('loss_mask')
+
+
+def _mismatch(where: str, what: str) -> InputError:
+    return InputError(f'{where}: {what}; {REMEDY}')

@@ -1,0 +1,73 @@
+"""Skill-It data mixtures for streaming pre-training, on MosaicML Streaming and Composer.
+
+Two objects go into any Composer Trainer: a :class:`SkillStreamingDataset` under the train dataloader and
+:class:`DataMixing` among the algorithms::
+
+    graph = SkillsGraph.load('graph.json')
+    dataset = SkillStreamingDataset(streams={...}, round_size=512_000, batch_size=32)
+    loader = DataLoader(dataset, batch_size=32, collate_fn=collate, num_workers=8, persistent_workers=True)
+    trainer = Trainer(
+        model=model,
+        train_dataloader=DataSpec(loader, microbatch_transforms=causal_lm_inputs),
+        eval_dataloader=evaluators,  # one Evaluator per eval skill, labelled with its name
+        algorithms=[DataMixing(SkillIt(graph, eta=0.5, window=3))],
+    )
+
+Names are imported when they are first used: the mixture layer needs neither torch nor Composer.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skillit_stream.errors import InputError
+    from skillit_stream.mixture import (
+        MixturePolicy,
+        RoundObservation,
+        SkillIt,
+        SkillsGraph,
+        StaticMixture,
+        build_policy,
+        register,
+    )
+    from skillit_stream.streams.batches import causal_lm_inputs, collate
+    from skillit_stream.streams.dataset import SkillStreamingDataset
+    from skillit_stream.training.data_mixing import DataMixing
+
+_HOMES = {
+    'DataMixing': 'skillit_stream.training.data_mixing',
+    'InputError': 'skillit_stream.errors',
+    'MixturePolicy': 'skillit_stream.mixture',
+    'RoundObservation': 'skillit_stream.mixture',
+    'SkillIt': 'skillit_stream.mixture',
+    'SkillStreamingDataset': 'skillit_stream.streams.dataset',
+    'SkillsGraph': 'skillit_stream.mixture',
+    'StaticMixture': 'skillit_stream.mixture',
+    'build_policy': 'skillit_stream.mixture',
+    'causal_lm_inputs': 'skillit_stream.streams.batches',
+    'collate': 'skillit_stream.streams.batches',
+    'register': 'skillit_stream.mixture',
+}
+
+__all__ = [
+    'DataMixing',
+    'InputError',
+    'MixturePolicy',
+    'RoundObservation',
+    'SkillIt',
+    'SkillStreamingDataset',
+    'SkillsGraph',
+    'StaticMixture',
+    'build_policy',
+    'causal_lm_inputs',
+    'collate',
+    'register',
+]
+__version__ = '0.1.0'
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,72 @@
+"""The `skillit` command: one module a subcommand, imported only when it is called.
+
+A command module offers ``add_arguments(parser)`` and ``run(args) -> int``. Input at fault
+(:class:`~skillit_stream.errors.InputError`) ends in one line and exit code 2, anything else in one
+line and exit code 1; ``--debug`` shows the traceback.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from skillit_stream.errors import InputError
+
+# command -> (module, one line of help)
+COMMANDS = {
+    'convert': ('skillit_stream.convert.command', 'shard a corpus into one MDS stream per skill'),
+    'verify': ('skillit_stream.convert.verify', 're-read a streams folder and check it against its manifest'),
+    'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
+    'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
+    'experiment': ('skillit_stream.experiment', 'methods x seeds: run them, table them, report them'),
+}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse whose errors are one line, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one `skillit` command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = OneLineParser(prog='skillit', description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name, (module, help_line) in COMMANDS.items():
+        # Only the command that was asked for is imported: `skillit --help` must not wait for torch.
+        command = commands.add_parser(name, help=help_line, description=help_line)
+        command.add_argument(
+            '--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks'
+        )
+        if name in arguments:
+            importlib.import_module(module).add_arguments(command)
+    args = parser.parse_args(arguments)
+    return run_guarded(lambda: importlib.import_module(COMMANDS[args.command][0]).run(args), args.debug)
+
+
+def run_guarded(action, debug: bool = False) -> int:
+    """Call `action` and turn what it raises into one line on stderr and an exit code."""
+    try:
+        return action() or 0
+    except InputError as error:
+        if debug:
+            raise
+        print(f'skillit: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        first_line = (str(error).splitlines() or [''])[0]
+        print(f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)', file=sys.stderr)
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What every part of the mixture layer asks of its input, with errors that name the remedy."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.errors import InputError
+
+SHARE_TOLERANCE = 1e-6
+"""How far shares that a person typed may sum from 1 (0.333 + 0.333 + 0.333 is an error)."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, or list them: the tail of an error message."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f'did you mean {close[0]!r}?'
+    return f'known: {", ".join(names) or "none"}'
+
+
+def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return `names` as a tuple.
+
+    Raises:
+        InputError: If there are none, one is empty or no string, or one comes twice.
+    """
+    if isinstance(names, str):
+        raise InputError(f'{what} must be a list of names, but got the text: {names!r}')
+    result = tuple(names)
+    if not result:
+        raise InputError(f'{what} must name at least one skill, but got none')
+    seen: set[str] = set()
+    for position, name in enumerate(result):
+        if not isinstance(name, str) or not name:
+            raise InputError(f'{what} must be non-empty names, but got: {name!r} at position {position}')
+        if name in seen:
+            raise InputError(f'{what} must be unique, but got: {name!r} twice')
+        seen.add(name)
+    return result
+
+
+def whole_number(what: str, value: object, at_least: int = 0) -> int:
+    """Return `value` as an int.
+
+    Raises:
+        InputError: If it is no whole number or smaller than `at_least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise InputError(f'{what} must be a whole number, {at_least} or more, but got: {value!r}')
+    return int(value)
+
+
+def one_of(what: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a value that is none of `choices`.
+
+    Raises:
+        InputError: Naming the choices.
+    """
+    # By type too: True == 1, but `lag=True` is a slip.
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise InputError(f'{what} must be one of {", ".join(map(repr, choices))}, but got: {value!r}')
+
+
+def weights_by_skill(what: str, weights: Mapping[str, float], skills: Sequence[str]) -> NDArray[np.float64]:
+    """Put a mapping of non-negative weights into the order of `skills`.
+
+    Returns:
+        Weights as given, float64 ``[k]``.
+
+    Raises:
+        InputError: If a skill is missing or unknown, a weight is negative or not finite, or all are 0.
+    """
+    if not isinstance(weights, Mapping):
+        raise InputError(f'{what} must map each skill to a number, but got: {weights!r}')
+    for name in weights:
+        if name not in skills:
+            raise InputError(f'{what} names the unknown skill {name!r}; {nearest(str(name), skills)}')
+    missing = [name for name in skills if name not in weights]
+    if missing:
+        raise InputError(
+            f'{what} must name every skill (0 to leave one out), but lacks: {", ".join(missing)}'
+        )
+    for name, value in weights.items():
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0:
+            raise InputError(f'{what} must be finite and not negative, but got: {value!r} for {name!r}')
+    result = np.array([weights[name] for name in skills], dtype=np.float64)
+    if not result.sum() > 0:
+        raise InputError(f'{what} must leave at least one skill above 0, but all are 0')
+    return result
+
+
+def shares_by_skill(what: str, shares: Mapping[str, float], skills: Sequence[str]) -> NDArray[np.float64]:
+    """Put a mapping of shares into the order of `skills`, dividing out what rounding left over.
+
+    Returns:
+        Shares, float64 ``[k]``, summing to 1.
+
+    Raises:
+        InputError: As `weights_by_skill`, and if they do not sum to 1 within 1e-6.
+    """
+    result = weights_by_skill(what, shares, skills)
+    total = float(result.sum())
+    if abs(total - 1.0) > SHARE_TOLERANCE:
+        raise InputError(f'{what} must sum to 1, but got: {total:.9g}; divide each by their sum')
+    return result / total
+
+
+def losses_by_skill(
+    losses: Mapping[str, float], skills: Sequence[str], round_number: int
+) -> NDArray[np.float64]:
+    """Put observed losses into the order of `skills`; losses of other skills are left out.
+
+    Returns:
+        Losses in nats per token, float64 ``[m]``.
+
+    Raises:
+        InputError: If a skill has no loss, or one that is not finite.
+    """
+    missing = [name for name in skills if name not in losses]
+    if missing:
+        raise InputError(
+            f'eval_losses of round {round_number} lack: {", ".join(missing)}; '
+            'the policy needs an evaluator for each of these skills'
+        )
+    for name in skills:
+        if not math.isfinite(losses[name]):
+            raise InputError(
+                f'eval_losses of round {round_number} must be finite, but got: {losses[name]} for {name!r}; '
+                'the run has diverged or the eval stream holds no target tokens'
+            )
+    return np.array([losses[name] for name in skills], dtype=np.float64)

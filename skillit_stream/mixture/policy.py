@@ -1,0 +1,129 @@
+"""The one interface of all mixture policies: losses in, the next round's proportions out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture.checks import unique_names
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RoundObservation:
+    """What is known at one evaluation. Mappings are by skill name."""
+
+    round: int
+    """The round just trained (or, for `MixturePolicy.observe`, being trained), from 0; -1 before training."""
+
+    eval_losses: Mapping[str, float]
+    """Loss on each eval skill, nats per token."""
+
+    train_losses: Mapping[str, float] | None = None
+    """Mean training loss on each skill over the round, nats per token."""
+
+    proportions: Mapping[str, float] | None = None
+    """The mixture the round was trained on."""
+
+    samples_seen: Mapping[str, int] | None = None
+    """Samples of each skill drawn since the start of training."""
+
+
+class MixturePolicy(ABC):
+    """Turns what a round has shown into the mixture of the next. Pure NumPy, the same on every rank.
+
+    The caller asks `initial` once, then after each round hands its observation to `update`.
+    Evaluations that do not end a round go to `observe`: the one before training (round -1, which
+    a policy asks for with `needs_initial_losses`) and any inside a round.
+
+    A policy of one's own defines `initial` and `update`, and the two state methods if it remembers
+    anything between rounds.
+    """
+
+    name: ClassVar[str] = ''
+    """Name in checkpoints and run folders; the class name by default."""
+
+    needs_initial_losses: bool = False
+    """Whether the losses before training are wanted, through `observe`."""
+
+    def __init__(self, skills: Iterable[str], eval_skills: Iterable[str] = ()) -> None:
+        """Keep the names.
+
+        Args:
+            skills: Skills that are mixed, in the order of the proportions this policy returns.
+            eval_skills: Skills whose losses it needs; none if it does not look at losses.
+
+        Raises:
+            InputError: If names are empty or repeated.
+        """
+        self.skills = unique_names('skills', skills)
+        wanted = tuple(eval_skills)
+        self.eval_skills = unique_names('eval_skills', wanted) if wanted else ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Name a policy after its class unless it says otherwise."""
+        super().__init_subclass__(**kwargs)
+        if 'name' not in cls.__dict__:
+            cls.name = cls.__name__
+
+    @abstractmethod
+    def initial(self) -> NDArray[np.float64]:
+        """Return the proportions of the first round, float64 ``[k]`` in the order of `skills`."""
+
+    @abstractmethod
+    def update(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Take in the round just trained and return the proportions of the next, float64 ``[k]``.
+
+        Raises:
+            InputError: If a needed loss is missing or not finite.
+        """
+
+    def observe(self, observation: RoundObservation) -> None:  # noqa: B027 - doing nothing is a fine answer
+        """Take in an evaluation that does not end a round: before training (round -1) or inside one."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the policy's name and parameters as plain Python, for the run folder."""
+        return {'name': self.name}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to continue identically, as plain Python."""
+        return {
+            'version': STATE_VERSION,
+            'policy': self.name,
+            'skills': list(self.skills),
+            'eval_skills': list(self.eval_skills),
+            'memory': self._memory(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`. Parameters are not part of it: they are the constructor's.
+
+        Raises:
+            InputError: If the state is of another version, policy, or set or order of skills.
+        """
+        expected = {**MixturePolicy.state_dict(self), 'memory': None}
+        for key, value in expected.items():
+            if key not in state:
+                raise InputError(f'policy state must hold {key!r}, but holds: {", ".join(map(str, state))}')
+            if key != 'memory' and state[key] != value:
+                raise InputError(
+                    f'policy state does not fit: {key} is {state[key]!r} in the checkpoint, '
+                    f'{value!r} in this run; resume with the same policy and skills, or load only the weights'
+                )
+        self._restore(state['memory'])
+
+    def _memory(self) -> dict[str, Any]:
+        """What this policy remembers between rounds, plain Python."""
+        return {}
+
+    def _restore(self, memory: Mapping[str, Any]) -> None:
+        """Inverse of `_memory`."""
+        if memory:
+            raise InputError(
+                f'policy {self.name!r} remembers nothing, but its state holds: {", ".join(memory)}'
+            )

@@ -1,0 +1,276 @@
+"""Skill-It (Chen et al. 2023, arXiv 2307.14430, Algorithm 1)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture.checks import (
+    losses_by_skill,
+    one_of,
+    shares_by_skill,
+    weights_by_skill,
+    whole_number,
+)
+from skillit_stream.mixture.graph import SkillsGraph
+from skillit_stream.mixture.loss_history import LossHistory
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.registry import refuse_unknown, register
+from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
+
+
+class SkillIt(MixturePolicy):
+    """Move the mixture to the skills that help most where the loss is still high.
+
+    With A the skills graph, L_j(f_τ) the loss on eval skill j after τ rounds and w the window::
+
+        p_1     ∝ exp(eta Σ_j A_ij)
+        p_{t+1} ∝ exp(eta Σ_τ Σ_j A_ij L_j(f_τ)),  τ over the w newest evaluations
+
+    A plain sum over window and skills, without a factor p_t; while there are fewer than w
+    evaluations, over what there is, the one before training among them if it was observed.
+    """
+
+    name = 'skill_it'
+
+    def __init__(
+        self,
+        graph: SkillsGraph,
+        *,
+        eta: float = 0.5,
+        window: int = 3,
+        lag: int = 0,
+        prior: Mapping[str, float] | None = None,
+        initial: Mapping[str, float] | None = None,
+        variant: SkillItVariant | None = None,
+    ) -> None:
+        """Check the parameters.
+
+        Args:
+            graph: Skills graph ``[k, m]``; its rows are mixed, the losses of its columns are needed.
+            eta: Sharpness of the mixture, per nat; 0 is uniform (or the prior).
+            window: Evaluations summed, at least 1.
+            lag: 0: the evaluation at the end of the round just trained is the newest in the window.
+                1: the one before that round is, the letter of Algorithm 1.
+            prior: Non-negative weight of each train skill, multiplied into every mixture.
+            initial: Proportions of the first round in place of the formula's; they sum to 1.
+            variant: Departures from the paper; none by default.
+
+        Raises:
+            InputError: If a parameter is out of range or does not fit the graph.
+        """
+        super().__init__(graph.train_skills, graph.eval_skills)
+        variant = SkillItVariant() if variant is None else variant
+        variant.check_graph(graph)
+        if isinstance(eta, bool) or not isinstance(eta, int | float) or not (0 <= eta < math.inf):
+            raise InputError(f'eta must be a finite number, 0 or more, but got: {eta!r}')
+        one_of('lag', lag, (0, 1))
+        self.graph, self.eta, self.lag, self.variant = graph, float(eta), lag, variant
+        self.window = whole_number('window', window, at_least=1)
+        self._prior = np.ones(len(self.skills))
+        if prior is not None:
+            self._prior = weights_by_skill('prior', prior, self.skills)
+        self._initial = None if initial is None else shares_by_skill('initial', initial, self.skills)
+        self._weights = variant.edges(graph)
+        held = graph.lone_skills if variant.hold_lone else []
+        self._mixed = np.array([name not in held for name in self.skills])
+        self._observed = np.array([name not in held for name in self.eval_skills])
+        if self._mixed.any() and not self._prior[self._mixed].any():
+            raise InputError('prior must leave a skill that is not held above 0, but all of those are 0')
+        self.needs_initial_losses = lag == 1 or variant.looks_back
+        self._history = LossHistory(
+            self.eval_skills, keep=self.window + lag, per_round=variant.window_in == 'rounds'
+        )
+        self._last_round: int | None = None
+        self._updates = 0
+        self._log_mixture: NDArray[np.float64] | None = None
+
+    @classmethod
+    def published(
+        cls,
+        graph: SkillsGraph,
+        *,
+        eta: float,
+        window: int = 3,
+        prior: Mapping[str, float] | None = None,
+        initial: Mapping[str, float] | None = None,
+        variant: SkillItVariant | None = None,
+    ) -> 'SkillIt':
+        """Build Skill-It as its published code computes it; flags of that code go into `variant`.
+
+        The code updates before it evaluates, so the newest losses in the window are the last ones
+        measured inside the round (`observe` hands those over) or, without any, before it: lag 1.
+        Its target mask is ``graph.select(eval_skills=targets)``.
+        """
+        variant = (SkillItVariant() if variant is None else variant).published(graph)
+        return cls(graph, eta=eta, window=window, lag=1, prior=prior, initial=initial, variant=variant)
+
+    def initial(self) -> NDArray[np.float64]:
+        """Return p_1, float64 ``[k]``: the explicit first mixture or the formula's."""
+        if self._initial is not None:
+            return self._initial.copy()
+        return self._mixture(self._initial_logits())
+
+    def observe(self, observation: RoundObservation) -> None:
+        """Take in the evaluation before training (round -1) or one inside the running round.
+
+        Raises:
+            InputError: If a loss is missing or not finite, or the round is already finished.
+        """
+        losses = losses_by_skill(observation.eval_losses, self.eval_skills, observation.round)
+        if self._last_round is not None and observation.round <= self._last_round:
+            raise InputError(
+                f'evaluations must come in order and once, but got: round {observation.round} '
+                f'after the update that ended round {self._last_round}'
+            )
+        self._history.add(observation.round, losses)
+
+    def update(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Take in the losses at the end of a round and return p_{t+1}, float64 ``[k]``.
+
+        Raises:
+            InputError: If a loss is missing or not finite, the round was already taken in, or
+                `lag` is 1 and no earlier losses are known.
+        """
+        whole_number('round', observation.round)
+        self.observe(observation)
+        self._last_round = observation.round
+        window = self._window()
+        with np.errstate(over='ignore', invalid='ignore'):
+            gain = self._eta_now(window) * (self._weights_now() @ self._reduced(window))
+        if not np.isfinite(gain).all():
+            raise InputError(f'eta times the losses overflows after round {observation.round}; lower eta')
+        logits = (self._carried() if self.variant.compound else _log(self._prior)) + gain
+        self._updates += 1
+        if self.variant.compound:
+            self._log_mixture = logits - logits.max()
+        return self._mixture(logits)
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, those of the variant among them."""
+        named = {'prior': self._prior, 'initial': self._initial}
+        return {
+            'name': self.name,
+            'eta': self.eta,
+            'window': self.window,
+            'lag': self.lag,
+            **{
+                key: None if values is None else dict(zip(self.skills, values.tolist(), strict=True))
+                for key, values in named.items()
+            },
+            **asdict(self.variant),
+        }
+
+    def _initial_logits(self) -> NDArray[np.float64]:
+        if self._initial is not None:
+            return _log(self._initial)
+        losses = np.ones(len(self.eval_skills))
+        if self.variant.initial_losses == 'prior':
+            losses = self._prior[[self.skills.index(name) for name in self.eval_skills]]
+        return _log(self._prior) + self.eta * (self._weights @ losses)
+
+    def _carried(self) -> NDArray[np.float64]:
+        return self._initial_logits() if self._log_mixture is None else self._log_mixture
+
+    def _mixture(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Softmax over the skills that are mixed; those held keep 1/k each."""
+        shares = np.full(len(self.skills), 1.0 / len(self.skills))
+        if self._mixed.any():
+            # Shifted by the maximum: at eta = 100 a bare exp overflows.
+            exponentials = np.exp(logits[self._mixed] - logits[self._mixed].max())
+            shares[self._mixed] = exponentials / exponentials.sum() * self._mixed.mean()
+        return shares
+
+    def _window(self) -> list[NDArray[np.float64]]:
+        """The losses in the window, oldest first, each float64 ``[m]``."""
+        window = self._history.window(self.window, self.lag)
+        if not window:
+            raise InputError(
+                f'lag=1 needs the losses before round {self._last_round}: evaluate before training '
+                'and pass them to observe() as round -1, or use lag=0'
+            )
+        if self.variant.pad_window and self._history.visible(self.lag) < self.window:
+            mean = self._history.first(0, self.lag).mean()
+            window = [np.full(len(self.eval_skills), mean), *window]
+        return window
+
+    def _reduced(self, window: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Put the losses of the window together, float64 ``[m]``."""
+        losses = np.sum(window, axis=0)
+        if self.variant.reduce == 'mean':
+            losses = losses / len(window)
+        if self.variant.losses == 'raw':
+            return losses
+        reference = self._reference()
+        if not (reference > 0).all():
+            name = self.eval_skills[int(np.argmin(reference))]
+            raise InputError(
+                f"losses='relative' divides by the first losses, but that of {name!r} is not above 0"
+            )
+        return losses / reference
+
+    def _eta_now(self, window: list[NDArray[np.float64]]) -> float:
+        if self.variant.eta_schedule == 'fixed' or not self._observed.any():
+            return self.eta
+        now, first = window[-1][self._observed].sum(), self._reference()[self._observed].sum()
+        if not (now > 0 and first > 0):
+            raise InputError("eta_schedule='adaptive' divides by the summed losses, but they are not above 0")
+        return self.eta * float(first / now)
+
+    def _reference(self) -> NDArray[np.float64]:
+        return self._history.first(self.variant.first_losses, self.lag)
+
+    def _weights_now(self) -> NDArray[np.float64]:
+        if not self.variant.damp_edges:
+            return self._weights
+        damped = (self._weights > 0) & ~self.graph.same_skill
+        return np.where(damped, self._weights * 0.5**self._updates, self._weights)
+
+    def _memory(self) -> dict[str, Any]:
+        carried = self._log_mixture
+        return {
+            'last_round': self._last_round,
+            'updates': self._updates,
+            'log_mixture': None if carried is None else carried.tolist(),
+            'history': self._history.state_dict(),
+        }
+
+    def _restore(self, memory: Mapping[str, Any]) -> None:
+        self._history.load_state_dict(memory['history'])
+        self._last_round = memory['last_round']
+        self._updates = int(memory['updates'])
+        carried = memory['log_mixture']
+        self._log_mixture = None if carried is None else np.array(carried, dtype=np.float64)
+
+
+def _log(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Natural logarithm; a weight of 0 gives -inf and so a share of 0."""
+    with np.errstate(divide='ignore'):
+        return np.log(weights)
+
+
+@register('skill_it')
+def build_skill_it(
+    skills: Sequence[str], graph: SkillsGraph | None, *, published: bool = False, **options: Any
+) -> SkillIt:
+    """Build Skill-It for these streams; its parameters and those of the variant are all options.
+
+    The graph's rows are reduced to `skills`, in their order; its columns stay as they are, and
+    are the eval skills that the policy needs.
+    """
+    if graph is None:
+        raise InputError("policy 'skill_it' needs a skills graph, but got none")
+    one_of('published', published, (False, True))
+    own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag',)))
+    refuse_unknown('skill_it', options, ('published', *own, *VARIANT_OPTIONS))
+    variant = SkillItVariant(**{key: options.pop(key) for key in VARIANT_OPTIONS if key in options})
+    graph = graph.select(train_skills=skills)
+    if not published:
+        return SkillIt(graph, **options, variant=variant)
+    if 'eta' not in options:
+        raise InputError("policy 'skill_it' with published=True needs the option 'eta'")
+    return SkillIt.published(graph, **options, variant=variant)

@@ -1,0 +1,102 @@
+"""Mixtures that stay as they are: the baselines, and the tool of ablations."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture.checks import shares_by_skill, unique_names, weights_by_skill
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.registry import register
+
+
+class StaticMixture(MixturePolicy):
+    """The same proportions in every round; needs no losses."""
+
+    name = 'static'
+
+    def __init__(self, proportions: Mapping[str, float]) -> None:
+        """Keep the proportions.
+
+        Args:
+            proportions: Share of each skill, in the order they are to be returned; they sum to 1
+                within 1e-6. For weights such as 1:2:1 use `weighted`.
+
+        Raises:
+            InputError: If a share is negative or not finite, or they do not sum to 1.
+        """
+        if not isinstance(proportions, Mapping):
+            raise InputError(f'proportions must map each skill to its share, but got: {proportions!r}')
+        super().__init__(proportions)
+        self._proportions = shares_by_skill('proportions', proportions, self.skills)
+
+    @classmethod
+    def weighted(cls, weights: Mapping[str, float]) -> 'StaticMixture':
+        """Proportions from weights that need not sum to 1: ``{'a': 1, 'b': 2, 'c': 1}``."""
+        return cls.proportional(weights, what='weights')
+
+    @classmethod
+    def stratified(cls, skills: Iterable[str]) -> 'StaticMixture':
+        """The same share for every skill."""
+        names = unique_names('skills', skills)
+        return cls(dict.fromkeys(names, 1.0 / len(names)))
+
+    @classmethod
+    def proportional(cls, sizes: Mapping[str, float], *, what: str = 'sizes') -> 'StaticMixture':
+        """Shares by size: what drawing from the pooled corpus gives ("random" in the paper).
+
+        Args:
+            sizes: Size of each skill in any one unit; samples where the skills are streams.
+            what: What to call them in errors.
+        """
+        names = unique_names(what, sizes)
+        values = weights_by_skill(what, sizes, names)
+        shares = (values / values.sum()).tolist()
+        return cls(dict(zip(names, shares, strict=True)))
+
+    def initial(self) -> NDArray[np.float64]:
+        """Return the proportions, float64 ``[k]``."""
+        return self._proportions.copy()
+
+    def update(self, observation: RoundObservation) -> NDArray[np.float64]:  # noqa: ARG002
+        """Return the proportions, whatever was observed."""
+        return self._proportions.copy()
+
+    def describe(self) -> dict[str, Any]:
+        """Name and proportions."""
+        shares = self._proportions.tolist()
+        return {'name': self.name, 'proportions': dict(zip(self.skills, shares, strict=True))}
+
+
+@register('static')
+def build_static(
+    skills: Sequence[str],
+    *,
+    proportions: Mapping[str, float] | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> StaticMixture:
+    """Build a fixed mixture from either `proportions` (sum 1) or `weights` (any sum)."""
+    if (proportions is None) == (weights is None):
+        raise InputError("policy 'static' needs one of the options 'proportions' and 'weights'")
+    if weights is not None:
+        values = weights_by_skill('weights', weights, skills)
+        return StaticMixture.weighted(dict(zip(skills, values.tolist(), strict=True)))
+    values = shares_by_skill('proportions', proportions or {}, skills)
+    return StaticMixture(dict(zip(skills, values.tolist(), strict=True)))
+
+
+@register('stratified')
+def build_stratified(skills: Sequence[str]) -> StaticMixture:
+    """Build the mixture of equal shares."""
+    return StaticMixture.stratified(skills)
+
+
+@register('proportional')
+def build_proportional(skills: Sequence[str], sizes: Mapping[str, int] | None) -> StaticMixture:
+    """Build the mixture proportional to the sizes of the streams."""
+    if sizes is None:
+        raise InputError("policy 'proportional' needs the sizes of the streams, but got none")
+    values = weights_by_skill('sizes', sizes, skills)
+    return StaticMixture.proportional(dict(zip(skills, values.tolist(), strict=True)))

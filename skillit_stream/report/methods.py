@@ -1,0 +1,173 @@
+"""Runs grouped into methods: what several seeds of one method say together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skillit_stream.report.run_folder import Run
+
+AVERAGE = 'mean of the skills'
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One eval loss over training for one method; each array has one entry a step."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    """Mean over the seeds, nats per token."""
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """All runs of one method, usually one a seed."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in the order of the runs."""
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def title(self) -> str:
+        """The name, with the number of seeds where there are several."""
+        return f'{self.name} (mean of {len(self.runs)} seeds)' if len(self.runs) > 1 else self.name
+
+    def finals(self, skills: Sequence[str]) -> np.ndarray:
+        """Final loss of each run, averaged over `skills`: float64, one a run that has them all."""
+        values = [
+            float(np.mean([run.final_losses[skill] for skill in skills]))
+            for run in self.runs
+            if skills and all(skill in run.final_losses for skill in skills)
+        ]
+        return np.array(values, dtype=np.float64)
+
+    def curve(self, skills: Sequence[str]) -> Curve | None:
+        """Loss over training, averaged over `skills`, at the steps all seeds have; None without any."""
+        per_run = [
+            {
+                record.step: float(np.mean([record.losses[skill] for skill in skills]))
+                for record in run.evaluations
+                if skills and all(skill in record.losses for skill in skills)
+            }
+            for run in self.runs
+        ]
+        per_run = [points for points in per_run if points]
+        steps = sorted(set.intersection(*map(set, per_run))) if per_run else []
+        if not steps:
+            return None
+        values_NS = np.array([[points[step] for step in steps] for points in per_run])  # runs x steps
+        return Curve(np.array(steps), values_NS.mean(axis=0), values_NS.min(axis=0), values_NS.max(axis=0))
+
+    @cached_property
+    def train_skills(self) -> tuple[str, ...]:
+        """Skills of the mixture over all runs."""
+        return tuple(dict.fromkeys(skill for run in self.runs for skill in run.train_skills))
+
+    def mixture(self) -> tuple[np.ndarray, np.ndarray]:
+        """Proportions over the rounds all seeds have, averaged over the seeds.
+
+        Returns:
+            Steps where rounds begin and end (rounds + 1), and shares: float64, rounds x train skills.
+        """
+        n_rounds = min(len(run.rounds) for run in self.runs)
+        shares = np.zeros((n_rounds, len(self.train_skills)))
+        for run in self.runs:
+            columns = [self.train_skills.index(skill) for skill in run.train_skills]
+            shares[:, columns] += run.shares()[:n_rounds] / len(self.runs)
+        return self.runs[0].edges[: n_rounds + 1], shares
+
+    def passes(self) -> dict[str, float]:
+        """Passes per skill at the end of training, averaged over the runs that logged them."""
+        ends = [run.rounds[-1].passes for run in self.runs]
+        found = {skill: [end[skill] for end in ends if skill in end] for skill in self.train_skills}
+        return {skill: float(np.mean(values)) for skill, values in found.items() if values}
+
+
+def group_runs(runs: Sequence[Run]) -> list[Method]:
+    """Group runs by method, both in the order given; runs of a method go by seed."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.method, []).append(run)
+    return [Method(name, tuple(sorted(group, key=lambda run: run.seed))) for name, group in groups.items()]
+
+
+def eval_skills(methods: Sequence[Method]) -> list[str]:
+    """Eval skills with a final loss in any run, in the order of first appearance."""
+    return list(
+        dict.fromkeys(skill for method in methods for run in method.runs for skill in run.final_losses)
+    )
+
+
+def common_eval_skills(methods: Sequence[Method]) -> list[str]:
+    """Eval skills that every run with an evaluation has: only these can be averaged and compared."""
+    finals = [run.final_losses for method in methods for run in method.runs if run.final_losses]
+    return [skill for skill in eval_skills(methods) if all(skill in losses for losses in finals)]
+
+
+def notes(methods: Sequence[Method]) -> list[str]:
+    """What a reader must know before trusting the numbers, a sentence each."""
+    found = [note for method in methods for run in method.runs for note in _run_notes(run)]
+    for method in methods:
+        found += _method_notes(method)
+    measured = [run for method in methods for run in method.runs if run.final_losses]
+    steps = sorted({run.evaluations[-1].step for run in measured})
+    if len(steps) > 1:
+        found.append(
+            f'The last evaluations are at different steps ({steps[0]} to {steps[-1]}): '
+            'final losses compare unequal amounts of training.'
+        )
+    n_all, n_common = len(eval_skills(methods)), len(common_eval_skills(methods))
+    if n_common < n_all:
+        found.append(
+            f'The runs were evaluated on different skills: means are over the {n_common} of {n_all} in all.'
+        )
+    return found
+
+
+def _run_notes(run: Run) -> list[str]:
+    found = []
+    if run.log.half_written:
+        found.append(
+            f'{run.folder}: the last line of mixture.jsonl breaks off (run killed?); 1 line was left out.'
+        )
+    if run.log.replaced:
+        found.append(
+            f'{run.folder}: resumed; {run.log.replaced} line(s) written again after it, the newer ones count.'
+        )
+    if not run.evaluations:
+        found.append(f'{run.folder}: no evaluation ran, so there are no losses.')
+    elif run.evaluations[-1].step < run.rounds[-1].step:
+        found.append(
+            f'{run.folder}: the last evaluation is at step {run.evaluations[-1].step}, '
+            f'before the end of training (step {run.rounds[-1].step}).'
+        )
+    if any(not np.isfinite(loss) for loss in run.final_losses.values()):
+        found.append(f'{run.folder}: a final loss is not a finite number (the run diverged?).')
+    return found
+
+
+def _method_notes(method: Method) -> list[str]:
+    found = []
+    twice = sorted({seed for seed in method.seeds if method.seeds.count(seed) > 1})
+    if twice:
+        found.append(
+            f'{method.name}: several runs have the same seed {twice}; they do not count as independent seeds.'
+        )
+    if any(run.policy != method.runs[0].policy for run in method.runs):
+        found.append(
+            f'{method.name}: its runs differ in their policy, so its spread is not over seeds alone.'
+        )
+    lengths = sorted({len(run.rounds) for run in method.runs})
+    if len(lengths) > 1:
+        found.append(
+            f'{method.name}: its runs have {lengths[0]} to {lengths[-1]} rounds; '
+            f'means over seeds show the first {lengths[0]}.'
+        )
+    return found

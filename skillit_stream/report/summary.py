@@ -1,0 +1,83 @@
+"""summary.json: every number behind the page, for programs to read."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, eval_skills, notes
+from skillit_stream.report.run_folder import Run
+from skillit_stream.report.tables import Spread, loss_rows, pairs, verdicts
+
+SUMMARY_VERSION = 1
+
+
+def summarise(methods: Sequence[Method]) -> dict[str, Any]:
+    """The numbers of the report as plain Python.
+
+    Args:
+        methods: The runs, grouped.
+
+    Returns:
+        Runs, methods (mean, sd and n of each final loss in nats per token), pairs, sentences, notes.
+    """
+    rows = loss_rows(methods)
+    return {
+        'version': SUMMARY_VERSION,
+        'eval_skills': eval_skills(methods),
+        'skills_in_the_mean': common_eval_skills(methods),
+        'runs': [_run(run) for method in methods for run in method.runs],
+        'methods': [
+            {
+                'name': method.name,
+                'seeds': list(method.seeds),
+                'mean_loss': next((_cell(row.cells[i]) for row in rows if row.skill == AVERAGE), None),
+                'losses': {row.skill: _cell(row.cells[i]) for row in rows if row.skill != AVERAGE},
+                'passes': method.passes(),
+            }
+            for i, method in enumerate(methods)
+        ],
+        'pairs': [asdict(pair) for pair in pairs(methods)],
+        'verdicts': verdicts(methods),
+        'notes': notes(methods),
+    }
+
+
+def to_json(summary: dict[str, Any]) -> bytes:
+    """Strict JSON: a number that is not finite becomes null."""
+    return json.dumps(_finite(summary), indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n'
+
+
+def _run(run: Run) -> dict[str, Any]:
+    miss = run.largest_miss()
+    return {
+        'folder': str(run.folder),
+        'name': run.name,
+        'method': run.method,
+        'seed': run.seed,
+        'policy': run.policy,
+        'rounds': len(run.rounds),
+        'steps': run.rounds[-1].step,
+        'samples': run.samples,
+        'final_step': run.final_step,
+        'final_losses': run.final_losses,
+        'first_proportions': run.rounds[0].proportions,
+        'last_proportions': run.rounds[-1].proportions,
+        'passes': run.rounds[-1].passes,
+        'largest_miss': miss and {'difference': miss[0], 'skill': miss[1], 'round': miss[2]},
+        'seconds': sum(record.seconds for record in run.rounds),
+        'stalled_seconds': sum(record.stalled_seconds for record in run.rounds),
+    }
+
+
+def _cell(cell: Spread | None) -> dict[str, Any] | None:
+    return None if cell is None else asdict(cell)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,196 @@
+"""Final losses side by side: means, spreads, and comparisons paired by seed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, eval_skills
+
+LOWEST = 'lowest'
+WITHIN = 'within 1 sd of the lowest'
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and spread of one loss over the seeds of one method, nats per token."""
+
+    mean: float
+    sd: float | None
+    """Sample standard deviation (n - 1); None for a single run, which shows no spread."""
+    n: int
+
+    def __str__(self) -> str:
+        return number(self.mean) if self.sd is None else f'{number(self.mean)} ± {deviation(self.sd)}'
+
+
+@dataclass(frozen=True, slots=True)
+class LossRow:
+    """One row of the table of final losses: one cell a method."""
+
+    skill: str
+    cells: tuple[Spread | None, ...]
+    marks: tuple[str, ...]
+    """Per cell: `LOWEST`, `WITHIN` or ''."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two methods compared on the seeds both have; `first` has the lower or equal mean."""
+
+    first: str
+    second: str
+    seeds: tuple[int, ...]
+    wins: int
+    """Seeds on which `first` ends at the lower mean loss."""
+    ties: int
+    mean_difference: float
+    """Mean loss of `second` minus `first`, nats per token."""
+    sd: float
+    """Sample standard deviation of the differences."""
+    sign_test_p: float
+    """How often fair coins would fall at least this unevenly (two-sided, ties left out)."""
+
+    def __str__(self) -> str:
+        ties = f' ({self.ties} equal)' if self.ties else ''
+        return (
+            f'{self.first} ends lower than {self.second} on {self.wins} of {len(self.seeds)} seeds{ties}, by '
+            f'{number(self.mean_difference)} ± {deviation(self.sd)} on average '
+            f'(sign test: p = {self.sign_test_p:.2g})'
+        )
+
+
+def number(value: float) -> str:
+    """A loss as text: four decimals, or an exponent where those would hide it."""
+    if not math.isfinite(value):
+        return str(value)
+    small = 0 < abs(value) < 0.0005
+    return f'{value:.1e}' if small else f'{value:.4f}'
+
+
+def deviation(sd: float) -> str:
+    """A standard deviation as text, in the decimals of the losses beside it."""
+    return '<0.0001' if 0 < sd < 0.00005 else f'{sd:.4f}'
+
+
+def spread(values: np.ndarray) -> Spread | None:
+    """Mean, sample standard deviation and count of float64 values; None without values."""
+    if not len(values):
+        return None
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(float(np.mean(values)), sd, len(values))
+
+
+def loss_rows(methods: Sequence[Method]) -> list[LossRow]:
+    """The table of final losses: the mean over the common skills first, then a row per eval skill."""
+    common = common_eval_skills(methods)
+    groups = [(AVERAGE, common)] if common else []
+    groups += [(skill, [skill]) for skill in eval_skills(methods)]
+    rows = []
+    for label, skills in groups:
+        cells = tuple(spread(method.finals(skills)) for method in methods)
+        rows.append(LossRow(label, cells, marks(cells)))
+    return rows
+
+
+def marks(cells: Sequence[Spread | None]) -> tuple[str, ...]:
+    """Which cells hold the lowest mean, and which cannot be told from it."""
+    known = [cell for cell in cells if cell is not None and math.isfinite(cell.mean)]
+    if len({cell.mean for cell in known}) < 2:
+        return ('',) * len(cells)
+    best = min(known, key=lambda cell: cell.mean)
+    return tuple(_mark(cell, best) for cell in cells)
+
+
+def _mark(cell: Spread | None, best: Spread) -> str:
+    if cell is None or not math.isfinite(cell.mean):
+        return ''
+    if cell.mean == best.mean:
+        return LOWEST
+    width = common_sd(cell, best)
+    return WITHIN if width is not None and cell.mean - best.mean <= width else ''
+
+
+def common_sd(one: Spread, other: Spread) -> float | None:
+    """Root mean square of two standard deviations; None where either is unknown."""
+    if one.sd is None or other.sd is None:
+        return None
+    return math.sqrt((one.sd**2 + other.sd**2) / 2)
+
+
+def verdicts(methods: Sequence[Method]) -> list[str]:
+    """The row of means in words, a sentence per method behind the lowest."""
+    rows = [row for row in loss_rows(methods) if row.skill == AVERAGE]
+    cells = {
+        method.name: cell
+        for method, cell in zip(methods, rows[0].cells if rows else (), strict=False)
+        if cell is not None and math.isfinite(cell.mean)
+    }
+    if len(cells) < 2:
+        return []
+    ranked = sorted(cells, key=lambda name: cells[name].mean)
+    best = ranked[0]
+    return [_verdict(best, name, cells[best], cells[name]) for name in ranked[1:]]
+
+
+def _verdict(best: str, name: str, lowest: Spread, cell: Spread) -> str:
+    difference = cell.mean - lowest.mean
+    if difference == 0:
+        return f'{best} and {name} end at the same mean loss.'
+    text = f'{best} ends {number(difference)} nats per token lower than {name}'
+    width = common_sd(lowest, cell)
+    if width is None:
+        return f'{text}; with a single seed the spread is unknown, so this may be chance.'
+    if difference <= width:
+        sd = deviation(width)
+        return f'{text}: within one standard deviation ({sd}), so the means alone do not tell them apart.'
+    return f'{text}: more than one standard deviation ({deviation(width)}).'
+
+
+def pairs(methods: Sequence[Method]) -> list[Pair]:
+    """Every two methods with at least two seeds in common, compared by mean final loss."""
+    common = common_eval_skills(methods)
+    losses = [_loss_per_seed(method, common) for method in methods]
+    found = []
+    for (first, one), (second, other) in combinations(zip(methods, losses, strict=True), 2):
+        seeds = sorted(set(one) & set(other))
+        if len(seeds) >= 2:
+            differences = np.array([other[seed] - one[seed] for seed in seeds])
+            found.append(_pair(first.name, second.name, seeds, differences))
+    return found
+
+
+def _loss_per_seed(method: Method, skills: Sequence[str]) -> dict[int, float]:
+    """Mean final loss per seed; runs that share a seed are averaged, runs without a finite loss left out."""
+    values: dict[int, list[float]] = {}
+    for run in method.runs:
+        if skills and run.final_losses:
+            values.setdefault(run.seed, []).append(
+                float(np.mean([run.final_losses[skill] for skill in skills]))
+            )
+    return {seed: float(np.mean(found)) for seed, found in values.items() if np.isfinite(np.mean(found))}
+
+
+def _pair(first: str, second: str, seeds: Sequence[int], differences: np.ndarray) -> Pair:
+    if differences.mean() < 0:
+        first, second, differences = second, first, -differences
+    wins, defeats = int(np.sum(differences > 0)), int(np.sum(differences < 0))
+    return Pair(
+        first=first,
+        second=second,
+        seeds=tuple(seeds),
+        wins=wins,
+        ties=len(seeds) - wins - defeats,
+        mean_difference=float(differences.mean()),
+        sd=float(np.std(differences, ddof=1)),
+        sign_test_p=sign_test(wins, defeats),
+    )
+
+
+def sign_test(wins: int, defeats: int) -> float:
+    """Two-sided sign test: the chance of a split at least this uneven if both sides were equal."""
+    n = wins + defeats
+    tail = sum(math.comb(n, k) for k in range(min(wins, defeats) + 1)) / 2**n
+    return min(1.0, 2 * tail)

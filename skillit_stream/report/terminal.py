@@ -1,0 +1,80 @@
+"""The table of final losses on the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from skillit_stream.report.methods import AVERAGE, Method, group_runs, notes
+from skillit_stream.report.run_folder import read_runs
+from skillit_stream.report.tables import LOWEST, WITHIN, LossRow, loss_rows, pairs, verdicts
+
+MAX_ROWS = 24  # skills on the terminal; the page has more, summary.json all
+MAX_PAIRS = 10
+SIGNS = {LOWEST: '*', WITHIN: '~', '': ' '}
+WIDTH_OF_A_FILE = 120  # columns where the output is no terminal
+
+
+def print_summary(runs: Sequence[str | Path], *, console: Console | None = None) -> None:
+    """Print final losses per method (mean, spread, number of seeds) and wins paired by seed.
+
+    Args:
+        runs: Run folders.
+        console: Where to print; None: standard output.
+
+    Raises:
+        InputError: A folder is no run folder.
+    """
+    print_methods(group_runs(read_runs(runs)), console=console)
+
+
+def print_methods(methods: Sequence[Method], *, console: Console | None = None) -> None:
+    """Print the summary of runs that are read already."""
+    console = console or default_console()
+    for note in notes(methods):
+        console.print(f'note: {note}', markup=False, highlight=False, style='yellow')
+    rows = loss_rows(methods)
+    if not rows:
+        console.print('No evaluation ran, so there are no losses to compare.', highlight=False)
+        return
+    console.print('final losses, nats per token: mean ± standard deviation over seeds', style='bold')
+    console.print(loss_table(methods, rows[:MAX_ROWS]))
+    if len(rows) > MAX_ROWS:
+        console.print(f'{len(rows) - MAX_ROWS} more skills: see summary.json', highlight=False)
+    if len(methods) > 1:
+        console.print(
+            '* lowest   ~ within one standard deviation of the lowest', style='dim', highlight=False
+        )
+    found = pairs(methods)
+    sentences = [*verdicts(methods), *(f'{pair}.' for pair in found[:MAX_PAIRS])]
+    for sentence in sentences:
+        console.print(sentence, markup=False, highlight=False)
+    if len(found) > MAX_PAIRS:
+        console.print(f'{len(found) - MAX_PAIRS} more pairs: see summary.json', highlight=False)
+
+
+def default_console() -> Console:
+    """Standard output; wider than rich's 80 columns where it goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)
+
+
+def loss_table(methods: Sequence[Method], rows: Sequence[LossRow]) -> Table:
+    """Rows are eval skills, columns are methods with their number of seeds."""
+    table = Table()
+    table.add_column('eval skill', overflow='fold')
+    for method in methods:
+        n = len(method.runs)
+        table.add_column(
+            f'{escape(method.name)}\n({n} seed{"s" if n > 1 else ""})', justify='right', overflow='fold'
+        )
+    for row in rows:
+        cells = []
+        for method, cell, mark in zip(methods, row.cells, row.marks, strict=True):
+            fewer = '' if cell is None or cell.n == len(method.runs) else f' (n = {cell.n})'
+            cells.append('not measured' if cell is None else f'{cell}{fewer} {SIGNS[mark]}')
+        mean = row.skill == AVERAGE
+        table.add_row(escape(row.skill), *cells, style='bold' if mean else None, end_section=mean)
+    return table

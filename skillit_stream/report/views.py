@@ -1,0 +1,128 @@
+"""What the figures show: arrays ready to draw, kept few enough to be read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skillit_stream.report.methods import AVERAGE, Curve, Method, common_eval_skills, eval_skills
+from skillit_stream.report.run_folder import Graph
+
+MAX_SKILLS = 12  # areas in a mixture panel; the smaller ones are summed
+MAX_LOSS_PANELS = 8  # eval skills with a panel of their own, beside the average
+MAX_PANELS = 12  # methods or graphs with a panel
+MAX_POINTS = 400  # rounds or evaluations along an axis
+
+
+@dataclass(frozen=True, eq=False)
+class MixturePanel:
+    """Proportions of one method over training."""
+
+    title: str
+    edges: np.ndarray
+    """Steps where the drawn spans begin and end: spans + 1."""
+    shares: np.ndarray
+    """Spans x areas; rows sum to the share the proportions sum to."""
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureView:
+    """All mixture panels; areas mean the same in each."""
+
+    areas: tuple[str, ...]
+    other: bool
+    """Whether the last area sums the smaller skills."""
+    panels: tuple[MixturePanel, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LossPanel:
+    """One eval skill (or their average) over training."""
+
+    title: str
+    curves: tuple[tuple[int, Curve], ...]
+    """Index of the method, and its curve."""
+    log: bool
+
+
+def mixture_view(methods: Sequence[Method]) -> MixtureView:
+    """The mixture of each method over rounds, the largest skills by mean share shown by name."""
+    skills = list(dict.fromkeys(skill for method in methods for skill in method.train_skills))
+    mean_share = dict.fromkeys(skills, 0.0)
+    for method in methods:
+        for skill, share in zip(method.train_skills, method.mixture()[1].mean(axis=0), strict=True):
+            mean_share[skill] += share / len(methods)
+    # One more skill than fits may be drawn itself: "other (1 skill)" would say less in the same room.
+    largest = sorted(skills, key=lambda skill: -mean_share[skill])
+    kept = set(largest if len(skills) <= MAX_SKILLS + 1 else largest[:MAX_SKILLS])
+    shown = [skill for skill in skills if skill in kept]
+    n_other = len(skills) - len(shown)
+    areas = (*shown, f'other ({n_other} skills)') if n_other else tuple(shown)
+    panels = tuple(_mixture_panel(method, shown, with_other=n_other > 0) for method in methods[:MAX_PANELS])
+    return MixtureView(areas, n_other > 0, panels)
+
+
+def _mixture_panel(method: Method, shown: Sequence[str], *, with_other: bool) -> MixturePanel:
+    edges, shares = method.mixture()
+    areas = np.zeros((len(shares), len(shown) + with_other))
+    for column, skill in enumerate(method.train_skills):
+        area = shown.index(skill) if skill in shown else len(shown)
+        areas[:, area] += shares[:, column]
+    if len(shares) > MAX_POINTS:
+        starts = np.unique(np.linspace(0, len(shares), MAX_POINTS + 1).astype(np.int64))
+        lengths = np.maximum(np.diff(edges), 1e-9)
+        weights = np.add.reduceat(lengths, starts[:-1])
+        areas = np.add.reduceat(areas * lengths[:, None], starts[:-1], axis=0) / weights[:, None]
+        edges = edges[starts]
+    return MixturePanel(method.title, edges, areas)
+
+
+def loss_panels(methods: Sequence[Method]) -> list[LossPanel]:
+    """The average over the common eval skills, then the eval skills whose losses differ most."""
+    common, skills = common_eval_skills(methods), eval_skills(methods)
+    panels = {skill: _loss_panel(skill, [skill], methods) for skill in skills}
+    if len(skills) > MAX_LOSS_PANELS:
+        chosen = sorted(skills, key=lambda skill: _unlikeness(panels[skill]), reverse=True)[:MAX_LOSS_PANELS]
+        skills = [skill for skill in skills if skill in chosen]
+    average = [_loss_panel(AVERAGE, common, methods)] if len(common) > 1 else []
+    return [panel for panel in [*average, *(panels[skill] for skill in skills)] if panel.curves]
+
+
+def _loss_panel(title: str, skills: Sequence[str], methods: Sequence[Method]) -> LossPanel:
+    found = [(index, method.curve(skills)) for index, method in enumerate(methods)]
+    curves = tuple((index, _thin(curve)) for index, curve in found if curve is not None)
+    values = np.concatenate([np.concatenate([curve.low, curve.high]) for _, curve in curves] or [np.zeros(0)])
+    positive = values[np.isfinite(values) & (values > 0)]
+    return LossPanel(title, curves, bool(len(positive)) and bool(positive.max() > 10 * positive.min()))
+
+
+def _thin(curve: Curve) -> Curve:
+    if len(curve.steps) <= MAX_POINTS:
+        return curve
+    keep = np.unique(np.linspace(0, len(curve.steps) - 1, MAX_POINTS).astype(np.int64))
+    return Curve(curve.steps[keep], curve.mean[keep], curve.low[keep], curve.high[keep])
+
+
+def _unlikeness(panel: LossPanel) -> tuple[float, float]:
+    """How far methods end apart on a skill, then how far its losses move at all; nats per token."""
+    ends = [float(curve.mean[-1]) for _, curve in panel.curves]
+    values = np.concatenate([curve.mean for _, curve in panel.curves] or [np.zeros(1)])
+    values = values[np.isfinite(values)]
+    apart = max(ends) - min(ends) if len(ends) > 1 else 0.0
+    return (apart if np.isfinite(apart) else np.inf, float(np.ptp(values)) if len(values) else 0.0)
+
+
+def graph_panels(methods: Sequence[Method]) -> list[tuple[str, Graph]]:
+    """The distinct graphs, each titled with the methods that used it."""
+    found: list[tuple[list[str], Graph]] = []
+    for method in methods:
+        for run in method.runs:
+            if run.graph is None:
+                continue
+            users = next((users for users, graph in found if graph.same_as(run.graph)), None)
+            if users is None:
+                users = []
+                found.append((users, run.graph))
+            if method.name not in users:
+                users.append(method.name)
+    return [(', '.join(users), graph) for users, graph in found[:MAX_PANELS]]

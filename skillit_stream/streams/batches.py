@@ -1,0 +1,79 @@
+"""What crosses from the loader to the model: a whole batch at a time, in the shards' own small types.
+
+``DataLoader(dataset, batch_size=N)`` draws N samples and collates them. Here a batch has been gathered as
+a whole before its first sample is drawn; each sample is a view of one row that remembers the batch, and
+:func:`collate` hands the batch on as it is. The default collation works too and costs one more copy.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import default_collate
+
+IGNORE_INDEX = -100
+
+
+class Sample(dict):
+    """One sample: a view of a row of a gathered batch; pickles and copies as a plain dict."""
+
+    __slots__ = ('batch', 'row')
+
+    def __init__(self, batch: Mapping[str, NDArray], row: int) -> None:
+        super().__init__((name, column[row]) for name, column in batch.items())
+        self.batch = batch
+        self.row = row
+
+    def __reduce__(self) -> tuple:
+        return dict, (dict(self),)
+
+    __copy__ = dict.copy
+
+
+def samples_of(batch: Mapping[str, NDArray]) -> Iterator[Sample]:
+    """The samples of a gathered batch, in order."""
+    for row in range(len(next(iter(batch.values())))):
+        yield Sample(batch, row)
+
+
+def collate(samples: Sequence[Any]) -> dict[str, torch.Tensor]:
+    """Collate samples into one batch of tensors, without a copy when they are one gathered batch.
+
+    Args:
+        samples: Samples of a :class:`SkillStreamingDataset` or mappings of arrays.
+
+    Returns:
+        For every column a tensor [batch, ...] of the column's own type (tokens: uint16).
+    """
+    first = samples[0]
+    batch = getattr(first, 'batch', None)
+    if batch is None or len(samples) != len(next(iter(batch.values()))):
+        return default_collate([dict(sample) for sample in samples])
+    if any(sample.batch is not batch or sample.row != row for row, sample in enumerate(samples)):
+        return default_collate([dict(sample) for sample in samples])
+    return {name: torch.from_numpy(column) for name, column in batch.items()}
+
+
+def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Widen a batch of token streams into what a causal language model takes.
+
+    Meant to run where the batch is used: as Composer's ``DataSpec(microbatch_transforms=causal_lm_inputs)``
+    it widens on the device, so that two bytes a token cross process and bus.
+
+    Args:
+        batch: ``tokens`` [batch, sequence] and, where the streams have one, ``loss_mask`` [batch,
+            sequence], 1 where a token counts as a target. Other entries are passed on.
+
+    Returns:
+        ``input_ids`` and ``labels`` int64 [batch, sequence] (labels -100 where the mask is 0; the model
+        shifts them), ``attention_mask`` of ones, and the other entries.
+    """
+    tokens = batch['tokens'].to(torch.int64)
+    # Not the same tensor as the inputs: Composer shifts labels in place when it evaluates.
+    labels = tokens.clone()
+    if 'loss_mask' in batch:
+        labels.masked_fill_(batch['loss_mask'] == 0, IGNORE_INDEX)
+    rest = {name: value for name, value in batch.items() if name not in ('tokens', 'loss_mask')}
+    # Without a mask transformers looks for packed sequences and builds one that rules out fast attention.
+    return {'input_ids': tokens, 'labels': labels, 'attention_mask': torch.ones_like(tokens), **rest}

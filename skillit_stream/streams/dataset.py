@@ -1,0 +1,422 @@
+"""SkillStreamingDataset: a StreamingDataset whose mixture may change every round.
+
+One round is one epoch. The order of a round is planned by :mod:`skillit_stream.streams.plan` from tapes,
+counts and cursors; this module ties the plan to Streaming's shards, cache and worlds, to the processes
+that iterate, and to checkpoints. Streaming's private names are used here and in
+:mod:`skillit_stream.streams.index` alone.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import time_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from streaming import Stream, StreamingDataset
+from streaming.base.format import get_index_basename
+
+from skillit_stream.errors import InputError
+from skillit_stream.streams.batches import samples_of
+from skillit_stream.streams.cursor import Cursors
+from skillit_stream.streams.fetch import ShardFetcher
+from skillit_stream.streams.index import ShardIndex, binary_search_index
+from skillit_stream.streams.ledger import RoundStart
+from skillit_stream.streams.plan import RoundShape
+from skillit_stream.streams.rounds import Rounds
+from skillit_stream.streams.shards import BatchReader, common_dtype
+from skillit_stream.streams.state import check_state, named_shares
+from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, Tape
+
+Int64 = NDArray[np.int64]
+
+STATE_VERSION = 1
+ON_EXHAUSTED = ('repeat', 'error')
+# Columns the loader adds to those of the streams.
+SKILL_COLUMN = 'skill'
+SAMPLE_ID_COLUMN = 'sample_id'
+# These would choose an order; here the tapes and the plan do.
+_REPLACED = {
+    'epoch_size': 'pass `round_size`',
+    'batching_method': 'pass `batching`',
+    'sampling_method': 'every pass draws each sample once',
+    'sampling_granularity': 'every pass draws each sample once',
+    'shuffle_algo': 'tapes shuffle shards and blocks; see `shuffle_block_size`',
+    'partition_algo': 'global batches are cut into ranks in order',
+    'remote': 'give every Stream its own',
+    'local': 'give every Stream its own',
+}
+
+
+class SkillStreamingDataset(StreamingDataset):
+    """Mixes one stream per skill by proportions that may change every round.
+
+    The order of samples is a function of streams, seed, canonical nodes, global batch size, round size and
+    the proportions of the rounds so far; ranks, nodes, workers and stops do not change it. Each sample is a
+    mapping of the streams' columns plus ``skill`` (index into `skills`) and ``sample_id``.
+
+    Args:
+        streams: Skill -> :class:`streaming.Stream`, without weights of their own.
+        round_size: Samples per round, all ranks together; a multiple of the global batch.
+        proportions: Skill -> share of the first round; None: proportional to the streams' sizes.
+        batching: 'random', or 'stratified': every global batch follows the proportions to within a sample.
+        on_exhausted: 'repeat' draws a fresh shuffle after the last sample of a stream; 'error' refuses a
+            round for which a stream has too few samples left.
+        **kwargs: StreamingDataset's own: ``batch_size`` (required), ``shuffle`` (here True by default),
+            ``shuffle_seed``, ``shuffle_block_size``, ``num_canonical_nodes``, ``cache_limit``,
+            ``replication``, ``predownload``, ...
+
+    Raises:
+        InputError: A parameter is wrong, a stream has no index, or streams differ in their columns.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: Mapping[str, Stream],
+        round_size: int,
+        proportions: Mapping[str, float] | None = None,
+        batching: str = 'random',
+        on_exhausted: str = 'repeat',
+        **kwargs: Any,
+    ) -> None:
+        _check_arguments(streams, on_exhausted, kwargs)
+        self.skills = tuple(streams)
+        self.on_exhausted = on_exhausted
+        kwargs.setdefault('shuffle', True)
+        check_indexes(streams, kwargs.get('split'))
+        with binary_search_index():
+            super().__init__(streams=list(streams.values()), epoch_size=round_size, **kwargs)
+        self.spanner: ShardIndex
+        self.shuffle_block_size = self.shuffle_block_size or DEFAULT_BLOCK_SIZE
+        self.num_canonical_nodes = self.num_canonical_nodes or self._parallel_rank_world.num_nodes
+        self._batching = batching
+        self._round_size = round_size
+        self._sample_dtype = common_dtype(
+            {
+                skill: self.shards[at]
+                for skill, at in zip(self.skills, self.shard_offset_per_stream, strict=True)
+            },
+            reserved=(SKILL_COLUMN, SAMPLE_ID_COLUMN),
+        )
+        self._per_process()
+        self.length = round_size // self._parallel_rank_world.num_ranks
+        shares = self.samples_per_stream / self.num_samples
+        if proportions is not None:
+            shares = named_shares(proportions, self.skills)
+        self._start(RoundStart(0, Cursors.at_start(len(self.skills), self.num_canonical_nodes), shares), 0)
+
+    @property
+    def round(self) -> int:
+        """The round being played, or the one to be played first if none has begun."""
+        return self._rounds.current
+
+    @property
+    def next_round(self) -> int:
+        """The first round that has not begun: the one that :meth:`set_proportions` sets."""
+        return self._rounds.upcoming
+
+    @property
+    def round_size(self) -> int:
+        """Samples in a round, all ranks together."""
+        return self._round_size
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples in a global batch."""
+        return self._rounds.shape.global_batch
+
+    @property
+    def proportions(self) -> dict[str, float]:
+        """Shares asked for in the current round, by skill."""
+        return self._by_skill(self._rounds.shares(self.round))
+
+    @property
+    def next_proportions(self) -> dict[str, float]:
+        """Shares asked for in the next round, by skill."""
+        return self._by_skill(self._rounds.shares(self.next_round))
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """Samples of each skill in the current round."""
+        return self._by_skill(self._rounds.counts(self.round))
+
+    @property
+    def samples_seen(self) -> dict[str, int]:
+        """Samples of each skill drawn by all rounds that have begun, the current one as a whole."""
+        return self._by_skill(self._rounds.consumed_before(self.round + self._rounds.begun))
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """How often each stream has been walked: samples seen over the stream's samples."""
+        sizes = zip(self.skills, self.samples_per_stream.tolist(), strict=True)
+        seen = self.samples_seen
+        return {skill: seen[skill] / size for skill, size in sizes}
+
+    def set_proportions(self, proportions: Mapping[str, float]) -> None:
+        """Set the mixture of the next round and the ones after it.
+
+        Call it with the same values on every rank, between rounds or during one: a round that has begun
+        keeps its proportions.
+
+        Args:
+            proportions: Skill -> share, non-negative, sum 1; every skill named.
+
+        Raises:
+            InputError: A skill is missing or unknown, a share is not a share, or (`on_exhausted='error'`)
+                a stream has too few samples left for the next round.
+        """
+        self._rounds.set_shares(self.next_round, named_shares(proportions, self.skills))
+
+    def sample_ids(self, round: int = 0) -> Int64:  # noqa: A002 (the contract's name)
+        """The global order of a round.
+
+        Args:
+            round: A round this process has played, is playing, or would play next with the proportions set
+                so far; rounds from before a resumed checkpoint are not known to it.
+
+        Returns:
+            int64 [round_size]: sample ids in global order. A global batch is a run of
+            `global_batch_size`, a rank's batch a run of `batch_size` in it.
+
+        Raises:
+            InputError: The round lies before the one this process resumed at.
+        """
+        base, _ = self._rounds.base
+        if round < base:
+            raise InputError(
+                f'`round` must be at least {base}, where this process resumed, but got: {round}.'
+            )
+        return self._rounds.sample_ids(round)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything the order depends on besides the proportions, in plain Python."""
+        return {
+            'round_size': self._round_size,
+            'global_batch_size': self.global_batch_size,
+            'batching': self._batching,
+            'num_canonical_nodes': self.num_canonical_nodes,
+            'shuffle': self.shuffle,
+            'shuffle_seed': self.shuffle_seed,
+            'shuffle_block_size': self.shuffle_block_size,
+            'streams': {
+                skill: {'samples': size}
+                for skill, size in zip(self.skills, self.samples_per_stream.tolist(), strict=True)
+            },
+        }
+
+    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+        """State for a checkpoint, in plain Python; cursors and proportions are by skill name.
+
+        Args:
+            num_samples: Samples consumed in this round by all ranks.
+            from_beginning: Whether they are counted from the start of the round or from where this process
+                resumed in it. Composer counts from the start, and says 0 after the last batch of a round.
+        """
+        number, (base, offset) = self.round, self._rounds.base
+        if from_beginning:
+            # Composer counts what every device got; replicas got the same samples.
+            sample = num_samples // (self.replication or 1)
+        else:
+            sample = num_samples + (offset if number == base else 0)
+        if from_beginning and sample == 0 and self._rounds.is_dealt_out(number):
+            number += 1
+        state = self.describe()
+        cursors = self._rounds.cursors_at(number).to_plain(self.skills)
+        for skill, stream in state['streams'].items():
+            stream.update(cursors[skill])
+        return {
+            'version': STATE_VERSION,
+            'epoch': number,
+            'sample_in_epoch': sample,
+            'proportions': self._by_skill(self._rounds.shares(number)),
+            'next_proportions': self._by_skill(self._rounds.shares(number + 1)),
+            **state,
+        }
+
+    def load_state_dict(self, obj: dict[str, Any]) -> None:
+        """Resume where the state was taken; call it on every rank, before iterating.
+
+        Seed, shuffle block and canonical nodes are taken from the state, as in StreamingDataset.
+
+        Raises:
+            InputError: The state is of other streams, or of another round size, global batch or batching
+                in the middle of a round.
+        """
+        check_state(obj, self.describe(), STATE_VERSION)
+        self.shuffle_seed = int(obj['shuffle_seed'])
+        self.shuffle_block_size = int(obj['shuffle_block_size'])
+        self.num_canonical_nodes = int(obj['num_canonical_nodes'])
+        cursors = Cursors.from_plain(obj['streams'], self.skills)
+        shares = named_shares(obj['proportions'], self.skills)
+        self._start(RoundStart(int(obj['epoch']), cursors, shares), int(obj['sample_in_epoch']))
+        upcoming = named_shares(obj['next_proportions'], self.skills)
+        if not np.array_equal(upcoming, shares):
+            self._rounds.set_shares(int(obj['epoch']) + 1, upcoming)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Play the next round's share of this rank and worker.
+
+        The round is settled when this is called, not at the first sample: a worker that has no batch in a
+        short round still counts the round.
+        """
+        world = self._parallel_rank_world.detect_workers()
+        worker, workers = world.worker_of_rank, world.workers_per_rank
+        number, first = self._rounds.begin(worker, workers)
+        return self._play(number, first, worker, workers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a spawned worker gets: no open maps, no threads."""
+        return {name: value for name, value in self.__dict__.items() if name not in ('_reader', '_fetcher')}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The copy opens its own."""
+        self.__dict__.update(state)
+        self._per_process()
+
+    def _per_process(self) -> None:
+        self._reader = self._sample_dtype and BatchReader(
+            self.shards,
+            dtype=self._sample_dtype,
+            prepare=self.prepare_shard,
+            touch=self._touch if self.cache_limit else None,
+        )
+        self._fetcher = ShardFetcher(self.prepare_shard)
+        self._any_remote = any(stream.remote for stream in self.streams)
+
+    def _start(self, start: RoundStart, sample: int) -> None:
+        """Lay out tapes and rounds for the present seed, blocks and canonical nodes."""
+        nodes = int(self.num_canonical_nodes or 1)
+        shards = zip(self.skills, self.shard_offset_per_stream, self.shards_per_stream, strict=True)
+        tapes = [
+            Tape(
+                skill,
+                self.samples_per_shard[begin : begin + count],
+                seed=self.shuffle_seed,
+                canonical_nodes=nodes,
+                block_size=int(self.shuffle_block_size or DEFAULT_BLOCK_SIZE),
+                shuffle=self.shuffle,
+            )
+            for skill, begin, count in shards
+        ]
+        ranks = self._parallel_rank_world.num_ranks
+        self._rounds = Rounds(
+            tapes,
+            shape=RoundShape(
+                round_size=self._round_size,
+                global_batch=int(self.batch_size or 0) * ranks,
+                canonical_nodes=nodes,
+                batching=self._batching,
+                seed=self.shuffle_seed,
+            ),
+            sample_offsets=self.sample_offset_per_stream,
+            may_repeat=self.on_exhausted == 'repeat',
+            start=start,
+            sample=sample,
+        )
+
+    def _by_skill(self, values: NDArray) -> dict[str, Any]:
+        return dict(zip(self.skills, values.tolist(), strict=True))
+
+    def _play(self, number: int, first: int, worker: int, workers: int) -> Iterator[dict[str, Any]]:
+        """Yield this worker's samples of a round from global batch `first` on."""
+        self._rounds.refuse_exhausted(number, self._rounds.shares(number))
+        left = len(range(first + worker, self._rounds.shape.batches, workers))
+        if not left:
+            self._rounds.deal_out(worker, workers, number)
+        for ids in self._fetched_ahead(self._own_batches(number, first + worker, workers)):
+            *samples, last = self._samples(ids)
+            yield from samples
+            left -= 1
+            if not left:
+                self._rounds.deal_out(worker, workers, number)
+            yield last
+
+    def _own_batches(self, number: int, first: int, step: int) -> Iterator[Int64]:
+        """Sample ids int64 [batch_size] of this rank in every `step`-th global batch from `first` on."""
+        size = int(self.batch_size or 0)
+        place = slice(self._parallel_rank_world.rank * size, (self._parallel_rank_world.rank + 1) * size)
+        for window in self._rounds.walk(number):
+            # The first of these batches that is not before the window.
+            begin = max(first, first + -(-(window.first_batch - first) // step) * step)
+            if begin < window.first_batch + len(window.skills):
+                yield from self._rounds.look_up(
+                    window, (slice(begin - window.first_batch, None, step), place)
+                )
+        self._fetch_next_blocks(self._rounds.cursors_at(number + 1))
+
+    def _fetched_ahead(self, batches: Iterator[Int64]) -> Iterator[Int64]:
+        """The same batches, with the shards of the next ones on their way."""
+        if not self._any_remote:
+            yield from batches
+            return
+        ahead = max(1, int(self.predownload or 1) // int(self.batch_size or 1))
+        waiting: deque[Int64] = deque()
+        requested: set[int] = set()
+        for ids in batches:
+            shards = set(np.unique(self.spanner.locate(ids)[0]).tolist())
+            self._fetcher.request(sorted(shards - requested))
+            requested |= shards
+            waiting.append(ids)
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _fetch_next_blocks(self, cursors: Cursors) -> None:
+        """Fetch what every tape comes to next, whatever the next mixture: evaluators run meanwhile."""
+        if not self._any_remote:
+            return
+        world, nodes = self._unique_rank_world, int(self.num_canonical_nodes or 1)
+        mine = range(world.node * nodes // world.num_nodes, -(-(world.node + 1) * nodes // world.num_nodes))
+        for skill, tape in enumerate(self._rounds.tapes):
+            for span in {node % tape.spans for node in mine}:
+                line = int(tape.span_edges[span] + cursors.taken[skill, span])
+                if line < tape.span_edges[span + 1]:
+                    shards = tape.shards_at(int(cursors.passes[skill]), line)
+                    self._fetcher.request(shards + self.shard_offset_per_stream[skill])
+
+    def _samples(self, ids: Int64) -> Iterator[dict[str, Any]]:
+        shards, rows = self.spanner.locate(ids)
+        skills = self.stream_per_shard[shards].astype(np.int32)
+        if self._reader is None:
+            for sample_id, skill in zip(ids, skills, strict=True):
+                sample = self.get_item(int(sample_id))
+                yield {**sample, SKILL_COLUMN: skill, SAMPLE_ID_COLUMN: sample_id}
+            return
+        yield from samples_of(
+            {**self._reader.read(shards, rows), SKILL_COLUMN: skills, SAMPLE_ID_COLUMN: ids}
+        )
+
+    def _touch(self, shard: int) -> None:
+        self._shard_access_times[shard] = time_ns()
+
+
+def _check_arguments(streams: Mapping[str, Stream], on_exhausted: str, kwargs: Mapping[str, Any]) -> None:
+    if not streams:
+        raise InputError('`streams` must name at least one skill, but got: none.')
+    if on_exhausted not in ON_EXHAUSTED:
+        raise InputError(
+            f'`on_exhausted` must be one of {", ".join(ON_EXHAUSTED)}, but got: {on_exhausted!r}.'
+        )
+    for name in _REPLACED.keys() & kwargs.keys():
+        raise InputError(f'`{name}` has no meaning for a SkillStreamingDataset: {_REPLACED[name]}.')
+    batch_size = kwargs.get('batch_size')
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(
+            f'`batch_size` must be a positive number of samples per rank, but got: {batch_size}.'
+        )
+    for skill, stream in streams.items():
+        if any(hasattr(stream, name) for name in ('proportion', 'repeat', 'choose')):
+            raise InputError(
+                f'Stream {skill} must not carry a proportion, repeat or choose of its own (a Stream that was '
+                f'used before does: make a new one); pass `proportions`.'
+            )
+
+
+def check_indexes(streams: Mapping[str, Stream], split: str | None = None) -> None:
+    """Say which stream has no index, before Streaming does in other words."""
+    for skill, stream in streams.items():
+        path = Path(stream.local, stream.split or split or '', get_index_basename())
+        if not stream.remote and not path.is_file():
+            raise InputError(f'Stream {skill} has no index at {path}: convert it, or correct its path.')

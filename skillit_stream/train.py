@@ -1,0 +1,39 @@
+"""Train from a YAML: `composer -n N -m skillit_stream.train YAML key=value ...`, or `skillit train`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from skillit_stream.cli import OneLineParser, run_guarded
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `skillit train`."""
+    parser.add_argument('yaml', help='a training YAML, e.g. yamls/addition/skill_it.yaml')
+    parser.add_argument(
+        'overrides', nargs='*', metavar='key=value', help='overrides, with dots: optimizer.lr=3e-4'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; the configuration is checked before anything heavy is imported."""
+    from skillit_stream.training.config import load_config
+
+    config = load_config(args.yaml, args.overrides)
+    from skillit_stream.training.session import fit
+
+    fit(config)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m skillit_stream.train``."""
+    parser = OneLineParser(prog='skillit_stream.train', description=__doc__)
+    parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    return run_guarded(lambda: run(args), args.debug)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The Composer side: configuration, objects built from it, the mixing algorithm, evaluation."""

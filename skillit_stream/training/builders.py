@@ -1,0 +1,235 @@
+"""From a configuration to a Composer Trainer."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from composer import Trainer
+from composer.utils import dist, reproducibility
+from streaming import Stream
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
+from skillit_stream.streams.batches import collate
+from skillit_stream.streams.dataset import SkillStreamingDataset
+from skillit_stream.streams.manifest import Manifest
+from skillit_stream.training.config import TrainConfig, dump_config, nearest
+from skillit_stream.training.data_mixing import DataMixing
+from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.models import LOSS_METRIC, build_model
+from skillit_stream.training.parts import build_callbacks, build_loggers, build_optimizer, build_scheduler
+
+RUN_VERSION = 1
+
+
+@dataclass
+class Run:
+    """What a run is made of, ready to fit."""
+
+    trainer: Trainer
+    dataset: SkillStreamingDataset
+    resumed: bool
+
+
+def build_run(config: TrainConfig) -> Run:
+    """Check everything that can be checked before a model is built, then build the run.
+
+    Raises:
+        InputError: Something in the configuration, the streams or the graph does not fit.
+    """
+    manifest = Manifest.load(config.streams)
+    skills = _chosen('train_loader.skills', config.train_loader.skills, manifest)
+    eval_skills = _chosen('eval_loader.skills', config.eval_loader.skills, manifest)
+    sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
+    policy, graph = _policy(config, sizes, eval_skills)
+    _check_evaluated(policy, eval_skills)
+    _prepare_folder(config)
+    reproducibility.seed_all(config.seed)
+    tokenizer = _tokenizer(config)
+    dataset = _dataset(config, skills)
+    model = build_model(config.model, tokenizer, manifest.vocab_size)
+    evaluators = build_evaluators(
+        EvalStreams(_open(config.streams, eval_skills, 'eval')),
+        batch_size=config.eval_loader.batch_size or int(dataset.batch_size or 1),
+        metric_names=[LOSS_METRIC],
+        eval_interval=config.eval_interval,
+        subset_num_batches=config.eval_loader.subset_num_batches,
+    )
+    _write_run_files(config, dataset, policy, graph)
+    trainer = Trainer(
+        model=model,
+        train_dataloader=token_data_spec(_loader(config, dataset)),
+        eval_dataloader=evaluators,
+        max_duration=config.max_duration,
+        algorithms=[DataMixing(policy, log_path=Path(config.save_folder) / 'mixture.jsonl')],
+        optimizers=build_optimizer(config.optimizer, model.parameters()),
+        schedulers=build_scheduler(config.scheduler),
+        callbacks=build_callbacks(config.callbacks),
+        loggers=build_loggers(config.loggers),
+        run_name=config.run_name,
+        save_folder=str(Path(config.save_folder) / 'checkpoints'),
+        save_interval=config.save_interval,
+        save_num_checkpoints_to_keep=config.save_num_checkpoints_to_keep,
+        save_overwrite=config.save_overwrite,
+        load_path=config.load_path,
+        load_weights_only=config.load_weights_only,
+        autoresume=config.autoresume,
+        device=config.device,
+        precision=config.precision,
+        device_train_microbatch_size=_microbatch(config, dataset),
+        parallelism_config={'fsdp': config.fsdp_config} if config.fsdp_config else None,
+        progress_bar=config.progress_bar,
+        log_to_console=config.log_to_console,
+        seed=config.seed,
+    )
+    return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+
+
+def _chosen(key: str, names: list[str] | None, manifest: Manifest) -> list[str]:
+    known = list(manifest.skills)
+    for name in names or ():
+        if name not in known:
+            raise InputError(
+                f'`{key}` names skill {name!r}, but the streams have none: {nearest(name, known)}'
+            )
+    return list(names) if names else known
+
+
+def _policy(
+    config: TrainConfig, sizes: dict[str, int], eval_skills: list[str]
+) -> tuple[MixturePolicy, SkillsGraph | None]:
+    unknown = [name for name in config.algorithms if name != 'data_mixing']
+    if unknown:
+        raise InputError(f'`algorithms.{unknown[0]}`: the only algorithm of a YAML is data_mixing.')
+    options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
+    name = str(options.pop('policy', 'skill_it'))
+    graph = _graph(options.pop('graph', None), config, list(sizes), eval_skills)
+    policy = build_policy(
+        name, skills=list(sizes), eval_skills=eval_skills, graph=graph, sizes=sizes, **options
+    )
+    return policy, graph
+
+
+def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
+    """`graph:` a .json or .npy file, `identity`, or `streams`: the one that lies in the streams folder."""
+    if source is None:
+        return None
+    if source == 'identity':
+        return SkillsGraph.identity(skills)
+    path = Path(config.streams) / 'graph.json' if source == 'streams' else Path(str(source))
+    names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
+    graph = SkillsGraph.load(path, **names)
+    graph.check_streams(skills, eval_skills)
+    return graph
+
+
+def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
+    for skill in policy.eval_skills:
+        if skill not in eval_skills:
+            raise InputError(
+                f'The policy needs the loss of eval skill {skill}, but `eval_loader.skills` leaves it out: add it, '
+                f'or take it out of the graph.'
+            )
+
+
+def _prepare_folder(config: TrainConfig) -> None:
+    """Refuse to write over a run that is there."""
+    log = Path(config.save_folder) / 'mixture.jsonl'
+    if not log.exists() or config.autoresume:
+        return
+    if not config.save_overwrite:
+        raise InputError(
+            f'There is a run in {config.save_folder} already: pass autoresume=true to go on with it, '
+            f'save_overwrite=true to start over, or another save_folder.'
+        )
+    if dist.get_global_rank() == 0:
+        log.unlink()
+
+
+def _tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
+    name = config.tokenizer or str(Path(config.streams) / 'tokenizer')
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f'`tokenizer`: none could be loaded from {name}: {(str(error).splitlines() or [""])[0]}'
+        ) from error
+
+
+def _open(root: str, skills: list[str], split: str) -> dict[str, Stream]:
+    return {skill: Stream(local=str(Path(root) / skill), split=split) for skill in skills}
+
+
+def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
+    ranks = dist.get_world_size()
+    if config.global_train_batch_size % ranks:
+        raise InputError(
+            f'`global_train_batch_size` must divide evenly over the {ranks} ranks, but got: '
+            f'{config.global_train_batch_size}.'
+        )
+    options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
+    try:
+        return SkillStreamingDataset(
+            streams=_open(config.streams, skills, 'train'),
+            round_size=config.train_loader.round_size,
+            batching=config.train_loader.batching,
+            on_exhausted=config.train_loader.on_exhausted,
+            batch_size=config.global_train_batch_size // ranks,
+            **options,
+        )
+    except TypeError as error:
+        raise InputError(
+            f'`train_loader.dataset` has an option that the dataset does not take: {error}'
+        ) from error
+
+
+def _loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
+    workers = config.train_loader.num_workers
+    return DataLoader(
+        dataset,
+        batch_size=dataset.batch_size,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=config.train_loader.prefetch_factor if workers else None,
+        pin_memory=config.train_loader.pin_memory and torch.cuda.is_available(),
+    )
+
+
+def _microbatch(config: TrainConfig, dataset: SkillStreamingDataset) -> int | str:
+    on_gpu = config.device == 'gpu' or (config.device is None and torch.cuda.is_available())
+    if config.device_train_microbatch_size == 'auto' and not on_gpu:
+        return int(dataset.batch_size or 1)
+    return config.device_train_microbatch_size
+
+
+def _write_run_files(
+    config: TrainConfig, dataset: SkillStreamingDataset, policy: MixturePolicy, graph: SkillsGraph | None
+) -> None:
+    """The resolved YAML and what a reader of the run folder needs to know about the run."""
+    if dist.get_global_rank() != 0:
+        return
+    folder = Path(config.save_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        'version': RUN_VERSION,
+        'name': config.run_name,
+        'method': config.method or config.run_name,
+        'policy': policy.describe(),
+        'seed': config.seed,
+        'dataset': dataset.describe(),
+        'graph': graph.to_dict() if graph else None,
+    }
+    _replace(folder / 'config.yaml', dump_config(config))
+    _replace(folder / 'run.json', json.dumps(about, indent=1))
+
+
+def _replace(path: Path, text: str) -> None:
+    scratch = path.with_suffix('.tmp')
+    scratch.write_text(text, encoding='utf-8')
+    os.replace(scratch, path)

@@ -1,0 +1,202 @@
+"""The training YAML: typed, strict, in llm-foundry's words. Reading it imports neither torch nor Composer.
+
+Every key stands here with what it means. Unknown keys are errors that name the nearest known one;
+``key=value`` overrides take dots (``optimizer.lr=3e-4``); ``${...}`` refers to other keys.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from skillit_stream.errors import InputError
+
+Options = dict[str, Any]
+Schema = TypeVar('Schema')
+
+
+@dataclass
+class ModelConfig:
+    """A causal language model of transformers."""
+
+    name: str = 'hf_causal_lm'
+    """The only kind so far."""
+    pretrained_model_name_or_path: str | None = None
+    """Hub name or local folder; null: build from `config`."""
+    pretrained: bool = True
+    """Whether to load its weights, or its configuration alone."""
+    gguf_file: str | None = None
+    """A GGUF file in that folder to load the weights from (needs the extra `gguf`)."""
+    config: Options = field(default_factory=dict)
+    """A configuration from scratch: `model_type: llama` and what its transformers class takes."""
+    config_overrides: Options = field(default_factory=dict)
+    """Changes to the loaded configuration."""
+    init: str = 'default'
+    """Weights from scratch: `default` (the model's own) or `fan_in`: standard deviation 1/sqrt(fan-in)."""
+
+
+@dataclass
+class TrainLoaderConfig:
+    """The mixed loader; see SkillStreamingDataset."""
+
+    round_size: int = MISSING
+    """Samples in a round, all ranks together; one round is one epoch."""
+    batching: str = 'random'
+    """`random` or `stratified`."""
+    on_exhausted: str = 'repeat'
+    """`repeat` or `error`."""
+    skills: list[str] | None = None
+    """Skills to train on; null: all of the streams folder."""
+    num_workers: int = 0
+    """DataLoader workers a rank; they persist over rounds."""
+    prefetch_factor: int | None = None
+    """Batches a worker prepares ahead; null: torch's default."""
+    pin_memory: bool = True
+    """Whether batches go through pinned memory, where there is a GPU."""
+    dataset: Options = field(default_factory=dict)
+    """More for the dataset: shuffle_seed, shuffle_block_size, num_canonical_nodes, cache_limit, ..."""
+
+
+@dataclass
+class EvalLoaderConfig:
+    """One evaluator a skill, over the `eval` split."""
+
+    skills: list[str] | None = None
+    """Skills to evaluate; null: all of the streams folder."""
+    batch_size: int | None = None
+    """Samples a rank and batch; null: as in training."""
+    subset_num_batches: int = -1
+    """Evaluate on this many batches; -1: all."""
+    before_training: bool = True
+    """Whether to evaluate once before the first round."""
+
+
+@dataclass
+class TrainConfig:
+    """A run."""
+
+    streams: str = MISSING
+    """Streams folder, as `skillit convert` writes it."""
+    max_duration: str = MISSING
+    """Time string: `10ep` (rounds), `1000ba`, `1_000_000tok`."""
+    global_train_batch_size: int = MISSING
+    """Samples in a step, all ranks together."""
+    variables: Options = field(default_factory=dict)
+    """Values for other keys to refer to as ${variables.name}."""
+    run_name: str = '${oc.env:SKILLIT_RUN_NAME,run}'
+    """Name of the run."""
+    method: str | None = None
+    """What the report calls runs that differ only in their seed; null: the run's name."""
+    save_folder: str = 'runs/${run_name}'
+    """The run folder: mixture.jsonl, config.yaml, run.json and checkpoints/."""
+    seed: int = 17
+    """Seed of model, shuffles and dropout."""
+    precision: str = 'fp32'
+    """`fp32` or `amp_bf16`, ..."""
+    device: str | None = None
+    """`cpu` or `gpu`; null: a GPU if there is one."""
+    device_train_microbatch_size: int | str = 'auto'
+    """Samples a forward pass; `auto` finds the most that fit on a GPU, and is the batch on a CPU."""
+    tokenizer: str | None = None
+    """Hub name or folder; null: the one saved with the streams."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train_loader: TrainLoaderConfig = field(default_factory=TrainLoaderConfig)
+    eval_loader: EvalLoaderConfig = field(default_factory=EvalLoaderConfig)
+    eval_interval: str = '1ep'
+    """How often the evaluators run; the policy needs them at the end of every round."""
+    optimizer: Options = field(default_factory=lambda: {'name': 'decoupled_adamw', 'lr': 6e-4})
+    """`name`: adamw or decoupled_adamw, and its options."""
+    scheduler: Options = field(default_factory=lambda: {'name': 'constant'})
+    """`name`: constant, constant_with_warmup, cosine_with_warmup or linear_decay_with_warmup, and its options."""
+    algorithms: Options = field(default_factory=dict)
+    """`data_mixing`: the policy and its options."""
+    callbacks: Options = field(default_factory=dict)
+    """Composer callbacks by name: speed_monitor, lr_monitor, memory_monitor; and sample_log."""
+    loggers: Options = field(default_factory=dict)
+    """Composer loggers by name: tensorboard, wandb, mlflow, file."""
+    fsdp_config: Options | None = None
+    """Composer's FSDP configuration; null: DDP."""
+    save_interval: str = '1ep'
+    """How often a checkpoint is written."""
+    save_num_checkpoints_to_keep: int = -1
+    """How many are kept; -1: all."""
+    save_overwrite: bool = False
+    """Whether to start over in a run folder that holds a run."""
+    load_path: str | None = None
+    """A checkpoint to start from."""
+    load_weights_only: bool = False
+    """Whether to take nothing but the weights from it."""
+    autoresume: bool = False
+    """Whether to go on from the newest checkpoint in the run folder, if there is one."""
+    progress_bar: bool = True
+    """Composer's progress bar."""
+    log_to_console: bool = False
+    """Composer's log lines on the terminal."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a training YAML and `key=value` overrides into a checked configuration.
+
+    Raises:
+        InputError: The file cannot be read, a key is unknown or missing, or a value has the wrong type.
+    """
+    return load_yaml(path, TrainConfig, overrides)
+
+
+def load_yaml(path: str | Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
+    """Read any YAML that a dataclass describes; raises as :func:`load_config` does."""
+    if not Path(path).is_file():
+        raise InputError(f'There is no YAML at {path}: see the ones under yamls/.')
+    try:
+        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(_checked(overrides)))
+        if not isinstance(merged, DictConfig):
+            raise InputError(f'{path} must be a mapping of keys, but got: {type(merged).__name__}.')
+        _refuse_unknown(merged, schema, str(path))
+        config = OmegaConf.merge(OmegaConf.structured(schema), merged)
+        OmegaConf.resolve(config)
+        return cast(Schema, OmegaConf.to_object(config))
+    except MissingMandatoryValue as error:
+        raise InputError(
+            f'{path}: `{error.full_key}` must be given: add it, or pass {error.full_key}=...'
+        ) from error
+    except OmegaConfBaseException as error:
+        first_line = str(error).splitlines()[0]
+        raise InputError(f'{path}: `{getattr(error, "full_key", "")}`: {first_line}') from error
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        first_line = ' '.join(str(error).split())
+        raise InputError(f'{path} cannot be read as YAML: {first_line}') from error
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The resolved configuration as YAML: the same run again."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint that names the nearest known name, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(sorted(known))}'
+
+
+def _checked(overrides: Sequence[str]) -> list[str]:
+    for override in overrides:
+        if '=' not in override:
+            raise InputError(f'An override must look like key=value, but got: {override!r}.')
+    return list(overrides)
+
+
+def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '') -> None:
+    """Unknown keys, before types: the message can name the nearest key of that level."""
+    types = {item.name: item.type for item in fields(schema)}
+    for key in given:
+        name = str(key)
+        if name not in types:
+            raise InputError(f'{where}: unknown key `{prefix}{name}`: {nearest(name, list(types))}')
+        kind = types[name]
+        if isinstance(kind, type) and is_dataclass(kind) and isinstance(given.get(key), DictConfig):
+            _refuse_unknown(given[key], kind, where, f'{prefix}{name}.')

@@ -1,0 +1,267 @@
+"""DataMixing: a Composer algorithm that sets the mixture of every round from the losses of the last.
+
+At the end of a round (an epoch) Composer runs the evaluators and then ``EPOCH_CHECKPOINT``. There, before
+the checkpoint is written, the policy is shown the round's losses and its answer becomes the mixture of
+the next round, so that the checkpoint already holds it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from composer.core import Algorithm, Event, State
+from composer.loggers import Logger
+from composer.utils import dist
+from numpy.typing import NDArray
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture import MixturePolicy, RoundObservation
+from skillit_stream.streams.dataset import SkillStreamingDataset
+from skillit_stream.training.mixture_log import MixtureLog
+
+STATE_VERSION = 1
+BEFORE_TRAINING = -1
+
+
+class DataMixing(Algorithm):
+    """Drives a :class:`SkillStreamingDataset` by a mixture policy.
+
+    Args:
+        policy: Turns observed losses into the next round's proportions, e.g. ``SkillIt(graph)``. Its train
+            skills must be the dataset's, its eval skills must each have an Evaluator of that label.
+        metric: Name of the evaluators' metric that is a skill's loss, in nats per token.
+        log_path: Where rank 0 writes ``mixture.jsonl``, a line per round; None writes none.
+
+    Raises:
+        InputError: At the start of the fit, when names do not match, one line that says which.
+    """
+
+    def __init__(
+        self,
+        policy: MixturePolicy,
+        *,
+        metric: str = 'LanguageCrossEntropy',
+        log_path: str | Path | None = None,
+    ) -> None:
+        self.policy = policy
+        self.metric = metric
+        self._log = MixtureLog(log_path) if log_path is not None and dist.get_global_rank() == 0 else None
+        # Evaluator label -> (batch at which it ran, loss): an older evaluation is not this round's.
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._started = False
+        self._waiting = _Stopwatch()
+        self._round = _Stopwatch()
+
+    def match(self, event: Event, state: State) -> bool:
+        """Run where losses are seen, rounds begin and end, and where waiting for data is timed."""
+        del state
+        return event in _HANDLERS
+
+    def apply(self, event: Event, state: State, logger: Logger) -> None:
+        """Dispatch to the event's handler."""
+        getattr(self, _HANDLERS[event])(state, logger)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The policy's state and the losses seen since the last update, in plain Python."""
+        seen = {label: list(entry) for label, entry in self._seen.items()}
+        return {'version': STATE_VERSION, 'policy': self.policy.state_dict(), 'losses': seen}
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = False) -> None:
+        """Resume the policy where the state was taken."""
+        del strict
+        if state.get('version') != STATE_VERSION:
+            raise InputError(
+                f'The state of DataMixing must be of version {STATE_VERSION}, but got: {state.get("version")}.'
+            )
+        self.policy.load_state_dict(state['policy'])
+        self._seen = {label: (int(batch), float(loss)) for label, (batch, loss) in state['losses'].items()}
+        self._started = True
+
+    def _start(self, state: State, logger: Logger) -> None:
+        """Check the names and, in a fresh run, set the first mixture."""
+        dataset = _dataset(state)
+        _check_names(self.policy, dataset.skills, [evaluator.label for evaluator in state.evaluators])
+        if self._log:
+            self._log.start(dataset.round)
+        if not self._started:
+            self._observe_before_training(state)
+            dataset.set_proportions(self._agreed(dataset.skills, self.policy.initial))
+            self._started = True
+        self._log_proportions(dataset, logger)
+
+    def _observe_before_training(self, state: State) -> None:
+        losses = self._losses(state)
+        if losses and self._log:
+            self._log.append({**_EMPTY_LINE, 'losses': losses})
+        if self.policy.needs_initial_losses:
+            # Only then: shown unasked, they would count in the window of a policy that sums what there is.
+            self._require(losses, 'before training: call trainer.eval() before trainer.fit()')
+            self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
+
+    def _see_losses(self, state: State, logger: Logger) -> None:
+        """Note the loss of the evaluator that has just run."""
+        del logger
+        label = state.dataloader_label or ''
+        metrics = state.eval_metrics[label]
+        if self.metric in metrics:
+            self._seen[label] = (int(state.timestamp.batch), float(metrics[self.metric].compute()))
+        elif label in self.policy.eval_skills:
+            raise InputError(
+                f'Evaluator {label} has no metric {self.metric!r} (it has: {", ".join(metrics) or "none"}): add it, '
+                f'or tell DataMixing which metric is the loss (metric=...).'
+            )
+
+    def _observe_within_round(self, state: State, logger: Logger) -> None:
+        """Evaluations inside a round are shown to the policy too; its mixture moves at the end."""
+        del logger
+        within = int(state.timestamp.batch_in_epoch)
+        if not self._started or not 0 < within < int(state.dataloader_len or 0):
+            return
+        losses = self._losses(state)
+        if all(skill in losses for skill in self.policy.eval_skills):
+            self.policy.observe(RoundObservation(round=_dataset(state).round, eval_losses=losses))
+
+    def _losses(self, state: State) -> dict[str, float]:
+        """Losses measured at the present batch, by eval skill."""
+        now = int(state.timestamp.batch)
+        return {label: loss for label, (batch, loss) in self._seen.items() if batch == now}
+
+    def _require(self, losses: Mapping[str, float], when: str) -> None:
+        missing = [skill for skill in self.policy.eval_skills if skill not in losses]
+        if missing:
+            raise InputError(f'The policy needs the loss of {missing[0]}, but none was measured {when}.')
+
+    def _begin_round(self, state: State, logger: Logger) -> None:
+        del state, logger
+        self._waiting.reset()
+        self._round.reset()
+        self._round.start()
+
+    def _wait(self, state: State, logger: Logger) -> None:
+        del state, logger
+        self._waiting.start()
+
+    def _go_on(self, state: State, logger: Logger) -> None:
+        del state, logger
+        self._waiting.stop()
+
+    def _end_round(self, state: State, logger: Logger) -> None:
+        """Show the policy the round's losses, set the next mixture, write down what happened."""
+        dataset = _dataset(state)
+        self._round.stop()
+        losses = self._losses(state)
+        self._require(
+            losses, f"at the end of round {dataset.round}: evaluate it every round (eval_interval='1ep')"
+        )
+        if self._log:
+            self._log.append(self._line(state, dataset, losses))
+        observation = RoundObservation(
+            round=dataset.round,
+            eval_losses=losses,
+            proportions=dataset.proportions,
+            samples_seen=dataset.samples_seen,
+        )
+        dataset.set_proportions(self._agreed(dataset.skills, lambda: self.policy.update(observation)))
+        self._log_proportions(dataset, logger)
+
+    def _agreed(self, skills: Sequence[str], decide: Callable[[], NDArray[np.float64]]) -> dict[str, float]:
+        """Rank 0's proportions on every rank: float noise must not split the ranks."""
+        # Every rank's policy decides, so that each holds the state; one decision is played.
+        shares = [float(share) for share in decide()]
+        decided = [dict(zip(self.policy.skills, shares, strict=True))]
+        dist.broadcast_object_list(decided, src=0)
+        return {skill: decided[0][skill] for skill in skills}
+
+    def _line(
+        self, state: State, dataset: SkillStreamingDataset, losses: Mapping[str, float]
+    ) -> dict[str, Any]:
+        samples = dataset.samples
+        return {
+            'round': dataset.round,
+            'step': int(state.timestamp.batch),
+            'proportions': dataset.proportions,
+            'realised': {skill: count / dataset.round_size for skill, count in samples.items()},
+            'samples': samples,
+            'passes': dataset.passes,
+            'losses': dict(losses),
+            'stalled_seconds': round(self._waiting.seconds, 3),
+            'seconds': round(self._round.seconds, 3),
+        }
+
+    def _log_proportions(self, dataset: SkillStreamingDataset, logger: Logger) -> None:
+        upcoming, seen, passes = dataset.next_proportions, dataset.samples_seen, dataset.passes
+        metrics: dict[str, float] = {'mixture/round': dataset.next_round}
+        for skill in dataset.skills:
+            metrics[f'mixture/{skill}/proportion'] = upcoming[skill]
+            metrics[f'mixture/{skill}/samples'] = seen[skill]
+            metrics[f'mixture/{skill}/passes'] = passes[skill]
+        logger.log_metrics(metrics)
+
+
+_HANDLERS = {
+    Event.FIT_START: '_start',
+    Event.EVAL_END: '_see_losses',
+    Event.EVAL_AFTER_ALL: '_observe_within_round',
+    Event.EPOCH_START: '_begin_round',
+    Event.BEFORE_DATALOADER: '_wait',
+    Event.AFTER_DATALOADER: '_go_on',
+    Event.EPOCH_CHECKPOINT: '_end_round',
+}
+
+_EMPTY_LINE = {
+    'round': BEFORE_TRAINING,
+    'step': 0,
+    'proportions': {},
+    'realised': {},
+    'samples': {},
+    'passes': {},
+    'stalled_seconds': 0.0,
+    'seconds': 0.0,
+}
+
+
+class _Stopwatch:
+    """Adds up the seconds between starts and stops."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def start(self) -> None:
+        self._since = monotonic()
+
+    def stop(self) -> None:
+        if self._since is not None:
+            self.seconds += monotonic() - self._since
+        self._since = None
+
+
+def _dataset(state: State) -> SkillStreamingDataset:
+    dataset = getattr(state.train_dataloader, 'dataset', None)
+    if not isinstance(dataset, SkillStreamingDataset):
+        raise InputError(
+            f'DataMixing needs a train_dataloader over a SkillStreamingDataset, but got: {type(dataset).__name__}.'
+        )
+    return dataset
+
+
+def _check_names(policy: MixturePolicy, skills: Sequence[str], labels: Sequence[str]) -> None:
+    for name, where in [(skill, 'stream') for skill in policy.skills if skill not in skills] + [
+        (skill, 'evaluator') for skill in policy.eval_skills if skill not in labels
+    ]:
+        known = labels if where == 'evaluator' else skills
+        raise InputError(
+            f'The policy names skill {name}, but there is no {where} of that name; there are: '
+            f'{", ".join(known) or "none"}. Add it, or take it out of the graph.'
+        )
+    for skill in skills:
+        if skill not in policy.skills:
+            raise InputError(
+                f'There is a stream {skill}, but the policy does not name it; it names: '
+                f'{", ".join(policy.skills)}. Add it to the graph, or take the stream out.'
+            )

@@ -1,0 +1,90 @@
+"""Composer parts that a YAML names: optimizers, schedulers, callbacks, loggers."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, SpeedMonitor
+from composer.core import Callback
+from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
+from composer.optim import (
+    ConstantScheduler,
+    ConstantWithWarmupScheduler,
+    CosineAnnealingWithWarmupScheduler,
+    DecoupledAdamW,
+    LinearWithWarmupScheduler,
+)
+
+from skillit_stream.errors import InputError
+from skillit_stream.training.config import nearest
+from skillit_stream.training.sample_log import SampleLog
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    'adamw': torch.optim.AdamW,
+    'decoupled_adamw': DecoupledAdamW,
+}
+SCHEDULERS: dict[str, Callable[..., Any]] = {
+    'constant': ConstantScheduler,
+    'constant_with_warmup': ConstantWithWarmupScheduler,
+    'cosine_with_warmup': CosineAnnealingWithWarmupScheduler,
+    'linear_decay_with_warmup': LinearWithWarmupScheduler,
+}
+CALLBACKS: dict[str, Callable[..., Any]] = {
+    'lr_monitor': LRMonitor,
+    'memory_monitor': MemoryMonitor,
+    'runtime_estimator': RuntimeEstimator,
+    'sample_log': SampleLog,
+    'speed_monitor': SpeedMonitor,
+}
+LOGGERS: dict[str, Callable[..., Any]] = {
+    'file': FileLogger,
+    'mlflow': MLFlowLogger,
+    'tensorboard': TensorboardLogger,
+    'wandb': WandBLogger,
+}
+
+
+def build_optimizer(
+    options: Mapping[str, Any], parameters: Iterable[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer that `options['name']` names."""
+    return _named('optimizer', OPTIMIZERS, options, parameters)
+
+
+def build_scheduler(options: Mapping[str, Any]) -> Any:
+    """The learning rate scheduler that `options['name']` names."""
+    return _named('scheduler', SCHEDULERS, options)
+
+
+def build_callbacks(options: Mapping[str, Any]) -> list[Callback]:
+    """Callbacks by name."""
+    return _each('callbacks', CALLBACKS, options)
+
+
+def build_loggers(options: Mapping[str, Any]) -> list[LoggerDestination]:
+    """Loggers by name."""
+    return _each('loggers', LOGGERS, options)
+
+
+def _named(
+    where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[str, Any], *first: Any
+) -> Any:
+    rest = dict(options)
+    name = str(rest.pop('name', None))
+    if name not in known:
+        raise InputError(f'`{where}.name`: there is no {name!r}: {nearest(name, list(known))}')
+    return _call(f'{where}', known[name], rest, *first)
+
+
+def _each(where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> list[Any]:
+    for name in options:
+        if name not in known:
+            raise InputError(f'`{where}.{name}`: there is no {name!r}: {nearest(name, list(known))}')
+    return [_call(f'{where}.{name}', known[name], rest or {}) for name, rest in options.items()]
+
+
+def _call(where: str, build: Callable[..., Any], options: Mapping[str, Any], *first: Any) -> Any:
+    try:
+        return build(*first, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f'`{where}` has an option that {build.__name__} does not take: {error}') from error

@@ -1,0 +1,15 @@
+"""A training session from start to end."""
+
+from skillit_stream.training.builders import build_run
+from skillit_stream.training.config import TrainConfig
+
+
+def fit(config: TrainConfig) -> None:
+    """Build the run, evaluate once if it is a fresh one, and train to `max_duration`."""
+    run = build_run(config)
+    try:
+        if config.eval_loader.before_training and not run.resumed:
+            run.trainer.eval()
+        run.trainer.fit()
+    finally:
+        run.trainer.close()

@@ -1,0 +1,67 @@
+"""Fixtures for all tests; as the topmost conftest it also puts tests/ on the import path (`from mds import`)."""
+
+import atexit
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Streaming opens all shared memory of the process's other datasets whenever it makes one, and keeps it.
+_SOFT, _HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_HARD, _HARD))
+
+
+@pytest.fixture(scope='session')
+def streams_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The streams of `mds.SIZES`, written once; tests must not change them."""
+    from mds import SIZES, write_streams
+
+    root = tmp_path_factory.mktemp('streams')
+    write_streams(root, SIZES)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def release_datasets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Closes and removes the shared memory of all datasets made in the test so far; runs after it too.
+
+    Streaming does so when the process ends. Until then every new dataset costs some handles for each one
+    before it, and a test run would need tens of thousands.
+    """
+    module = sys.modules.get('streaming.base.shared.memory')
+    if module is None:
+        yield lambda: None
+        return
+    made = []
+    initialise = module.SharedMemory.__init__
+
+    def keep(self, *args, **kwargs) -> None:
+        made.append(self)
+        initialise(self, *args, **kwargs)
+
+    def release() -> None:
+        while made:
+            memory = made.pop()
+            memory.cleanup()
+            atexit.unregister(memory.cleanup)
+
+    monkeypatch.setattr(module.SharedMemory, '__init__', keep)
+    yield release
+    release()
+
+
+@pytest.fixture
+def become_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Make datasets built from now on believe that they are rank `rank` of `ranks`, each on its own node.
+
+    One process can so play all ranks in turn. Each rank is a node, because the ranks of one node find each
+    other's shared memory by name.
+    """
+    from streaming.base.world import World
+
+    def become(rank: int, ranks: int) -> None:
+        monkeypatch.setattr(World, 'detect', staticmethod(lambda: World(ranks, 1, 1, rank)))
+
+    return become

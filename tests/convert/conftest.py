@@ -1,0 +1,79 @@
+"""Fixtures of the converter tests: a byte tokenizer, corpora written on the spot, the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streams_reading import EOS
+
+SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'data'
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """The data beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f'needs the genuine rows and tokenizers of {SHARED.name}/ beside the repository')
+    return SHARED
+
+
+@pytest.fixture(scope='session')
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tokenizer of single bytes, whose decoding gives back the text exactly; EOS is id 256."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
+
+    alphabet = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    backend.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    folder = str(tmp_path_factory.mktemp('tokenizer') / 'bytes')
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=EOS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows (objects, or lines as bytes) as a JSON-lines file under the test's corpus folder."""
+
+    def write(name: str, rows: list[Any]) -> Path:
+        path = tmp_path / 'corpus' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+        path.write_bytes(b''.join(line + b'\n' for line in lines))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `skillit` with arguments that must be refused: exit code 2 and one line, which is returned."""
+    from skillit_stream.cli import main
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        output = capsys.readouterr()
+        assert output.err.count('\n') == 1, output.err
+        assert output.out == ''
+        return output.err
+
+    return run
+
+
+@pytest.fixture
+def skillit(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `skillit` with arguments that must work and return what it printed."""
+    from skillit_stream.cli import main
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        assert code == 0, output.err
+        return output.out
+
+    return run

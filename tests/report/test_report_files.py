@@ -1,0 +1,207 @@
+"""The files of a report, the command, and the terminal."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from skillit_stream import cli
+from skillit_stream.errors import InputError
+from skillit_stream.report import print_summary, write_report
+from skillit_stream.report.methods import group_runs
+from skillit_stream.report.run_folder import read_runs
+from skillit_stream.report.terminal import print_methods
+
+FILES = {'report.html', 'mixture.png', 'losses.png', 'graph.png', 'summary.json'}
+GRAPH = [[1, 0.5, 0], [0.2, 1, 0.3], [0, -0.1, 1]]
+
+
+class Page(HTMLParser):
+    """Collects tags, ids and references, and checks that tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.cells: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in {'meta', 'br'}:
+            self.open.append(tag)
+        self.handle_attributes(attrs)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_attributes(attrs)
+
+    def handle_attributes(self, attrs):
+        for key, value in attrs:
+            if key == 'id':
+                self.ids.append(value)
+            if key in {'src', 'href', 'xlink:href'}:
+                self.references.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in {'td', 'th', 'li', 'p'}:
+            self.cells.append(data)
+
+
+@pytest.fixture
+def six_runs(make_run):
+    return [
+        make_run(name, seed=seed, speed=speed, graph=GRAPH if name == 'skill_it' else None)
+        for name, speed in (('skill_it', 1.5), ('stratified', 1.0))
+        for seed in (1, 2, 3)
+    ]
+
+
+def test_two_methods_of_three_seeds_make_a_whole_report(six_runs):
+    path = write_report(six_runs)
+    assert path == six_runs[0].parent / 'report' / 'report.html'
+    assert {file.name for file in path.parent.iterdir()} == FILES
+    page = Page(path.read_text())
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    text = ' '.join(page.cells)
+    assert 'skill_it (3 seeds)' in text
+    assert 'skill_it ends lower than stratified on 3 of 3 seeds' in text
+    assert 'proportions asked and drawn differ by at most' in text
+    summary = json.loads((path.parent / 'summary.json').read_text())
+    assert summary['pairs'][0]['wins'] == 3
+
+
+def test_the_page_needs_nothing_from_outside(six_runs):
+    text = write_report(six_runs).read_text()
+    assert all(reference.startswith(('#', 'data:')) for reference in Page(text).references)
+    assert '<script' not in text
+    # Names of XML dialects are the only addresses, and nothing is fetched from those.
+    addresses = set(re.findall(r'https?://[^"\'\s)<]+', text))
+    assert addresses <= {'http://www.w3.org/2000/svg', 'http://www.w3.org/1999/xlink'}
+
+
+def test_the_same_runs_give_the_same_figures(make_run, tmp_path):
+    run = make_run(rounds=1, skills=['a'], graph=[[1]])
+    one, two = (write_report([run], tmp_path / name).parent for name in ('one', 'two'))
+    for name in FILES - {'report.html'}:
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_names_are_escaped_and_never_formulas(make_run):
+    odd = ['a_$x^{$', '<script>alert(1)</script>', '_hidden & "quoted"']
+    text = write_report([make_run('<b>', skills=odd, rounds=2, graph=GRAPH)]).read_text()
+    assert '<script' not in text
+    assert '&lt;script&gt;' in text
+    assert Page(text).open == []
+
+
+def test_train_and_eval_skills_may_differ(make_run):
+    graph = np.linspace(-1, 1, 8).reshape(4, 2).tolist()
+    path = write_report([make_run(skills=list('abcd'), eval_skills=['x', 'y'], graph=graph, rounds=2)])
+    assert {file.name for file in path.parent.iterdir()} == FILES
+    assert json.loads((path.parent / 'summary.json').read_text())['eval_skills'] == ['x', 'y']
+
+
+def test_many_skills_stay_a_small_page_and_a_full_summary(make_run):
+    skills = [f'skill_{i}' for i in range(300)]
+    graph = np.random.default_rng(0).normal(size=(300, 300)).round(3).tolist()
+    path = write_report([make_run(skills=skills, graph=graph, rounds=1)])
+    assert path.stat().st_size < 2_000_000
+    summary = json.loads((path.parent / 'summary.json').read_text())
+    assert len(summary['methods'][0]['losses']) == len(summary['runs'][0]['passes']) == 300
+    assert 'other (288 skills)' in path.read_text()
+
+
+def test_without_losses_or_graph_old_figures_do_not_stay(make_run, tmp_path):
+    write_report([make_run('x', rounds=1, graph=GRAPH)], tmp_path / 'out')
+    path = write_report([make_run('y', rounds=1, losses=[{}, {}])], tmp_path / 'out')
+    assert {file.name for file in path.parent.iterdir()} == {'report.html', 'mixture.png', 'summary.json'}
+    assert 'No evaluation ran' in path.read_text()
+
+
+def test_a_diverged_run_is_reported(make_run):
+    nan = float('nan')
+    path = write_report([make_run(rounds=1, losses=[{'a': 2.0, 'b': 1.0}, {'a': nan, 'b': nan}])])
+    assert 'not a finite number' in path.read_text()
+
+
+def test_a_run_that_logged_the_least_still_gets_a_page(make_run):
+    folder = make_run()
+    (folder / 'mixture.jsonl').write_text(
+        '{"round": 0, "step": 0}\n{"round": 1, "step": 0, "losses": {"a": Infinity}}\n'
+    )
+    facts = {'version': 1, 'seed': 0, 'dataset': {'streams': ['a']}}
+    (folder / 'run.json').write_text(json.dumps(facts))
+    assert Page(write_report([folder]).read_text()).open == []
+
+
+def test_a_report_that_cannot_be_written_says_so_and_leaves_nothing(make_run, tmp_path):
+    (tmp_path / 'file').write_text('kept')
+    with pytest.raises(InputError, match=r"cannot be written to '.*file' .*choose another folder with --out"):
+        write_report([make_run(rounds=1)], tmp_path / 'file')
+    assert (tmp_path / 'file').read_text() == 'kept'
+
+
+def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(make_run, tmp_path, monkeypatch):
+    run = make_run(rounds=1, skills=['a'])
+    before = write_report([run], tmp_path).read_bytes()
+
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('os.replace', fail)
+    with pytest.raises(InputError, match='No space left on device'):
+        write_report([run], tmp_path)
+    assert (tmp_path / 'report.html').read_bytes() == before
+    assert not list(tmp_path.glob('.*.tmp'))
+
+
+def test_the_command_prints_the_table_and_the_path(make_run, tmp_path, capsys):
+    run = make_run(rounds=1, skills=['a'])
+    code = cli.main(['report', str(run), '--out', str(tmp_path / 'out'), '--open-nothing'])
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert 'mean of the skills' in printed
+    assert printed.endswith(f'report: {tmp_path / "out" / "report.html"}\n')
+
+
+def test_the_command_ends_with_2_and_one_line_on_bad_input(tmp_path, capsys):
+    assert cli.main(['report', str(tmp_path / 'nowhere')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert 'does not exist' in error
+
+
+def test_the_terminal_shows_mean_spread_seeds_and_wins(six_runs, capsys):
+    print_summary(six_runs)
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert '(3 seeds)' in printed
+    assert re.search(r'mean of the skills │ \d\.\d{4} ± \d\.\d{4} \* │ \d\.\d{4} ± \d\.\d{4}', printed)
+    assert 'skill_it ends lower than stratified on 3 of 3 seeds' in printed
+
+
+def test_names_with_brackets_survive_the_terminal(make_run):
+    output = StringIO()
+    methods = group_runs(read_runs([make_run('[red]x', skills=['[bold]', 'b'], rounds=1)]))
+    print_methods(methods, console=Console(file=output, width=100))
+    assert '[red]x' in output.getvalue()
+    assert '[bold]' in output.getvalue()
+
+
+def test_reports_need_no_training_engine():
+    code = (
+        'import sys, skillit_stream.report.command;'
+        "sys.exit(', '.join({'torch', 'composer', 'streaming'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, '')

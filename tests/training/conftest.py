@@ -1,0 +1,66 @@
+"""Fixtures of the tests of the training side: small streams, a tiny run's YAML, the command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
+
+from skillit_stream.cli import main
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread() -> None:
+    """A model this small only loses time to more."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The addition corpus, converted once; tests must not change it."""
+    root = tmp_path_factory.mktemp('training') / 'addition'
+    counts = ['--train-samples', str(TRAIN_SAMPLES), '--eval-samples', str(EVAL_SAMPLES)]
+    assert main(['convert', 'addition', '--out', str(root), *counts]) == 0
+    return root
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """Where the test's run goes."""
+    return tmp_path / 'run'
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path, streams: Path, run_folder: Path) -> Path:
+    """The YAML of a tiny run."""
+    return write_yaml(tmp_path / 'tiny.yaml', settings(streams, run_folder))
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[..., str]:
+    """Train with overrides that must be refused: exit code 2 and one line on stderr, which is returned."""
+
+    def run(*overrides: str, path: Any = tiny_yaml) -> str:
+        capsys.readouterr()
+        assert main(['train', str(path), *overrides]) == 2
+        output = capsys.readouterr()
+        assert output.err.count('\n') == 1, output.err
+        assert output.err.startswith('skillit: ')
+        assert output.out == ''
+        return output.err
+
+    return run
+
+
+@pytest.fixture
+def trained(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[..., None]:
+    """Train with overrides that must work."""
+
+    def run(*overrides: str) -> None:
+        capsys.readouterr()
+        code = main(['train', str(tiny_yaml), *overrides])
+        assert code == 0, capsys.readouterr().err
+
+    return run

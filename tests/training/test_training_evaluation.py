@@ -1,0 +1,167 @@
+"""The evaluators' loss is the mean over all target tokens of a skill, each sample seen once."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from composer import Trainer
+from composer.models import HuggingFaceModel
+from mds import SEQ_LEN, write_streams
+from streaming import Stream, StreamingDataset
+from torch.nn.functional import cross_entropy
+from training_runs import EVAL_SAMPLES, SKILLS, tiny_evaluators, tiny_model
+
+from skillit_stream import InputError
+from skillit_stream.training.evaluation import EvalStreams, build_evaluators
+from skillit_stream.training.models import LOSS_METRIC
+
+SIZES = {'long': [9, 4, 6], 'short': [3]}
+
+
+def measured(model: HuggingFaceModel, evaluators: list[Any]) -> dict[str, float]:
+    """What Composer's evaluation says, by label."""
+    trainer = Trainer(model=model, eval_dataloader=evaluators, device='cpu', progress_bar=False)
+    try:
+        trainer.eval()
+        metrics = trainer.state.eval_metrics
+        return {str(one.label): float(metrics[str(one.label)][LOSS_METRIC].compute()) for one in evaluators}
+    finally:
+        trainer.close()
+
+
+def mean_loss(model: HuggingFaceModel, samples: list[dict[str, Any]]) -> float:
+    """Nats per target token, one sample after the other, summed exactly."""
+    sums, targets = [], 0
+    for sample in samples:
+        tokens = torch.from_numpy(np.asarray(sample['tokens']).astype(np.int64))
+        wanted = torch.from_numpy(np.asarray(sample.get('loss_mask', np.ones(len(tokens)))) != 0)
+        with torch.no_grad():
+            logits = model.model.eval()(input_ids=tokens[None]).logits[0, :-1]
+        losses = cross_entropy(logits.float(), tokens[1:], reduction='none')[wanted[1:]]
+        sums.append(math.fsum(losses.tolist()))
+        targets += len(losses)
+    return math.fsum(sums) / targets
+
+
+def samples_in(folder: Path) -> list[dict[str, Any]]:
+    """All samples of a stream, read by Streaming itself."""
+    dataset = StreamingDataset(local=str(folder), batch_size=1, shuffle=False)
+    return [dict(dataset[number]) for number in range(len(dataset))]
+
+
+@pytest.fixture
+def plain_streams(tmp_path: Path) -> Path:
+    """Streams without a mask: 19 samples in three shards, and 3."""
+    write_streams(tmp_path / 'plain', SIZES)
+    return tmp_path / 'plain'
+
+
+def plain_evaluators(root: Path, **options: Any) -> list[Any]:
+    """Evaluators over the streams without a mask."""
+    streams = EvalStreams({skill: Stream(local=str(root / skill)) for skill in SIZES})
+    return build_evaluators(streams, **{'batch_size': 4, 'metric_names': [LOSS_METRIC], **options})
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 40, 64])
+def test_the_loss_of_masked_streams_is_that_of_a_plain_loop(streams: Path, batch_size: int):
+    model = tiny_model(streams)
+    losses = measured(model, tiny_evaluators(streams, batch_size=batch_size))
+    assert list(losses) == list(SKILLS)
+    for skill, loss in losses.items():
+        samples = samples_in(streams / skill / 'eval')
+        assert len(samples) == EVAL_SAMPLES
+        # One answer token in 17 counts.
+        assert sum(int(np.sum(sample['loss_mask'])) for sample in samples) == EVAL_SAMPLES
+        assert loss == pytest.approx(mean_loss(model, samples), rel=1e-6)
+
+
+@pytest.mark.parametrize('batch_size', [1, 4, 19])
+def test_the_loss_of_streams_without_a_mask_counts_every_token(
+    streams: Path, plain_streams: Path, batch_size: int
+):
+    model = tiny_model(streams, vocab_size=64)
+    losses = measured(model, plain_evaluators(plain_streams, batch_size=batch_size))
+    for skill, loss in losses.items():
+        samples = samples_in(plain_streams / skill)
+        assert [len(sample['tokens']) for sample in samples] == [SEQ_LEN] * sum(SIZES[skill])
+        assert loss == pytest.approx(mean_loss(model, samples), rel=1e-6)
+
+
+def test_unequal_numbers_of_targets_weigh_by_token(streams: Path, tmp_path: Path):
+    """A batch with few targets counts less than one with many."""
+    sparse, dense = np.zeros(SEQ_LEN, np.uint8), np.ones(SEQ_LEN, np.uint8)
+    sparse[3] = 1
+    for name, mask in (('sparse', sparse), ('dense', dense)):
+        extra = {'loss_mask': (f'ndarray:uint8:{SEQ_LEN}', mask)}
+        write_streams(tmp_path / name, {'all': [5]}, extra=extra)
+    model = tiny_model(streams, vocab_size=64)
+    both = [sample for name in ('sparse', 'dense') for sample in samples_in(tmp_path / name / 'all')]
+    merged = StreamingDataset(
+        streams=[Stream(local=str(tmp_path / name / 'all')) for name in ('sparse', 'dense')],
+        batch_size=1,
+        shuffle=False,
+    )
+    assert len(merged) == len(both) == 10
+    parts = [
+        measured(
+            model,
+            build_evaluators(
+                EvalStreams({name: Stream(local=str(tmp_path / name / 'all'))}),
+                batch_size=2,
+                metric_names=[LOSS_METRIC],
+            ),
+        )[name]
+        for name in ('sparse', 'dense')
+    ]
+    by_token = (parts[0] * 5 * 1 + parts[1] * 5 * (SEQ_LEN - 1)) / (5 * SEQ_LEN)
+    assert mean_loss(model, both) == pytest.approx(by_token, rel=1e-6)
+
+
+def test_a_subset_takes_the_first_batches(streams: Path):
+    model = tiny_model(streams)
+    losses = measured(model, tiny_evaluators(streams, subset_num_batches=2))
+    for skill, loss in losses.items():
+        samples = samples_in(streams / skill / 'eval')[:14]
+        assert loss == pytest.approx(mean_loss(model, samples), rel=1e-6)
+
+
+def test_a_subset_larger_than_the_stream_is_the_stream(streams: Path):
+    model = tiny_model(streams)
+    whole = measured(model, tiny_evaluators(streams))
+    assert measured(model, tiny_evaluators(streams, subset_num_batches=1000)) == whole
+
+
+def test_evaluating_again_gives_the_same(streams: Path):
+    model = tiny_model(streams)
+    evaluators = tiny_evaluators(streams)
+    first = measured(model, evaluators)
+    assert measured(model, evaluators) == first
+
+
+def test_a_skill_view_holds_its_samples_in_the_order_of_the_files(plain_streams: Path):
+    evals = EvalStreams({skill: Stream(local=str(plain_streams / skill)) for skill in SIZES})
+    for skill in SIZES:
+        view = evals.skill(skill)
+        stored = samples_in(plain_streams / skill)
+        assert len(view) == len(stored)
+        for number, sample in enumerate(stored):
+            assert np.array_equal(view[number]['tokens'], sample['tokens'])
+        batch = view.__getitems__([2, 0, 1])
+        assert [one['tokens'].tolist() for one in batch] == [stored[i]['tokens'].tolist() for i in (2, 0, 1)]
+
+
+def test_compressed_streams_are_read_too(streams: Path, tmp_path: Path, plain_streams: Path):
+    write_streams(tmp_path / 'small', SIZES, compression='zstd')
+    model = tiny_model(streams, vocab_size=64)
+    assert measured(model, plain_evaluators(tmp_path / 'small')) == measured(
+        model, plain_evaluators(plain_streams)
+    )
+
+
+def test_an_eval_stream_without_an_index_is_named(streams: Path, tmp_path: Path):
+    gone = {'gone': Stream(local=str(tmp_path), split='eval')}
+    with pytest.raises(InputError, match=rf'^Stream gone has no index at {tmp_path}/eval/index.json'):
+        EvalStreams(gone)

@@ -1,0 +1,173 @@
+"""Tiny runs for the tests of the training side: streams of the addition corpus, a model of one layer."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from composer import Trainer
+from composer.core import Evaluator
+from composer.models import HuggingFaceModel
+from composer.utils import reproducibility
+from streaming import Stream
+from torch.optim import AdamW
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer
+
+from skillit_stream import DataMixing, MixturePolicy, SkillStreamingDataset, collate
+from skillit_stream.training.config import ModelConfig
+from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.models import LOSS_METRIC, build_model
+from skillit_stream.training.sample_log import SampleLog
+
+SKILLS = ('digit_0', 'digit_1', 'digit_2')
+TRAIN_SAMPLES, EVAL_SAMPLES = 300, 40
+VOCABULARY = 20
+# Rounds of 6 steps; 40 eval samples do not divide by the eval batch.
+ROUND, BATCH, EVAL_BATCH = 24, 4, 7
+STEPS = ROUND // BATCH
+LLAMA = {
+    'model_type': 'llama',
+    'hidden_size': 16,
+    'intermediate_size': 32,
+    'num_hidden_layers': 1,
+    'num_attention_heads': 2,
+    'num_key_value_heads': 2,
+    'max_position_embeddings': 32,
+    'tie_word_embeddings': True,
+}
+
+
+def settings(streams: Path, run: Path) -> dict[str, Any]:
+    """The keys of a tiny run: two rounds of six steps, Skill-It, evaluation at the end of rounds."""
+    return {
+        'streams': str(streams),
+        'run_name': 'tiny',
+        'save_folder': str(run),
+        'max_duration': '2ep',
+        'seed': 3,
+        'device': 'cpu',
+        'global_train_batch_size': BATCH,
+        'model': {'config': dict(LLAMA), 'init': 'fan_in'},
+        'train_loader': {'round_size': ROUND},
+        'eval_loader': {'batch_size': EVAL_BATCH},
+        'optimizer': {'name': 'adamw', 'lr': 0.01},
+        'algorithms': {'data_mixing': {'policy': 'skill_it', 'graph': 'streams', 'eta': 0.5}},
+        'callbacks': {'sample_log': {'folder': str(run / 'samples')}},
+        'progress_bar': False,
+    }
+
+
+def write_yaml(path: Path, keys: Mapping[str, Any]) -> Path:
+    """Write a training YAML and return its path."""
+    path.write_text(yaml.safe_dump(dict(keys), sort_keys=False))
+    return path
+
+
+def tiny_model(streams: Path, *, vocab_size: int = VOCABULARY, seed: int = 5) -> HuggingFaceModel:
+    """A Llama of one layer and width 16; the same weights for the same seed."""
+    reproducibility.seed_all(seed)
+    tokenizer = AutoTokenizer.from_pretrained(str(streams / 'tokenizer'))
+    return build_model(ModelConfig(config=dict(LLAMA), init='fan_in'), tokenizer, vocab_size)
+
+
+def tiny_evaluators(streams: Path, skills: Sequence[str] = SKILLS, **options: Any) -> list[Evaluator]:
+    """One evaluator a skill, as a script of one's own makes them."""
+    evals = EvalStreams({skill: Stream(local=str(streams / skill), split='eval') for skill in skills})
+    options = {'batch_size': EVAL_BATCH, 'metric_names': [LOSS_METRIC], **options}
+    return build_evaluators(evals, **options)
+
+
+def tiny_dataset(streams: Path, skills: Sequence[str] = SKILLS, **options: Any) -> SkillStreamingDataset:
+    """The train streams, rounds of 24 samples, 4 a batch."""
+    return SkillStreamingDataset(
+        streams={skill: Stream(local=str(streams / skill), split='train') for skill in skills},
+        **{'round_size': ROUND, 'batch_size': BATCH, 'shuffle_seed': 11, **options},
+    )
+
+
+def tiny_trainer(
+    streams: Path,
+    policy: MixturePolicy,
+    run: Path,
+    *,
+    dataset: Any = None,
+    evaluators: list[Evaluator] | None = None,
+    workers: int = 0,
+    **options: Any,
+) -> Trainer:
+    """A plain Composer Trainer put together by hand: no YAML, none of the builders.
+
+    Args:
+        streams: Of the addition corpus.
+        policy: Drives the mixture.
+        run: Gets ``mixture.jsonl`` and ``samples/``.
+        dataset: None: `tiny_dataset`.
+        evaluators: None: `tiny_evaluators`.
+        workers: DataLoader workers.
+        **options: Change or add arguments of the Trainer.
+    """
+    dataset = tiny_dataset(streams) if dataset is None else dataset
+    loader = DataLoader(
+        dataset, batch_size=BATCH, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
+    )
+    model = tiny_model(streams)
+    callbacks = [SampleLog(str(run / 'samples')), *options.pop('callbacks', [])]
+    defaults = {
+        'algorithms': [DataMixing(policy, log_path=run / 'mixture.jsonl')],
+        'max_duration': '3ep',
+        'device': 'cpu',
+        'progress_bar': False,
+        'seed': 5,
+        'run_name': 'tiny',
+    }
+    return Trainer(
+        model=model,
+        train_dataloader=token_data_spec(loader),
+        eval_dataloader=tiny_evaluators(streams) if evaluators is None else evaluators,
+        optimizers=AdamW(model.parameters(), lr=0.01),
+        callbacks=callbacks,
+        **{**defaults, **options},
+    )
+
+
+def fit(trainer: Trainer, *, evaluate_first: bool = False) -> None:
+    """Train to the end and close, whatever happens."""
+    try:
+        if evaluate_first:
+            trainer.eval()
+        trainer.fit()
+    finally:
+        trainer.close()
+
+
+def mixture_lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of ``mixture.jsonl``."""
+    return [json.loads(line) for line in (run / 'mixture.jsonl').read_text().splitlines()]
+
+
+def rounds_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of trained rounds."""
+    return [line for line in mixture_lines(run) if line['round'] >= 0]
+
+
+def without_clocks(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of ``mixture.jsonl`` without what a clock measured."""
+    clocks = ('seconds', 'stalled_seconds')
+    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+
+
+def drawn_samples(run: Path) -> dict[int, list[int]]:
+    """Step -> ids of its samples in rank order; of a step that was trained twice, the second time."""
+    steps: dict[int, dict[str, list[int]]] = defaultdict(dict)
+    for file in sorted((run / 'samples').glob('samples-rank*.jsonl')):
+        # The last line of a run that was killed may lack its end.
+        for text in file.read_text().splitlines(keepends=True):
+            if text.endswith('\n'):
+                line = json.loads(text)
+                steps[line['step']][file.name] = line['samples']
+    return {
+        step: [one for name in sorted(ranks) for one in ranks[name]] for step, ranks in sorted(steps.items())
+    }
