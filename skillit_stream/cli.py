@@ -56,7 +56,14 @@ def run_guarded(action, debug: bool = False) -> int:
     except InputError as error:
         if debug:
             raise
-        print(f'skillit: {error}', file=sys.stderr)
+        # One raised in a DataLoader worker arrives with the worker's traceback before it.
+        line = (
+            str(error)
+            .strip()
+            .splitlines()[-1]
+            .removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
+        )
+        print(f'skillit: {line}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

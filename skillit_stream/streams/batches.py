@@ -6,6 +6,7 @@ a whole before its first sample is drawn; each sample is a view of one row that 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -16,19 +17,38 @@ IGNORE_INDEX = -100
 
 
 class Sample(dict):
-    """One sample: a view of a row of a gathered batch; pickles and copies as a plain dict."""
+    """One sample: a view of a row of a gathered batch; pickles and copies as a plain dict.
+
+    A sample whose entries are replaced is a dict like any other: it is collated by itself.
+    """
 
     __slots__ = ('batch', 'row')
 
     def __init__(self, batch: Mapping[str, NDArray], row: int) -> None:
         super().__init__((name, column[row]) for name, column in batch.items())
-        self.batch = batch
+        self.batch: Mapping[str, NDArray] | None = batch
         self.row = row
 
     def __reduce__(self) -> tuple:
         return dict, (dict(self),)
 
     __copy__ = dict.copy
+
+
+def _detaching(name: str) -> Any:
+    """A dict method that changes entries, after which the sample no longer stands for a row."""
+    method = getattr(dict, name)
+
+    @wraps(method)
+    def changed(self: Sample, *args: Any, **kwargs: Any) -> Any:
+        self.batch = None
+        return method(self, *args, **kwargs)
+
+    return changed
+
+
+for _name in ('__setitem__', '__delitem__', '__ior__', 'clear', 'pop', 'popitem', 'setdefault', 'update'):
+    setattr(Sample, _name, _detaching(_name))
 
 
 def samples_of(batch: Mapping[str, NDArray]) -> Iterator[Sample]:
@@ -46,13 +66,17 @@ def collate(samples: Sequence[Any]) -> dict[str, torch.Tensor]:
     Returns:
         For every column a tensor [batch, ...] of the column's own type (tokens: uint16).
     """
-    first = samples[0]
-    batch = getattr(first, 'batch', None)
-    if batch is None or len(samples) != len(next(iter(batch.values()))):
-        return default_collate([dict(sample) for sample in samples])
-    if any(sample.batch is not batch or sample.row != row for row, sample in enumerate(samples)):
+    batch = getattr(samples[0], 'batch', None)
+    if batch is None or not _is_all_of(batch, samples):
         return default_collate([dict(sample) for sample in samples])
     return {name: torch.from_numpy(column) for name, column in batch.items()}
+
+
+def _is_all_of(batch: Mapping[str, NDArray], samples: Sequence[Any]) -> bool:
+    """Whether these samples are the rows of the batch, all of them and in order."""
+    return len(samples) == len(next(iter(batch.values()))) and all(
+        getattr(sample, 'batch', None) is batch and sample.row == row for row, sample in enumerate(samples)
+    )
 
 
 def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:

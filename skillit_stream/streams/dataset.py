@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from streaming import Stream, StreamingDataset
-from streaming.base.format import get_index_basename
+from streaming.base.dataset import _ShardState
 
 from skillit_stream.errors import InputError
 from skillit_stream.streams.batches import samples_of
+from skillit_stream.streams.checks import check_arguments, check_state, named_shares, naming_bad_index
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.fetch import ShardFetcher
 from skillit_stream.streams.index import ShardIndex, binary_search_index
@@ -26,27 +27,16 @@ from skillit_stream.streams.ledger import RoundStart
 from skillit_stream.streams.plan import RoundShape
 from skillit_stream.streams.rounds import Rounds
 from skillit_stream.streams.shards import BatchReader, common_dtype
-from skillit_stream.streams.state import check_state, named_shares
 from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, Tape
 
 Int64 = NDArray[np.int64]
 
 STATE_VERSION = 1
-ON_EXHAUSTED = ('repeat', 'error')
 # Columns the loader adds to those of the streams.
 SKILL_COLUMN = 'skill'
 SAMPLE_ID_COLUMN = 'sample_id'
 # These would choose an order; here the tapes and the plan do.
-_REPLACED = {
-    'epoch_size': 'pass `round_size`',
-    'batching_method': 'pass `batching`',
-    'sampling_method': 'every pass draws each sample once',
-    'sampling_granularity': 'every pass draws each sample once',
-    'shuffle_algo': 'tapes shuffle shards and blocks; see `shuffle_block_size`',
-    'partition_algo': 'global batches are cut into ranks in order',
-    'remote': 'give every Stream its own',
-    'local': 'give every Stream its own',
-}
+_TAKEN_FROM_STATE = ('shuffle_seed', 'shuffle_block_size', 'num_canonical_nodes')
 
 
 class SkillStreamingDataset(StreamingDataset):
@@ -81,12 +71,11 @@ class SkillStreamingDataset(StreamingDataset):
         on_exhausted: str = 'repeat',
         **kwargs: Any,
     ) -> None:
-        _check_arguments(streams, on_exhausted, kwargs)
+        check_arguments(streams, round_size, on_exhausted, kwargs)
         self.skills = tuple(streams)
         self.on_exhausted = on_exhausted
         kwargs.setdefault('shuffle', True)
-        check_indexes(streams, kwargs.get('split'))
-        with binary_search_index():
+        with binary_search_index(), naming_bad_index(streams, kwargs.get('split')):
             super().__init__(streams=list(streams.values()), epoch_size=round_size, **kwargs)
         self.spanner: ShardIndex
         self.shuffle_block_size = self.shuffle_block_size or DEFAULT_BLOCK_SIZE
@@ -105,7 +94,9 @@ class SkillStreamingDataset(StreamingDataset):
         shares = self.samples_per_stream / self.num_samples
         if proportions is not None:
             shares = named_shares(proportions, self.skills)
-        self._start(RoundStart(0, Cursors.at_start(len(self.skills), self.num_canonical_nodes), shares), 0)
+        start = RoundStart(0, Cursors.at_start(len(self.skills), self.num_canonical_nodes), shares)
+        self._rounds = self._lay_out(start)
+        self._rounds.refuse_exhausted(0, shares)
 
     @property
     def round(self) -> int:
@@ -145,7 +136,7 @@ class SkillStreamingDataset(StreamingDataset):
     @property
     def samples_seen(self) -> dict[str, int]:
         """Samples of each skill drawn by all rounds that have begun, the current one as a whole."""
-        return self._by_skill(self._rounds.consumed_before(self.round + self._rounds.begun))
+        return self._by_skill(self._rounds.consumed_before(self.next_round))
 
     @property
     def passes(self) -> dict[str, float]:
@@ -245,15 +236,16 @@ class SkillStreamingDataset(StreamingDataset):
                 in the middle of a round.
         """
         check_state(obj, self.describe(), STATE_VERSION)
-        self.shuffle_seed = int(obj['shuffle_seed'])
-        self.shuffle_block_size = int(obj['shuffle_block_size'])
-        self.num_canonical_nodes = int(obj['num_canonical_nodes'])
-        cursors = Cursors.from_plain(obj['streams'], self.skills)
+        number, settings = int(obj['epoch']), {name: int(obj[name]) for name in _TAKEN_FROM_STATE}
         shares = named_shares(obj['proportions'], self.skills)
-        self._start(RoundStart(int(obj['epoch']), cursors, shares), int(obj['sample_in_epoch']))
         upcoming = named_shares(obj['next_proportions'], self.skills)
+        start = RoundStart(number, Cursors.from_plain(obj['streams'], self.skills), shares)
+        self._rounds = self._lay_out(start, int(obj['sample_in_epoch']), **settings)
+        # Only now: a state that was refused has changed nothing.
+        for name, value in settings.items():
+            setattr(self, name, value)
         if not np.array_equal(upcoming, shares):
-            self._rounds.set_shares(int(obj['epoch']) + 1, upcoming)
+            self._rounds.set_shares(number + 1, upcoming)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Play the next round's share of this rank and worker.
@@ -285,31 +277,55 @@ class SkillStreamingDataset(StreamingDataset):
         self._fetcher = ShardFetcher(self.prepare_shard)
         self._any_remote = any(stream.remote for stream in self.streams)
 
-    def _start(self, start: RoundStart, sample: int) -> None:
-        """Lay out tapes and rounds for the present seed, blocks and canonical nodes."""
-        nodes = int(self.num_canonical_nodes or 1)
+    def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
+        """Make a shard local, as StreamingDataset does; a failure is everybody's error and nobody's wait.
+
+        Raises:
+            InputError: The shard is missing, and its stream has no remote to fetch it from.
+        """
+        try:
+            super().prepare_shard(shard_id, blocking)
+        except Exception as error:
+            # Streaming leaves the shard marked as being fetched; others would wait for it for ever.
+            self._shard_states[shard_id] = _ShardState.REMOTE
+            number = int(self.stream_per_shard[shard_id])
+            if self.streams[number].remote:
+                raise
+            path = Path(self.shards[shard_id].dirname, self.streams[number].split, f'shard {shard_id}')
+            raise InputError(
+                f'Skill {self.skills[number]} lacks a shard that its index names ({path}): convert the stream '
+                f'again, or give it a remote.'
+            ) from error
+
+    def _lay_out(
+        self,
+        start: RoundStart,
+        sample: int = 0,
+        *,
+        shuffle_seed: int | None = None,
+        shuffle_block_size: int | None = None,
+        num_canonical_nodes: int | None = None,
+    ) -> Rounds:
+        """Tapes and rounds from a start on, with the dataset's own settings or a state's."""
+        seed = self.shuffle_seed if shuffle_seed is None else shuffle_seed
+        nodes = int(num_canonical_nodes or self.num_canonical_nodes or 1)
         shards = zip(self.skills, self.shard_offset_per_stream, self.shards_per_stream, strict=True)
         tapes = [
             Tape(
                 skill,
                 self.samples_per_shard[begin : begin + count],
-                seed=self.shuffle_seed,
+                seed=seed,
                 canonical_nodes=nodes,
-                block_size=int(self.shuffle_block_size or DEFAULT_BLOCK_SIZE),
+                block_size=int(shuffle_block_size or self.shuffle_block_size or DEFAULT_BLOCK_SIZE),
                 shuffle=self.shuffle,
             )
             for skill, begin, count in shards
         ]
         ranks = self._parallel_rank_world.num_ranks
-        self._rounds = Rounds(
+        shape = RoundShape(self._round_size, int(self.batch_size or 0) * ranks, nodes, self._batching, seed)
+        return Rounds(
             tapes,
-            shape=RoundShape(
-                round_size=self._round_size,
-                global_batch=int(self.batch_size or 0) * ranks,
-                canonical_nodes=nodes,
-                batching=self._batching,
-                seed=self.shuffle_seed,
-            ),
+            shape=shape,
             sample_offsets=self.sample_offset_per_stream,
             may_repeat=self.on_exhausted == 'repeat',
             start=start,
@@ -390,33 +406,3 @@ class SkillStreamingDataset(StreamingDataset):
 
     def _touch(self, shard: int) -> None:
         self._shard_access_times[shard] = time_ns()
-
-
-def _check_arguments(streams: Mapping[str, Stream], on_exhausted: str, kwargs: Mapping[str, Any]) -> None:
-    if not streams:
-        raise InputError('`streams` must name at least one skill, but got: none.')
-    if on_exhausted not in ON_EXHAUSTED:
-        raise InputError(
-            f'`on_exhausted` must be one of {", ".join(ON_EXHAUSTED)}, but got: {on_exhausted!r}.'
-        )
-    for name in _REPLACED.keys() & kwargs.keys():
-        raise InputError(f'`{name}` has no meaning for a SkillStreamingDataset: {_REPLACED[name]}.')
-    batch_size = kwargs.get('batch_size')
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(
-            f'`batch_size` must be a positive number of samples per rank, but got: {batch_size}.'
-        )
-    for skill, stream in streams.items():
-        if any(hasattr(stream, name) for name in ('proportion', 'repeat', 'choose')):
-            raise InputError(
-                f'Stream {skill} must not carry a proportion, repeat or choose of its own (a Stream that was '
-                f'used before does: make a new one); pass `proportions`.'
-            )
-
-
-def check_indexes(streams: Mapping[str, Stream], split: str | None = None) -> None:
-    """Say which stream has no index, before Streaming does in other words."""
-    for skill, stream in streams.items():
-        path = Path(stream.local, stream.split or split or '', get_index_basename())
-        if not stream.remote and not path.is_file():
-            raise InputError(f'Stream {skill} has no index at {path}: convert it, or correct its path.')

@@ -27,7 +27,7 @@ def make_key(*parts: str | int) -> int:
 def random_words(key: int | NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.uint64]:
     """The words number `counters` of the key's random stream; key and counters broadcast."""
     words = (counters.astype(np.uint64) + np.uint64(1)) * _GAMMA
-    words += np.uint64(key) if isinstance(key, int) else key
+    words = words + (np.uint64(key) if isinstance(key, int) else key)
     words = (words ^ (words >> np.uint64(30))) * _MIX_1
     words = (words ^ (words >> np.uint64(27))) * _MIX_2
     return words ^ (words >> np.uint64(31))

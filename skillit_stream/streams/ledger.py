@@ -99,10 +99,15 @@ class Ledger:
         """This worker, one of `workers`, has handed out its last batch of the given round."""
         _table(self._dealt_out)[workers, worker] = number
 
-    def is_dealt_out(self, number: int) -> bool:
-        """Whether every worker that plays the given round has handed out its last batch of it."""
+    def is_dealt_out(self, number: int, batches: int) -> bool:
+        """Whether every worker has handed out its last batch of the given round, of which it plays `batches`.
+
+        Workers beyond the number of batches have none; they may not even have begun.
+        """
         table = _table(self._dealt_out)
-        return any((table[workers, :workers] == number).all() for workers in range(1, MAX_WORKERS + 1))
+        return any(
+            (table[workers, : min(workers, batches)] == number).all() for workers in range(1, MAX_WORKERS + 1)
+        )
 
     def publish_proportions(self, first_round: int, proportions: NDArray[np.float64]) -> None:
         """From `first_round` on, these are the proportions; the ones before stay readable."""

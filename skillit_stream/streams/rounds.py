@@ -61,7 +61,6 @@ class Rounds:
         self._starts = {start.number: start.cursors.copy()}
         self._ledger = Ledger(len(tapes), start.cursors.taken.shape[1])
         self._ledger.restart(start, sample)
-        self.refuse_exhausted(start.number, start.proportions)
 
     @property
     def base(self) -> tuple[int, int]:
@@ -88,6 +87,8 @@ class Rounds:
         """This worker begins to iterate; returns the round it plays and the global batch to begin at."""
         number, sample = self._ledger.base
         before = self._ledger.begin_iteration(worker, workers)
+        # A round that is begun and never drawn from must still leave the start of the next one behind.
+        self.cursors_at(number + before)
         return number + before, 0 if before else sample // self.shape.global_batch
 
     def shares(self, number: int) -> Shares:
@@ -103,6 +104,8 @@ class Rounds:
         self.refuse_exhausted(number, shares)
         self._ledger.publish_proportions(number, shares)
         self._told[number] = shares
+        for later in [start for start in self._starts if start > number]:
+            del self._starts[later]
 
     def walk(self, number: int) -> Iterator[Window]:
         """The windows of a round; the start of the next is known to all once the last is planned."""
@@ -152,7 +155,9 @@ class Rounds:
 
     def is_dealt_out(self, number: int) -> bool:
         """Whether every worker has handed out its last batch of a round that was begun."""
-        return self.begun and self._ledger.is_dealt_out(number)
+        base, sample = self._ledger.base
+        played = self.shape.batches - (sample // self.shape.global_batch if number == base else 0)
+        return self.begun and self._ledger.is_dealt_out(number, played)
 
     def refuse_exhausted(self, number: int, shares: Shares) -> None:
         """Raise InputError if a tape that may not repeat has too few samples left for a round."""

@@ -110,8 +110,12 @@ class ShardMaps:
         return records
 
 
+def _path(shard: MDSReader) -> Path:
+    return Path(shard.dirname, shard.split or '', shard.raw_data.basename)
+
+
 def _map(shard: MDSReader, dtype: np.dtype) -> NDArray[np.void]:
-    path = Path(shard.dirname, shard.split or '', shard.raw_data.basename)
+    path = _path(shard)
     # Header: the number of samples, then the byte at which each begins and the last one ends.
     with open(path, 'rb') as file:
         header = np.frombuffer(file.read(4 * (shard.samples + 2)), '<u4')
@@ -187,6 +191,6 @@ class BatchReader:
                 self._touch(shard)
             return records
         raise RuntimeError(
-            f'Shard {self._shards[shard].filenames} was evicted {_LOAD_TRIES} times before it could be read: '
+            f'Shard {_path(self._shards[shard])} was evicted {_LOAD_TRIES} times before it could be read: '
             f'raise `cache_limit`.'
         )

@@ -153,5 +153,6 @@ class Tape:
         block = int(np.searchsorted(walk.cuts, line, side='right')) - 1
         first = int(np.searchsorted(walk.line, walk.cuts[block], side='right')) - 1
         last = int(np.searchsorted(walk.line, walk.cuts[block + 1], side='left'))
-        first_samples = self.samples_per_shard.cumsum() - self.samples_per_shard
-        return np.searchsorted(first_samples, walk.first_sample[first:last], side='right') - 1
+        ends = self.samples_per_shard.cumsum()
+        filled = np.flatnonzero(np.diff(walk.line[first : last + 1])) + first
+        return np.searchsorted(ends, walk.first_sample[filled], side='right')

@@ -11,7 +11,7 @@ from streaming import Stream, StreamingDataset
 from torch.utils.data import DataLoader, Dataset
 
 from skillit_stream.streams.batches import Sample, causal_lm_inputs, collate, samples_of
-from skillit_stream.streams.dataset import check_indexes
+from skillit_stream.streams.checks import naming_bad_index
 from skillit_stream.streams.index import ShardIndex, binary_search_index
 from skillit_stream.streams.shards import BatchReader, common_dtype
 
@@ -25,8 +25,7 @@ class EvalStreams:
     """
 
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
-        check_indexes(streams)
-        with binary_search_index():
+        with binary_search_index(), naming_bad_index(streams):
             self.dataset = StreamingDataset(
                 streams=list(streams.values()), batch_size=1, shuffle=False, **kwargs
             )

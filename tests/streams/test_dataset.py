@@ -141,7 +141,7 @@ def test_sizes_are_told(streams_root: Path, become_rank: Callable[[int, int], No
     become_rank(1, 2)
     dataset = mixed_dataset(streams_root, batching='stratified')
     assert (dataset.round_size, dataset.global_batch_size, len(dataset), dataset.size) == (48, 8, 24, 50)
-    assert dataset.batching == 'stratified'
+    assert dataset.describe()['batching'] == 'stratified'
     assert dataset.skills == ('a', 'b', 'c')
 
 
@@ -267,8 +267,8 @@ def test_an_exhausted_first_round_is_refused_at_once(streams_root: Path):
         ({'on_exhausted': 'stop'}, r"^`on_exhausted` must be one of repeat, error, but got: 'stop'\.$"),
         ({'batching': 'per_stream'}, r"^`batching` must be one of random, stratified, but got: 'per_stream'"),
         ({'round_size': 50}, r'multiple of the global batch of 4 samples, but got: 50; the nearest is 48\.$'),
-        ({'round_size': 0}, r'multiple of the global batch of 4 samples, but got: 0; the nearest is 4\.$'),
-        ({'batch_size': None}, r'^`batch_size` must be a positive number of samples per rank, but got: None'),
+        ({'round_size': 0}, r'^`round_size` must be a positive whole number, but got: 0\.$'),
+        ({'batch_size': None}, r'^`batch_size` must be a positive whole number, but got: None'),
         ({'batch_size': 0}, r'^`batch_size` must be a positive .* but got: 0'),
         ({'num_canonical_nodes': 3}, r'must divide evenly over the canonical nodes, .*num_canonical_nodes=3'),
         (

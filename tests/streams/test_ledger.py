@@ -49,7 +49,7 @@ def test_a_restart_forgets_what_was_before(ledger: Ledger):
     ledger.publish_cursors(6, cursors_of(6))
     ledger.restart(RoundStart(2, cursors_of(2), SHARES), 0)
     assert ledger.iterations == 0
-    assert not ledger.is_dealt_out(2)
+    assert not ledger.is_dealt_out(2, batches=9)
     assert ledger.proportions(6).tolist() == SHARES.tolist()
     assert ledger.latest_cursors(6)[0] == 2
 
@@ -78,13 +78,20 @@ def test_too_many_workers_are_refused(ledger: Ledger):
 def test_a_round_is_dealt_out_when_all_its_workers_say_so(ledger: Ledger):
     for worker in (2, 0):
         ledger.publish_dealt_out(worker, 3, 5)
-        assert not ledger.is_dealt_out(5)
+        assert not ledger.is_dealt_out(5, batches=9)
     ledger.publish_dealt_out(1, 3, 4)
-    assert not ledger.is_dealt_out(5)
+    assert not ledger.is_dealt_out(5, batches=9)
     ledger.publish_dealt_out(1, 3, 5)
-    assert ledger.is_dealt_out(5)
-    assert not ledger.is_dealt_out(4)
-    assert not ledger.is_dealt_out(6)
+    assert ledger.is_dealt_out(5, batches=9)
+    assert not ledger.is_dealt_out(4, batches=9)
+    assert not ledger.is_dealt_out(6, batches=9)
+
+
+def test_a_round_shorter_than_its_workers_waits_only_for_those_with_batches(ledger: Ledger):
+    ledger.publish_dealt_out(0, 3, 5)
+    assert not ledger.is_dealt_out(5, batches=2)
+    ledger.publish_dealt_out(1, 3, 5)
+    assert ledger.is_dealt_out(5, batches=2)
 
 
 def test_proportions_of_the_round_in_play_stay_readable_while_the_next_are_set(ledger: Ledger):
@@ -152,4 +159,4 @@ def test_what_a_forked_process_publishes_is_seen(ledger: Ledger):
     assert process.exitcode == 0
     assert ledger.iterations == 1
     assert ledger.latest_cursors(6)[0] == 6
-    assert ledger.is_dealt_out(5)
+    assert ledger.is_dealt_out(5, batches=9)
