@@ -22,7 +22,7 @@ from skillit_stream.streams.batches import samples_of
 from skillit_stream.streams.checks import check_arguments, check_state, named_shares, naming_bad_index
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.fetch import ShardFetcher
-from skillit_stream.streams.index import ShardIndex, binary_search_index
+from skillit_stream.streams.index import ShardIndex, quick_construction
 from skillit_stream.streams.ledger import RoundStart
 from skillit_stream.streams.plan import RoundShape
 from skillit_stream.streams.rounds import Rounds
@@ -75,7 +75,7 @@ class SkillStreamingDataset(StreamingDataset):
         self.skills = tuple(streams)
         self.on_exhausted = on_exhausted
         kwargs.setdefault('shuffle', True)
-        with binary_search_index(), naming_bad_index(streams, kwargs.get('split')):
+        with quick_construction(), naming_bad_index(streams, kwargs.get('split')):
             super().__init__(streams=list(streams.values()), epoch_size=round_size, **kwargs)
         self.spanner: ShardIndex
         self.shuffle_block_size = self.shuffle_block_size or DEFAULT_BLOCK_SIZE
@@ -291,10 +291,10 @@ class SkillStreamingDataset(StreamingDataset):
             number = int(self.stream_per_shard[shard_id])
             if self.streams[number].remote:
                 raise
-            path = Path(self.shards[shard_id].dirname, self.streams[number].split, f'shard {shard_id}')
+            stream, file = self.streams[number], self.shards[shard_id].file_pairs[0][0].basename
             raise InputError(
-                f'Skill {self.skills[number]} lacks a shard that its index names ({path}): convert the stream '
-                f'again, or give it a remote.'
+                f'Skill {self.skills[number]} lacks a shard that its index names, '
+                f'{Path(stream.local, stream.split, file)}: convert the stream again, or give it a remote.'
             ) from error
 
     def _lay_out(

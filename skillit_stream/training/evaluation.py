@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skillit_stream.streams.batches import Sample, causal_lm_inputs, collate, samples_of
 from skillit_stream.streams.checks import naming_bad_index
-from skillit_stream.streams.index import ShardIndex, binary_search_index
+from skillit_stream.streams.index import ShardIndex, quick_construction
 from skillit_stream.streams.shards import BatchReader, common_dtype
 
 
@@ -25,7 +25,7 @@ class EvalStreams:
     """
 
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
-        with binary_search_index(), naming_bad_index(streams):
+        with quick_construction(), naming_bad_index(streams):
             self.dataset = StreamingDataset(
                 streams=list(streams.values()), batch_size=1, shuffle=False, **kwargs
             )

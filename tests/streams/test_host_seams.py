@@ -18,20 +18,20 @@ from streaming.base.format.mds.reader import MDSReader
 from streaming.base.spanner import Spanner
 from streaming.base.world import World
 
-from skillit_stream.streams.index import ShardIndex, binary_search_index
+from skillit_stream.streams.index import ShardIndex, quick_construction
 
 sizes_of_shards = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 0)
 
 
 def test_the_constructor_looks_its_spanner_up_in_its_module():
     assert vars(streaming_dataset)['Spanner'] is Spanner
-    with binary_search_index():
+    with quick_construction():
         assert vars(streaming_dataset)['Spanner'] is ShardIndex
     assert vars(streaming_dataset)['Spanner'] is Spanner
 
 
 def test_the_spanner_is_put_back_after_an_error():
-    with pytest.raises(KeyError), binary_search_index():
+    with pytest.raises(KeyError), quick_construction():
         raise KeyError
     assert vars(streaming_dataset)['Spanner'] is Spanner
 

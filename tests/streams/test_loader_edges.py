@@ -147,3 +147,10 @@ def test_bad_streams_are_input_errors_that_name_the_skill(tmp_path, problem):
 def test_states_without_their_keys_are_input_errors(streams_root):
     with pytest.raises(InputError):
         mixed_dataset(streams_root).load_state_dict({'version': 1})
+
+
+def test_a_state_of_the_same_streams_in_another_order_is_refused(streams_root):
+    state = mixed_dataset(streams_root).state_dict(0, True)
+    state['streams'] = dict(reversed(state['streams'].items()))
+    with pytest.raises(InputError, match=r'order of the saved state \(c, b, a\), but got: a, b, c\.'):
+        mixed_dataset(streams_root).load_state_dict(state)

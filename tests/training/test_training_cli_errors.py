@@ -184,9 +184,7 @@ def test_the_configuration_of_a_run_starts_it_again(trained: Trained, run_folder
     assert [line['losses'] for line in repeated] == [line['losses'] for line in lines]
 
 
-def test_a_skill_may_be_trained_on_and_not_evaluated(
-    tmp_path: Path, streams: Path, run_folder: Path
-):
+def test_a_skill_may_be_trained_on_and_not_evaluated(tmp_path: Path, streams: Path, run_folder: Path):
     keys = settings(streams, run_folder)
     keys['algorithms'] = {'data_mixing': {'policy': 'static', 'weights': {'digit_0': 1, 'digit_2': 3}}}
     keys['train_loader'] = {'round_size': 24, 'skills': ['digit_0', 'digit_2']}

@@ -70,7 +70,9 @@ def expected_mixtures(
             math.exp(eta * math.fsum(weight * one for weight, one in zip(row, total, strict=True)))
             for row in graph.weights.tolist()
         ]
-        mixtures.append(dict(zip(graph.train_skills, [one / math.fsum(powers) for one in powers], strict=True)))
+        mixtures.append(
+            dict(zip(graph.train_skills, [one / math.fsum(powers) for one in powers], strict=True))
+        )
     return mixtures
 
 

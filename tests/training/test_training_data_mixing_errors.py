@@ -63,9 +63,7 @@ def test_another_dataset_is_refused_by_its_name(streams: Path, run_folder: Path)
 
 
 @pytest.mark.parametrize('interval', ['4ba', '2ep'])
-def test_evaluations_that_miss_the_end_of_a_round_are_refused(
-    streams: Path, run_folder: Path, interval: str
-):
+def test_evaluations_that_miss_the_end_of_a_round_are_refused(streams: Path, run_folder: Path, interval: str):
     evaluators = tiny_evaluators(streams, eval_interval=interval)
     message = refusal(streams, run_folder, SkillIt(GRAPH), evaluators=evaluators, max_duration='3ep')
     assert "none was measured at the end of round 0: evaluate it every round (eval_interval='1ep')" in message
@@ -105,4 +103,6 @@ def test_a_stream_that_runs_out_is_named_with_its_round(streams: Path, run_folde
     message = refusal(
         streams, run_folder, StaticMixture.stratified(SKILLS), dataset=dataset, max_duration='5ep'
     )
-    assert message.startswith('Skill digit_0 runs out in round 2: it has 32 samples left and the round draws 134.')
+    assert message.startswith(
+        'Skill digit_0 runs out in round 2: it has 32 samples left and the round draws 134.'
+    )

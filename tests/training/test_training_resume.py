@@ -22,7 +22,9 @@ Release = Callable[[], None]
 LAST = 3 * STEPS
 
 
-def train(streams: Path, run: Path, *, evaluate_first: bool = False, dataset: Any = None, **options: Any) -> Any:
+def train(
+    streams: Path, run: Path, *, evaluate_first: bool = False, dataset: Any = None, **options: Any
+) -> Any:
     """Train a tiny Skill-It run of three rounds; returns the dataset."""
     policy = SkillIt(SkillsGraph.load(streams / 'graph.json'), eta=1.0, window=2)
     dataset = tiny_dataset(streams) if dataset is None else dataset
@@ -136,7 +138,9 @@ def test_rounds_after_the_checkpoint_are_trained_and_written_down_again(
     assert logged == LAST + LAST - 8
 
 
-def test_weights_alone_start_a_fresh_run(streams: Path, run_folder: Path, straight_folder: Path, straight: Any):
+def test_weights_alone_start_a_fresh_run(
+    streams: Path, run_folder: Path, straight_folder: Path, straight: Any
+):
     path = straight_folder / 'checkpoints' / 'ep2-ba18-rank0.pt'
     dataset = train(streams, run_folder, load_path=str(path), load_weights_only=True, max_duration='1ep')
     assert [line['round'] for line in mixture_lines(run_folder)] == [0]

@@ -23,9 +23,9 @@ from skillit_stream.training.models import LOSS_METRIC, build_model
 from skillit_stream.training.sample_log import SampleLog
 
 SKILLS = ('digit_0', 'digit_1', 'digit_2')
-TRAIN_SAMPLES, EVAL_SAMPLES = 300, 40
+TRAIN_SAMPLES, EVAL_SAMPLES = 300, 41
 VOCABULARY = 20
-# Rounds of 6 steps; 40 eval samples do not divide by the eval batch.
+# Rounds of 6 steps; 41 eval samples divide neither by the eval batch nor over two ranks.
 ROUND, BATCH, EVAL_BATCH = 24, 4, 7
 STEPS = ROUND // BATCH
 LLAMA = {

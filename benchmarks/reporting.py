@@ -1,0 +1,84 @@
+"""What every benchmark prints and writes: a table, and JSON with command, configuration, versions, hardware."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ('mosaicml', 'mosaicml-streaming', 'torch', 'numpy', 'litdata')
+
+
+def hardware() -> dict[str, Any]:
+    """The machine: processor, cores, memory."""
+    model = platform.processor()
+    for line in _lines('/proc/cpuinfo'):
+        if line.startswith('model name'):
+            model = line.split(':', 1)[1].strip()
+            break
+    memory = next((line.split()[1] for line in _lines('/proc/meminfo') if line.startswith('MemTotal')), '0')
+    return {
+        'processor': model,
+        'cores': os.cpu_count(),
+        'memory_gib': round(int(memory) / 2**20, 1),
+        'system': f'{platform.system()} {platform.release()}',
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages measured; those that are absent are left out."""
+    found = {'python': platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def publish(
+    name: str, rows: Sequence[Mapping[str, Any]], *, configuration: Mapping[str, Any], out: str | None
+) -> None:
+    """Print the rows as a table and, if `out` is a folder, write them to ``out/name.json``."""
+    table = Table(title=name)
+    columns = list(rows[0])
+    for column in columns:
+        table.add_column(column, justify='left' if column == columns[0] else 'right')
+    for row in rows:
+        table.add_row(*[_shown(row[column]) for column in columns])
+    Console(width=140).print(table)
+    if out is None:
+        return
+    Path(out).mkdir(parents=True, exist_ok=True)
+    record = {
+        'benchmark': name,
+        'command': ' '.join(['python', *sys.argv]),
+        'date': datetime.now(timezone.utc).strftime('%Y-%m-%d'),
+        'hardware': hardware(),
+        'versions': versions(),
+        'configuration': dict(configuration),
+        'rows': [dict(row) for row in rows],
+    }
+    path = Path(out, f'{name}.json')
+    path.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    print(f'Written: {path}')
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f'{value:,.3g}' if abs(value) < 1000 else f'{value:,.0f}'
+    return f'{value:,}' if isinstance(value, int) else str(value)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return []
