@@ -1,8 +1,38 @@
 """The one exception that says: the input is at fault, here is what to change."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LONGEST_CAUSE = 300
+
 
 class InputError(ValueError):
     """Bad usage or bad input: the message names what, where and the remedy in one line.
 
     The command line prints the message alone and exits with code 2; in Python it is a ``ValueError``.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What another package says of an error, on one line of bearable length."""
+    text = ' '.join((str(error).strip() or type(error).__name__).split())
+    return text if len(text) <= LONGEST_CAUSE else f'{text[:LONGEST_CAUSE]} ...'
+
+
+@contextmanager
+def blaming(what: str, *kinds: type[BaseException]) -> Iterator[None]:
+    """Within this context an error of the given kinds is the input's fault.
+
+    Args:
+        what: Beginning of the line: which part of the input was refused.
+        *kinds: Exceptions that the code inside raises for bad input; ValueError and TypeError always.
+
+    Raises:
+        InputError: Instead of them; one raised inside passes as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, *kinds) as error:
+        raise InputError(f'{what}: {first_line(error)}') from error

@@ -227,9 +227,10 @@ class SkillStreamingDataset(StreamingDataset):
         }
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
-        """Resume where the state was taken; call it on every rank, before iterating.
+        """Resume where the state was taken; call it on every rank, between iterations.
 
-        Seed, shuffle block and canonical nodes are taken from the state, as in StreamingDataset.
+        Seed, shuffle block and canonical nodes are taken from the state, as in StreamingDataset. If they
+        differ from the present ones, workers must not have been started yet.
 
         Raises:
             InputError: The state is of other streams, or of another round size, global batch or batching
@@ -240,7 +241,12 @@ class SkillStreamingDataset(StreamingDataset):
         shares = named_shares(obj['proportions'], self.skills)
         upcoming = named_shares(obj['next_proportions'], self.skills)
         start = RoundStart(number, Cursors.from_plain(obj['streams'], self.skills), shares)
-        self._rounds = self._lay_out(start, int(obj['sample_in_epoch']), **settings)
+        sample = int(obj['sample_in_epoch'])
+        if all(getattr(self, name) == value for name, value in settings.items()):
+            # The same tapes: workers that are alive share this memory and follow.
+            self._rounds.restart(start, sample)
+        else:
+            self._rounds = self._lay_out(start, sample, **settings)
         # Only now: a state that was refused has changed nothing.
         for name, value in settings.items():
             setattr(self, name, value)

@@ -47,19 +47,24 @@ class Rounds:
         start: RoundStart,
         sample: int = 0,
     ) -> None:
+        self.tapes = tapes
+        self.shape = shape
+        self._sample_offsets = sample_offsets
+        self._may_repeat = may_repeat
+        self._ledger = Ledger(len(tapes), start.cursors.taken.shape[1])
+        self.restart(start, sample)
+
+    def restart(self, start: RoundStart, sample: int) -> None:
+        """Go on at another place; workers that are alive follow at their next iteration."""
+        shape = self.shape
         if not 0 <= sample <= shape.round_size or sample % shape.global_batch:
             raise InputError(
                 f'A round can be resumed after whole global batches of {shape.global_batch} samples, at most '
                 f'{shape.round_size}, but got: sample {sample}.'
             )
-        self.tapes = tapes
-        self.shape = shape
-        self._sample_offsets = sample_offsets
-        self._may_repeat = may_repeat
         # What this process was told, for sample_ids; workers rely on the ledger alone.
         self._told = {start.number: start.proportions}
         self._starts = {start.number: start.cursors.copy()}
-        self._ledger = Ledger(len(tapes), start.cursors.taken.shape[1])
         self._ledger.restart(start, sample)
 
     @property

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from composer import Trainer
+from composer.core import Evaluator, Time
+from composer.models import HuggingFaceModel
 from composer.utils import dist, reproducibility
 from streaming import Stream
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from skillit_stream.errors import InputError
+from skillit_stream.errors import InputError, blaming
 from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
@@ -21,6 +23,7 @@ from skillit_stream.streams.manifest import Manifest
 from skillit_stream.training.config import TrainConfig, dump_config, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.mixture_log import MixtureLog
 from skillit_stream.training.models import LOSS_METRIC, build_model
 from skillit_stream.training.parts import build_callbacks, build_loggers, build_optimizer, build_scheduler
 
@@ -42,6 +45,7 @@ def build_run(config: TrainConfig) -> Run:
     Raises:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
+    _check_times(config)
     manifest = Manifest.load(config.streams)
     skills = _chosen('train_loader.skills', config.train_loader.skills, manifest)
     eval_skills = _chosen('eval_loader.skills', config.eval_loader.skills, manifest)
@@ -61,9 +65,25 @@ def build_run(config: TrainConfig) -> Run:
         subset_num_batches=config.eval_loader.subset_num_batches,
     )
     _write_run_files(config, dataset, policy, graph)
-    trainer = Trainer(
+    parts = _parts(config, dataset, policy, model, evaluators)
+    with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+        trainer = Trainer(**parts)
+    return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+
+
+def _parts(
+    config: TrainConfig,
+    dataset: SkillStreamingDataset,
+    policy: MixturePolicy,
+    model: HuggingFaceModel,
+    evaluators: list[Evaluator],
+) -> dict[str, Any]:
+    """The arguments of Composer's Trainer."""
+    with blaming('`train_loader` is not one that a DataLoader takes'):
+        loader = token_data_spec(_loader(config, dataset))
+    return dict(
         model=model,
-        train_dataloader=token_data_spec(_loader(config, dataset)),
+        train_dataloader=loader,
         eval_dataloader=evaluators,
         max_duration=config.max_duration,
         algorithms=[DataMixing(policy, log_path=Path(config.save_folder) / 'mixture.jsonl')],
@@ -87,7 +107,16 @@ def build_run(config: TrainConfig) -> Run:
         log_to_console=config.log_to_console,
         seed=config.seed,
     )
-    return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+
+
+def _check_times(config: TrainConfig) -> None:
+    """Before Composer reads them: it makes folders first."""
+    for key in ('max_duration', 'eval_interval', 'save_interval'):
+        with blaming(f'`{key}` must be a time string such as 10ep or 1000ba'):
+            Time.from_timestring(getattr(config, key))
+    path = config.load_path
+    if path and '://' not in path and not Path(path).exists():
+        raise InputError(f'`load_path`: there is no checkpoint at {path}.')
 
 
 def _chosen(key: str, names: list[str] | None, manifest: Manifest) -> list[str]:
@@ -139,26 +168,25 @@ def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
 
 def _prepare_folder(config: TrainConfig) -> None:
     """Refuse to write over a run that is there."""
-    log = Path(config.save_folder) / 'mixture.jsonl'
-    if not log.exists() or config.autoresume:
+    log = MixtureLog(Path(config.save_folder) / 'mixture.jsonl')
+    if config.autoresume:
         return
-    if not config.save_overwrite:
+    # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
+    if log.last_round() >= 0 and not config.save_overwrite:
         raise InputError(
             f'There is a run in {config.save_folder} already: pass autoresume=true to go on with it, '
             f'save_overwrite=true to start over, or another save_folder.'
         )
     if dist.get_global_rank() == 0:
-        log.unlink()
+        log.path.unlink(missing_ok=True)
 
 
 def _tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
     name = config.tokenizer or str(Path(config.streams) / 'tokenizer')
-    try:
+    with blaming(
+        f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
+    ):
         return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f'`tokenizer`: none could be loaded from {name}: {(str(error).splitlines() or [""])[0]}'
-        ) from error
 
 
 def _open(root: str, skills: list[str], split: str) -> dict[str, Stream]:
@@ -173,7 +201,7 @@ def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
             f'{config.global_train_batch_size}.'
         )
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
-    try:
+    with blaming('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
             streams=_open(config.streams, skills, 'train'),
             round_size=config.train_loader.round_size,
@@ -182,10 +210,6 @@ def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
             batch_size=config.global_train_batch_size // ranks,
             **options,
         )
-    except TypeError as error:
-        raise InputError(
-            f'`train_loader.dataset` has an option that the dataset does not take: {error}'
-        ) from error
 
 
 def _loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:

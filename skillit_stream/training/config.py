@@ -14,9 +14,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from skillit_stream.errors import InputError
+from skillit_stream.errors import InputError, first_line
 
 Options = dict[str, Any]
+INITS = ('default', 'fan_in')
 Schema = TypeVar('Schema')
 
 
@@ -32,12 +33,16 @@ class ModelConfig:
     """Whether to load its weights, or its configuration alone."""
     gguf_file: str | None = None
     """A GGUF file in that folder to load the weights from (needs the extra `gguf`)."""
-    config: Options = field(default_factory=dict)
+    config: Options | None = None
     """A configuration from scratch: `model_type: llama` and what its transformers class takes."""
     config_overrides: Options = field(default_factory=dict)
     """Changes to the loaded configuration."""
     init: str = 'default'
     """Weights from scratch: `default` (the model's own) or `fan_in`: standard deviation 1/sqrt(fan-in)."""
+
+    def __post_init__(self) -> None:
+        if self.init not in INITS:
+            raise InputError(f'`model.init` must be one of {", ".join(INITS)}, but got: {self.init!r}.')
 
 
 @dataclass
@@ -61,6 +66,12 @@ class TrainLoaderConfig:
     dataset: Options = field(default_factory=dict)
     """More for the dataset: shuffle_seed, shuffle_block_size, num_canonical_nodes, cache_limit, ..."""
 
+    def __post_init__(self) -> None:
+        _refuse('train_loader.skills', self.skills, self.skills == [], 'a list of skills or null')
+        _refuse('train_loader.num_workers', self.num_workers, self.num_workers < 0, 'at least 0')
+        factor = self.prefetch_factor
+        _refuse('train_loader.prefetch_factor', factor, factor is not None and factor < 1, 'at least 1')
+
 
 @dataclass
 class EvalLoaderConfig:
@@ -74,6 +85,14 @@ class EvalLoaderConfig:
     """Evaluate on this many batches; -1: all."""
     before_training: bool = True
     """Whether to evaluate once before the first round."""
+
+    def __post_init__(self) -> None:
+        size, subset = self.batch_size, self.subset_num_batches
+        _refuse('eval_loader.skills', self.skills, self.skills == [], 'a list of skills or null')
+        _refuse('eval_loader.batch_size', size, size is not None and size < 1, 'at least 1')
+        _refuse(
+            'eval_loader.subset_num_batches', subset, subset < 1 and subset != -1, 'at least 1, or -1 for all'
+        )
 
 
 @dataclass
@@ -138,6 +157,26 @@ class TrainConfig:
     log_to_console: bool = False
     """Composer's log lines on the terminal."""
 
+    def __post_init__(self) -> None:
+        size = self.device_train_microbatch_size
+        wrong = size != 'auto' if isinstance(size, str) else size < 1
+        _refuse('device_train_microbatch_size', size, wrong, "at least 1, or 'auto'")
+        _refuse(
+            'global_train_batch_size',
+            self.global_train_batch_size,
+            self.global_train_batch_size < 1,
+            'at least 1',
+        )
+        _refuse('seed', self.seed, not 0 <= self.seed < 2**32, 'from 0 to 4294967295')
+        _refuse('device', self.device, self.device not in (None, 'cpu', 'gpu'), 'cpu, gpu or null')
+        mixing = self.algorithms.get('data_mixing')
+        _refuse(
+            'algorithms.data_mixing',
+            mixing,
+            not isinstance(mixing, dict | None),
+            'a mapping: {policy: ..., ...}',
+        )
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a training YAML and `key=value` overrides into a checked configuration.
@@ -153,23 +192,26 @@ def load_yaml(path: str | Path, schema: type[Schema], overrides: Sequence[str] =
     if not Path(path).is_file():
         raise InputError(f'There is no YAML at {path}: see the ones under yamls/.')
     try:
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(_checked(overrides)))
-        if not isinstance(merged, DictConfig):
-            raise InputError(f'{path} must be a mapping of keys, but got: {type(merged).__name__}.')
-        _refuse_unknown(merged, schema, str(path))
+        loaded = OmegaConf.load(path)
+        if not isinstance(loaded, DictConfig):
+            raise InputError(f'{path} must be a mapping of keys, but got: a list.')
+        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(_checked(overrides)))
+        _refuse_unknown(cast(DictConfig, merged), schema, str(path))
         config = OmegaConf.merge(OmegaConf.structured(schema), merged)
         OmegaConf.resolve(config)
         return cast(Schema, OmegaConf.to_object(config))
+    except InputError as error:
+        # One that a dataclass raised comes back with OmegaConf's own lines added.
+        raise InputError(str(error).splitlines()[0]) from error
     except MissingMandatoryValue as error:
         raise InputError(
             f'{path}: `{error.full_key}` must be given: add it, or pass {error.full_key}=...'
         ) from error
     except OmegaConfBaseException as error:
-        first_line = str(error).splitlines()[0]
-        raise InputError(f'{path}: `{getattr(error, "full_key", "")}`: {first_line}') from error
+        key = getattr(error, 'full_key', None) or getattr(error, 'key', None) or 'a key'
+        raise InputError(f'{path}: `{key}`: {str(error).splitlines()[0]}') from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:
-        first_line = ' '.join(str(error).split())
-        raise InputError(f'{path} cannot be read as YAML: {first_line}') from error
+        raise InputError(f'{path} cannot be read as YAML: {first_line(error)}') from error
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -181,6 +223,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """A hint that names the nearest known name, or all of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(sorted(known))}'
+
+
+def _refuse(key: str, value: Any, wrong: bool, must_be: str) -> None:
+    if wrong:
+        raise InputError(f'`{key}` must be {must_be}, but got: {value!r}.')
 
 
 def _checked(overrides: Sequence[str]) -> list[str]:
@@ -198,5 +245,9 @@ def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '
         if name not in types:
             raise InputError(f'{where}: unknown key `{prefix}{name}`: {nearest(name, list(types))}')
         kind = types[name]
-        if isinstance(kind, type) and is_dataclass(kind) and isinstance(given.get(key), DictConfig):
+        if isinstance(kind, type) and is_dataclass(kind):
+            if not isinstance(given[key], DictConfig):
+                raise InputError(
+                    f'{where}: `{prefix}{name}` must be a mapping of keys, but got: {given[key]!r}.'
+                )
             _refuse_unknown(given[key], kind, where, f'{prefix}{name}.')

@@ -83,8 +83,12 @@ class DataMixing(Algorithm):
         """Check the names and, in a fresh run, set the first mixture."""
         dataset = _dataset(state)
         _check_names(self.policy, dataset.skills, [evaluator.label for evaluator in state.evaluators])
+        # The dataset keeps its place by itself. In a second fit() Composer would spin it through a round
+        # per past epoch, and go on in the middle of a round from the start of the next.
+        state.dataset_resumption['train'] = True
+        dataset.load_state_dict(dataset.state_dict(int(state.timestamp.sample_in_epoch), True))
         if self._log:
-            self._log.start(dataset.round)
+            self._log.start(dataset.round if self._started else BEFORE_TRAINING)
         if not self._started:
             self._observe_before_training(state)
             dataset.set_proportions(self._agreed(dataset.skills, self.policy.initial))

@@ -31,6 +31,10 @@ class MixtureLog:
         with open(self.path, 'a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
 
+    def last_round(self) -> int:
+        """Number of the last round written; -1 if there is none."""
+        return max((line['round'] for line in self._lines()), default=-1)
+
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []

@@ -1,18 +1,24 @@
 """Causal language models: from a configuration, from a local folder or a hub, pre-trained or not."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from composer.metrics.nlp import LanguageCrossEntropy
 from composer.models import HuggingFaceModel
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from skillit_stream.errors import InputError
-from skillit_stream.training.config import ModelConfig
+from skillit_stream.errors import InputError, blaming
+from skillit_stream.training.config import ModelConfig, nearest
 
 LOSS_METRIC = LanguageCrossEntropy.__name__
-INITS = ('default', 'fan_in')
 
 
 def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> HuggingFaceModel:
@@ -28,12 +34,14 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_s
     """
     if config.name != 'hf_causal_lm':
         raise InputError(f'`model.name` must be hf_causal_lm, but got: {config.name!r}.')
-    if config.init not in INITS:
-        raise InputError(f'`model.init` must be one of {", ".join(INITS)}, but got: {config.init!r}.')
     if bool(config.pretrained_model_name_or_path) == bool(config.config):
         raise InputError(
             'The model must have either `model.pretrained_model_name_or_path` or `model.config`, but got: '
-            f'{"both" if config.config else "neither"}.'
+            f'{"both (model.config=null drops one)" if config.config else "neither"}.'
+        )
+    if config.init != 'default' and config.pretrained_model_name_or_path and config.pretrained:
+        raise InputError(
+            f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
     model = _from_scratch(config, vocab_size) if config.config else _loaded(config)
     embedded = int(model.config.vocab_size)
@@ -52,16 +60,16 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_s
 
 
 def _from_scratch(config: ModelConfig, vocab_size: int) -> PreTrainedModel:
-    options = {'vocab_size': vocab_size, **config.config, **config.config_overrides}
-    kind = options.pop('model_type', None)
-    if not kind:
-        raise InputError('`model.config` must name a `model_type` of transformers, e.g. llama or gpt_neox.')
-    try:
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(str(kind), **options))
-    except (ValueError, TypeError, KeyError) as error:
+    options = {'vocab_size': vocab_size, **(config.config or {}), **config.config_overrides}
+    kind = str(options.pop('model_type', ''))
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise InputError(
-            f'`model.config` is not one that transformers takes: {_first_line(error)}'
-        ) from error
+            f'`model.config.model_type` must be a causal language model of transformers, e.g. llama or gpt_neox, '
+            f'but got: {kind!r}.'
+        )
+    with blaming('`model.config` is not one that transformers takes', KeyError):
+        _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options))
     if config.init == 'fan_in':
         _init_fan_in(model)
     return model
@@ -70,22 +78,27 @@ def _from_scratch(config: ModelConfig, vocab_size: int) -> PreTrainedModel:
 def _loaded(config: ModelConfig) -> PreTrainedModel:
     name = str(config.pretrained_model_name_or_path)
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
-    try:
+    with blaming(
+        f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', OSError, ImportError
+    ):
         loaded = AutoConfig.from_pretrained(name, **extra)
+        _refuse_unknown('model.config_overrides', config.config_overrides, loaded)
         for key, value in config.config_overrides.items():
             setattr(loaded, key, value)
         if config.pretrained:
             return AutoModelForCausalLM.from_pretrained(name, config=loaded, **extra)
         model = AutoModelForCausalLM.from_config(loaded)
-    except (OSError, ValueError) as error:
-        where = 'folder' if Path(name).exists() else 'hub name or folder'
-        raise InputError(
-            f'`model.pretrained_model_name_or_path`: no model could be loaded from {where} {name}: '
-            f'{_first_line(error)}'
-        ) from error
     if config.init == 'fan_in':
         _init_fan_in(model)
     return model
+
+
+def _refuse_unknown(where: str, options: Mapping[str, Any], reference: PretrainedConfig) -> None:
+    """transformers takes any key; one that no configuration of this kind has is a mistake."""
+    known = list(reference.to_dict())
+    for name in options:
+        if name not in known and not hasattr(reference, name):
+            raise InputError(f'`{where}` has no option {name!r}: {nearest(name, known)}')
 
 
 def _init_fan_in(model: PreTrainedModel) -> None:
@@ -96,7 +109,3 @@ def _init_fan_in(model: PreTrainedModel) -> None:
     for parameter in model.parameters():
         if parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

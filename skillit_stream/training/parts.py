@@ -15,7 +15,7 @@ from composer.optim import (
     LinearWithWarmupScheduler,
 )
 
-from skillit_stream.errors import InputError
+from skillit_stream.errors import InputError, blaming
 from skillit_stream.training.config import nearest
 from skillit_stream.training.sample_log import SampleLog
 
@@ -70,7 +70,7 @@ def _named(
     where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[str, Any], *first: Any
 ) -> Any:
     rest = dict(options)
-    name = str(rest.pop('name', None))
+    name = str(rest.pop('name', ''))
     if name not in known:
         raise InputError(f'`{where}.name`: there is no {name!r}: {nearest(name, list(known))}')
     return _call(f'{where}', known[name], rest, *first)
@@ -84,7 +84,5 @@ def _each(where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[
 
 
 def _call(where: str, build: Callable[..., Any], options: Mapping[str, Any], *first: Any) -> Any:
-    try:
+    with blaming(f'`{where}` has an option that {build.__name__} does not take', ImportError):
         return build(*first, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f'`{where}` has an option that {build.__name__} does not take: {error}') from error

@@ -114,7 +114,7 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(least: Path, override: 
 
 
 def test_a_section_that_is_a_plain_value_is_refused(least: Path):
-    assert 'TrainLoaderConfig' in refusal(least, 'train_loader=3')
+    assert '`train_loader` must be a mapping of keys, but got: 3' in refusal(least, 'train_loader=3')
     assert '`optimizer`' in refusal(least, 'optimizer=adamw')
 
 

@@ -237,3 +237,22 @@ def test_nothing_is_written_without_a_path(streams: Path, run_folder: Path, grap
     mixing = DataMixing(SkillIt(graph))
     fit(tiny_trainer(streams, mixing.policy, run_folder, algorithms=[mixing], max_duration='1ep'))
     assert not (run_folder / 'mixture.jsonl').exists()
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('parts', [('2ep', '2ep'), ('8ba', '4ba', '12ba')])
+def test_fitting_in_parts_trains_the_samples_of_one_fit(
+    streams: Path, tmp_path: Path, workers: int, parts: tuple[str, ...]
+):
+    drawn = {}
+    for name, durations in (('whole', ('24ba' if '8ba' in parts else '4ep',)), ('parts', parts)):
+        dataset = tiny_dataset(streams)
+        run = tmp_path / name
+        trainer = tiny_trainer(
+            streams, StaticMixture.stratified(dataset.skills), run, dataset=dataset, workers=workers
+        )
+        for duration in durations:
+            trainer.fit(duration=duration)
+        trainer.close()
+        drawn[name] = drawn_samples(run)
+    assert drawn['parts'] == drawn['whole']

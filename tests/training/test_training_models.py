@@ -138,10 +138,14 @@ def test_a_model_computes_the_loss_in_nats_per_token(build):
     [
         ({}, ['either', 'neither']),
         ({'config': LLAMA, 'pretrained_model_name_or_path': 'x'}, ['either', 'both']),
-        ({'config': {'hidden_size': 16}}, ['`model.config` must name a `model_type`']),
-        ({'config': {**LLAMA, 'model_type': 'lamma'}}, ['`model.config`', 'lamma']),
+        (
+            {'config': {'hidden_size': 16}},
+            ['`model.config.model_type` must be a causal language model', "''"],
+        ),
+        ({'config': {**LLAMA, 'model_type': 'lamma'}}, ['`model.config.model_type`', "'lamma'"]),
         ({'config': {**LLAMA, 'vocab_size': 19}}, ['vocabulary of 19', 'up to 19', 'convert with']),
         ({'config': LLAMA, 'init': 'xavier'}, ['`model.init`', 'default, fan_in', "'xavier'"]),
+        ({'config': {**LLAMA, 'hiden_size': 99}}, ["'hiden_size'", "did you mean 'hidden_size'?"]),
         ({'config': LLAMA, 'name': 'bert'}, ['`model.name` must be hf_causal_lm', "'bert'"]),
     ],
 )
@@ -161,5 +165,5 @@ def test_a_saved_model_with_too_small_a_vocabulary_is_refused(build, saved: Path
 
 
 def test_a_folder_without_a_model_is_named(build, tmp_path: Path):
-    with pytest.raises(InputError, match=rf'no model could be loaded from folder {tmp_path}'):
+    with pytest.raises(InputError, match=rf'no model could be loaded from {tmp_path}'):
         build(pretrained_model_name_or_path=str(tmp_path))
