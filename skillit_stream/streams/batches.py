@@ -3,19 +3,44 @@
 ``DataLoader(dataset, batch_size=N)`` draws N samples and collates them. Here a batch has been gathered as
 a whole before its first sample is drawn; each sample is a view of one row that remembers the batch, and
 :func:`collate` hands the batch on as it is. The default collation works too and costs one more copy.
+
+From a worker process a batch travels as one string of bytes. Tensors would each travel as a file of shared
+memory whose descriptor is passed over a socket: several times slower at these sizes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, get_worker_info
+
+from skillit_stream.streams.shards import Gathered, columns_of
 
 IGNORE_INDEX = -100
+Entries = TypeVar('Entries', bound='type[dict]')
 
 
+def _forgets_when_changed(cls: Entries) -> Entries:
+    """Let a dict that stands for a gathered batch forget it when an entry is replaced."""
+
+    def forgetting(name: str) -> Any:
+        method = getattr(dict, name)
+
+        @wraps(method)
+        def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
+            self.batch = None
+            return method(self, *args, **kwargs)
+
+        return changed
+
+    for name in ('__setitem__', '__delitem__', '__ior__', 'clear', 'pop', 'popitem', 'setdefault', 'update'):
+        setattr(cls, name, forgetting(name))
+    return cls
+
+
+@_forgets_when_changed
 class Sample(dict):
     """One sample: a view of a row of a gathered batch; pickles and copies as a plain dict.
 
@@ -24,9 +49,9 @@ class Sample(dict):
 
     __slots__ = ('batch', 'row')
 
-    def __init__(self, batch: Mapping[str, NDArray], row: int) -> None:
+    def __init__(self, batch: Gathered, row: int) -> None:
         super().__init__((name, column[row]) for name, column in batch.items())
-        self.batch: Mapping[str, NDArray] | None = batch
+        self.batch: Gathered | None = batch
         self.row = row
 
     def __reduce__(self) -> tuple:
@@ -35,23 +60,32 @@ class Sample(dict):
     __copy__ = dict.copy
 
 
-def _detaching(name: str) -> Any:
-    """A dict method that changes entries, after which the sample no longer stands for a row."""
-    method = getattr(dict, name)
+@_forgets_when_changed
+class WorkerBatch(dict):
+    """A batch of tensors in a worker process: arrives in the main process as a plain dict of tensors."""
 
-    @wraps(method)
-    def changed(self: Sample, *args: Any, **kwargs: Any) -> Any:
-        self.batch = None
-        return method(self, *args, **kwargs)
+    __slots__ = ('batch',)
 
-    return changed
+    def __init__(self, batch: Gathered) -> None:
+        super().__init__(_tensors(batch))
+        self.batch: Gathered | None = batch
+
+    def __reduce__(self) -> tuple:
+        if self.batch is None:
+            return dict, (dict(self),)
+        return _arrived, (self.batch.buffer.tobytes(), self.batch.layout)
 
 
-for _name in ('__setitem__', '__delitem__', '__ior__', 'clear', 'pop', 'popitem', 'setdefault', 'update'):
-    setattr(Sample, _name, _detaching(_name))
+def _arrived(data: bytes, layout: list) -> dict[str, torch.Tensor]:
+    # Copied once, for bytes cannot be written to and a batch can.
+    return _tensors(columns_of(np.frombuffer(data, np.uint8).copy(), layout))
 
 
-def samples_of(batch: Mapping[str, NDArray]) -> Iterator[Sample]:
+def _tensors(columns: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
+
+
+def samples_of(batch: Gathered) -> Iterator[Sample]:
     """The samples of a gathered batch, in order."""
     for row in range(len(next(iter(batch.values())))):
         yield Sample(batch, row)
@@ -69,10 +103,10 @@ def collate(samples: Sequence[Any]) -> dict[str, torch.Tensor]:
     batch = getattr(samples[0], 'batch', None)
     if batch is None or not _is_all_of(batch, samples):
         return default_collate([dict(sample) for sample in samples])
-    return {name: torch.from_numpy(column) for name, column in batch.items()}
+    return _tensors(batch) if get_worker_info() is None else WorkerBatch(batch)
 
 
-def _is_all_of(batch: Mapping[str, NDArray], samples: Sequence[Any]) -> bool:
+def _is_all_of(batch: Gathered, samples: Sequence[Any]) -> bool:
     """Whether these samples are the rows of the batch, all of them and in order."""
     return len(samples) == len(next(iter(batch.values()))) and all(
         getattr(sample, 'batch', None) is batch and sample.row == row for row, sample in enumerate(samples)

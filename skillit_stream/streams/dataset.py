@@ -141,9 +141,12 @@ class SkillStreamingDataset(StreamingDataset):
     @property
     def passes(self) -> dict[str, float]:
         """How often each stream has been walked: samples seen over the stream's samples."""
-        sizes = zip(self.skills, self.samples_per_stream.tolist(), strict=True)
-        seen = self.samples_seen
-        return {skill: seen[skill] / size for skill, size in sizes}
+        return self._by_skill(self._rounds.consumed_before(self.next_round) / self.samples_per_stream)
+
+    @property
+    def upcoming_passes(self) -> dict[str, float]:
+        """How often each stream will have been walked at the end of the next round."""
+        return self._by_skill(self._rounds.consumed_before(self.next_round + 1) / self.samples_per_stream)
 
     def set_proportions(self, proportions: Mapping[str, float]) -> None:
         """Set the mixture of the next round and the ones after it.
@@ -406,9 +409,8 @@ class SkillStreamingDataset(StreamingDataset):
                 sample = self.get_item(int(sample_id))
                 yield {**sample, SKILL_COLUMN: skill, SAMPLE_ID_COLUMN: sample_id}
             return
-        yield from samples_of(
-            {**self._reader.read(shards, rows), SKILL_COLUMN: skills, SAMPLE_ID_COLUMN: ids}
-        )
+        added = {SKILL_COLUMN: skills, SAMPLE_ID_COLUMN: ids}
+        yield from samples_of(self._reader.read(shards, rows, **added))
 
     def _touch(self, shard: int) -> None:
         self._shard_access_times[shard] = time_ns()

@@ -5,6 +5,7 @@ stride, so a shard is a NumPy record array over the file: a batch is gathered wi
 nothing is decoded. Shards with columns of varying size are left to Streaming's own reader.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -83,31 +84,36 @@ def common_dtype(shards: Mapping[str, object], reserved: Sequence[str] = ()) -> 
 
 
 class ShardMaps:
-    """Open memory maps of shards, the least recently used closed first."""
+    """Open memory maps of shards, the least recently used closed first.
 
-    def __init__(self) -> None:
-        self._open: OrderedDict[int, NDArray[np.void]] = OrderedDict()
+    Args:
+        dtype: The record type of the shards' samples.
+    """
 
-    def get(self, shard_id: int, shard: MDSReader, dtype: np.dtype) -> NDArray[np.void]:
-        """The samples of a shard as a record array [samples].
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+        self._open: OrderedDict[int, dict[str, NDArray]] = OrderedDict()
+
+    def get(self, shard_id: int, shard: MDSReader) -> dict[str, NDArray]:
+        """The columns of a shard, each an array [samples, ...].
 
         Args:
             shard_id: Its number, the name of the map.
             shard: Its reader.
-            dtype: Its record type.
 
         Raises:
             FileNotFoundError: The shard is not on the local disk (yet, or any more).
             RuntimeError: The file is not what the index says.
         """
-        records = self._open.get(shard_id)
-        if records is None:
-            records = self._open[shard_id] = _map(shard, dtype)
+        columns = self._open.get(shard_id)
+        if columns is None:
+            records = _map(shard, self._dtype)
+            columns = self._open[shard_id] = {name: records[name] for name in self._dtype.names or ()}
             if len(self._open) > MAX_OPEN_SHARDS:
                 self._open.popitem(last=False)
         else:
             self._open.move_to_end(shard_id)
-        return records
+        return columns
 
 
 def _path(shard: MDSReader) -> Path:
@@ -130,7 +136,46 @@ def _map(shard: MDSReader, dtype: np.dtype) -> NDArray[np.void]:
             f'Shard {path} does not hold the {shard.samples} samples of {dtype.itemsize} bytes that its index '
             f'names: delete the file to fetch it again, or convert the stream again.'
         )
-    return np.memmap(path, dtype=dtype, mode='r', offset=int(header[1]), shape=(shard.samples,))
+    records = np.memmap(path, dtype=dtype, mode='r', offset=int(header[1]), shape=(shard.samples,))
+    # As a plain array: every index of a memmap runs Python code.
+    return records.view(np.ndarray)
+
+
+class Gathered(dict[str, NDArray]):
+    """The columns of one batch, all views of one buffer.
+
+    Attributes:
+        buffer: uint8 [bytes].
+        layout: Name, dtype, shape and first byte of every column.
+    """
+
+    __slots__ = ('buffer', 'layout')
+
+    def __init__(self, columns: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> None:
+        # Wide items first: then all of them are aligned without gaps.
+        by_width = sorted(columns.items(), key=lambda column: -column[1][0].itemsize)
+        self.layout: list[tuple[str, str, tuple[int, ...], int]] = []
+        size = 0
+        for name, (dtype, shape) in by_width:
+            self.layout.append((name, dtype.str, shape, size))
+            size += dtype.itemsize * math.prod(shape)
+        self.buffer = np.empty(size, np.uint8)
+        super().__init__(columns_of(self.buffer, self.layout))
+
+    @classmethod
+    def copy_of(cls, columns: Mapping[str, NDArray]) -> 'Gathered':
+        """A batch with copies of the given columns, each [batch, ...]."""
+        batch = cls({name: (column.dtype, column.shape) for name, column in columns.items()})
+        for name, column in columns.items():
+            batch[name][:] = column
+        return batch
+
+
+def columns_of(
+    buffer: NDArray[np.uint8], layout: Sequence[tuple[str, str, tuple[int, ...], int]]
+) -> dict[str, NDArray]:
+    """The columns that lie in a buffer."""
+    return {name: np.ndarray(shape, dtype, buffer, first) for name, dtype, shape, first in layout}
 
 
 class BatchReader:
@@ -152,44 +197,47 @@ class BatchReader:
         touch: Callable[[int], None] | None = None,
     ) -> None:
         self._shards = shards
-        self._dtype = dtype
         self._prepare = prepare
         self._touch = touch
-        self._maps = ShardMaps()
+        self._maps = ShardMaps(dtype)
+        self._columns = {name: (dtype[name].base, dtype[name].shape) for name in dtype.names or ()}
 
-    def read(self, shards: Int64, rows: Int64) -> dict[str, NDArray]:
+    def read(self, shards: Int64, rows: Int64, **more: NDArray) -> Gathered:
         """Copy one batch out of the shards.
 
         Args:
             shards: int64 [batch], the shard of each sample.
             rows: int64 [batch], its row there.
+            **more: Further columns [batch], copied in.
 
         Returns:
             For every column an array [batch, ...].
         """
-        distinct, which = np.unique(shards, return_inverse=True)
-        batch = {
-            name: np.empty((len(rows), *self._dtype[name].shape), self._dtype[name].base)
-            for name in self._dtype.names or ()
-        }
-        for number, shard in enumerate(distinct):
-            records = self._open(int(shard))
-            chosen = np.flatnonzero(which == number)
-            for name, column in batch.items():
-                column[chosen] = records[name][rows[chosen]]
+        size = len(rows)
+        columns = {name: (dtype, (size, *shape)) for name, (dtype, shape) in self._columns.items()}
+        columns |= {name: (column.dtype, column.shape) for name, column in more.items()}
+        batch = Gathered(columns)
+        for name, column in more.items():
+            batch[name][:] = column
+        places = list(zip(shards.tolist(), rows.tolist(), strict=True))
+        opened = {shard: self._open(shard) for shard in {shard for shard, _ in places}}
+        for name in self._columns:
+            out = batch[name]
+            for number, (shard, row) in enumerate(places):
+                out[number] = opened[shard][name][row]
         return batch
 
-    def _open(self, shard: int) -> NDArray[np.void]:
+    def _open(self, shard: int) -> dict[str, NDArray]:
         for _ in range(_LOAD_TRIES):
             try:
-                records = self._maps.get(shard, self._shards[shard], self._dtype)
+                columns = self._maps.get(shard, self._shards[shard])
             except FileNotFoundError:
                 # Not fetched yet, or evicted again by another process before it was opened here.
                 self._prepare(shard)
                 continue
             if self._touch:
                 self._touch(shard)
-            return records
+            return columns
         raise RuntimeError(
             f'Shard {_path(self._shards[shard])} was evicted {_LOAD_TRIES} times before it could be read: '
             f'raise `cache_limit`.'

@@ -86,7 +86,7 @@ def _parts(
         train_dataloader=loader,
         eval_dataloader=evaluators,
         max_duration=config.max_duration,
-        algorithms=[DataMixing(policy, log_path=Path(config.save_folder) / 'mixture.jsonl')],
+        algorithms=[_mixing(config, policy)],
         optimizers=build_optimizer(config.optimizer, model.parameters()),
         schedulers=build_scheduler(config.scheduler),
         callbacks=build_callbacks(config.callbacks),
@@ -117,6 +117,11 @@ def _check_times(config: TrainConfig) -> None:
     path = config.load_path
     if path and '://' not in path and not Path(path).exists():
         raise InputError(f'`load_path`: there is no checkpoint at {path}.')
+
+
+def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
+    log = Path(config.save_folder) / 'mixture.jsonl'
+    return DataMixing(policy, warn_passes=config.train_loader.warn_passes, log_path=log)
 
 
 def _chosen(key: str, names: list[str] | None, manifest: Manifest) -> list[str]:

@@ -57,6 +57,8 @@ class TrainLoaderConfig:
     """`repeat` or `error`."""
     skills: list[str] | None = None
     """Skills to train on; null: all of the streams folder."""
+    warn_passes: float = 4.0
+    """Warn before a round in which a skill's samples will have been walked more often than this."""
     num_workers: int = 0
     """DataLoader workers a rank; they persist over rounds."""
     prefetch_factor: int | None = None

@@ -5,6 +5,7 @@ the checkpoint is written, the policy is shown the round's losses and its answer
 the next round, so that the checkpoint already holds it.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -32,6 +33,9 @@ class DataMixing(Algorithm):
         policy: Turns observed losses into the next round's proportions, e.g. ``SkillIt(graph)``. Its train
             skills must be the dataset's, its eval skills must each have an Evaluator of that label.
         metric: Name of the evaluators' metric that is a skill's loss, in nats per token.
+        warn_passes: Warn, once a skill, before a round in which a skill's stream will have been walked more
+            often than this. (Up to about 4 passes, repeated data is nearly as good as new: Muennighoff et
+            al. 2023, arXiv 2305.16264.)
         log_path: Where rank 0 writes ``mixture.jsonl``, a line per round; None writes none.
 
     Raises:
@@ -43,10 +47,13 @@ class DataMixing(Algorithm):
         policy: MixturePolicy,
         *,
         metric: str = 'LanguageCrossEntropy',
+        warn_passes: float = 4.0,
         log_path: str | Path | None = None,
     ) -> None:
         self.policy = policy
         self.metric = metric
+        self.warn_passes = warn_passes
+        self._warned: set[str] = set()
         self._log = MixtureLog(log_path) if log_path is not None and dist.get_global_rank() == 0 else None
         # Evaluator label -> (batch at which it ran, loss): an older evaluation is not this round's.
         self._seen: dict[str, tuple[int, float]] = {}
@@ -202,6 +209,18 @@ class DataMixing(Algorithm):
             metrics[f'mixture/{skill}/samples'] = seen[skill]
             metrics[f'mixture/{skill}/passes'] = passes[skill]
         logger.log_metrics(metrics)
+        self._warn_of_passes(dataset)
+
+    def _warn_of_passes(self, dataset: SkillStreamingDataset) -> None:
+        for skill, passes in dataset.upcoming_passes.items():
+            if passes > self.warn_passes and skill not in self._warned:
+                self._warned.add(skill)
+                warnings.warn(
+                    f'Skill {skill} will have been walked {passes:.2f} times by the end of round '
+                    f'{dataset.next_round}, more than `warn_passes`={self.warn_passes:g}: it has few samples for '
+                    f'its share of {dataset.next_proportions[skill]:.3f}.',
+                    stacklevel=2,
+                )
 
 
 _HANDLERS = {

@@ -119,13 +119,13 @@ def test_a_damaged_shard_is_named_with_the_remedy(stream: Path, damage: str):
 def test_the_map_used_longest_ago_is_closed_first(stream: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shards_module, 'MAX_OPEN_SHARDS', 2)
     shards = readers(stream)
-    maps, dtype = ShardMaps(), dtype_of(shards)
-    first = maps.get(0, shards[0], dtype)
-    second = maps.get(1, shards[1], dtype)
-    assert maps.get(0, shards[0], dtype) is first
-    maps.get(2, shards[2], dtype)
-    assert maps.get(0, shards[0], dtype) is first
-    assert maps.get(1, shards[1], dtype) is not second
+    maps = ShardMaps(dtype_of(shards))
+    first = maps.get(0, shards[0])
+    second = maps.get(1, shards[1])
+    assert maps.get(0, shards[0]) is first
+    maps.get(2, shards[2])
+    assert maps.get(0, shards[0]) is first
+    assert maps.get(1, shards[1]) is not second
 
 
 @pytest.mark.parametrize('encoding', ['str', 'ndarray', 'ndarray:uint16', 'pkl', 'json', 'bytes', 'jpeg'])

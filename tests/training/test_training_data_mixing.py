@@ -256,3 +256,17 @@ def test_fitting_in_parts_trains_the_samples_of_one_fit(
         trainer.close()
         drawn[name] = drawn_samples(run)
     assert drawn['parts'] == drawn['whole']
+
+
+def test_a_warning_comes_before_a_skill_is_walked_too_often(streams: Path, run_folder: Path):
+    dataset = tiny_dataset(streams, round_size=400)
+    policy = StaticMixture({'digit_0': 1.0, 'digit_1': 0.0, 'digit_2': 0.0})
+    mixing = DataMixing(policy, warn_passes=1.3)
+    trainer = tiny_trainer(
+        streams, policy, run_folder, dataset=dataset, algorithms=[mixing], max_duration='1ba'
+    )
+    with pytest.warns(
+        UserWarning, match=r'digit_0 will have been walked 1\.33 times by .* round 0'
+    ) as caught:
+        fit(trainer)
+    assert len([one for one in caught if 'warn_passes' in str(one.message)]) == 1
