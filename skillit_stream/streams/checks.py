@@ -147,11 +147,6 @@ def check_state(state: Mapping[str, Any], present: Mapping[str, Any], version: i
                 f'The streams must be those of the saved state, but {skill} had '
                 f'{before or "no"} samples and has {now or "none"} now: resume with the same streams folder.'
             )
-    if list(state['streams']) != list(present['streams']):
-        raise InputError(
-            f'The streams must come in the order of the saved state ({_shortened(list(state["streams"]))}), '
-            f'but got: {_shortened(list(present["streams"]))}.'
-        )
     in_the_middle = state['sample_in_epoch'] > 0
     for name in ('round_size', 'global_batch_size', 'batching'):
         if in_the_middle and state[name] != present[name]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.errors import InputError
+from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.streams.cursor import Cursors, draw
 from skillit_stream.streams.keys import make_key, random_words
 from skillit_stream.streams.tape import Tape
@@ -73,6 +74,21 @@ class RoundShape:
         return self.round_size // self.global_batch
 
 
+def round_counts(tapes: Sequence[Tape], shares: NDArray[np.float64], round_size: int) -> Int64:
+    """Exact samples of each skill in a round, int64 [skills], for proportions float64 [skills].
+
+    Ties go by name: in which order a configuration lists its streams must not change what is drawn.
+    """
+    by_name = _by_name(tapes)
+    counts = np.empty(len(tapes), np.int64)
+    counts[by_name] = largest_remainder(shares[by_name], round_size)
+    return counts
+
+
+def _by_name(tapes: Sequence[Tape]) -> NDArray[np.int32]:
+    return np.array(sorted(range(len(tapes)), key=lambda skill: tapes[skill].skill), np.int32)
+
+
 @dataclass(frozen=True)
 class Window:
     """Consecutive global batches of a round.
@@ -107,16 +123,26 @@ def walk_round(
     """
     per_window = max(1, WINDOW // shape.global_batch)
     key = make_key(shape.seed, 'slots', number)
-    edges = counts.cumsum()
+    by_name = _by_name(tapes)
+    edges = counts[by_name].cumsum()
     for first in range(0, shape.batches, per_window):
         batches = np.arange(first, min(first + per_window, shape.batches))
-        dealt = _deal(edges, shape, batches)
+        dealt = by_name[_deal(edges, shape, batches)]
         skills = _shuffle(dealt, shape, batches, key)
         yield _fill(tapes, shape, first, skills, cursors)
 
 
-def _deal(edges: Int64, shape: RoundShape, batches: Int64) -> NDArray[np.int32]:
-    """Skill of each card dealt to the given batches; [batches, canonical nodes, places], unshuffled."""
+def _deal(edges: Int64, shape: RoundShape, batches: Int64) -> NDArray[np.int64]:
+    """Deal the cards of the given batches, unshuffled.
+
+    Args:
+        edges: int64 [skills], sums of the counts of the skills up to each, in the order of their names.
+        shape: Sizes.
+        batches: int64 [batches], which global batches.
+
+    Returns:
+        int64 [batches, canonical nodes, places]: place of each card's skill in the order of the names.
+    """
     rows = shape.batches
     # A stride near rows/phi visits the rows evenly: the batches of a window, and those that get the odd
     # sample of a tiny share, lie spread over the round instead of side by side.
@@ -125,7 +151,7 @@ def _deal(edges: Int64, shape: RoundShape, batches: Int64) -> NDArray[np.int32]:
         stride += 1
     row = batches * stride % rows
     cards = row[:, None] + rows * np.arange(shape.global_batch)
-    skills = np.searchsorted(edges, cards, side='right').astype(np.int32)
+    skills = np.searchsorted(edges, cards, side='right')
     # Deal the batch's cards to the nodes, beginning with another node in every batch.
     nodes = shape.canonical_nodes
     skills = skills.reshape(len(batches), -1, nodes).transpose(0, 2, 1)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.errors import InputError
-from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.ledger import Ledger, RoundStart
-from skillit_stream.streams.plan import RoundShape, Window, look_up, walk_round
+from skillit_stream.streams.plan import RoundShape, Window, look_up, round_counts, walk_round
 from skillit_stream.streams.tape import Tape
 
 Int64 = NDArray[np.int64]
@@ -102,7 +101,7 @@ class Rounds:
 
     def counts(self, number: int) -> Int64:
         """Samples of each skill in a round, int64 [skills]."""
-        return largest_remainder(self.shares(number), self.shape.round_size)
+        return self._apportion(self.shares(number))
 
     def set_shares(self, number: int, shares: Shares) -> None:
         """Set the proportions of a round that has not begun and of those after it."""
@@ -133,7 +132,7 @@ class Rounds:
         for between in range(known, number):
             self._skip(between, self._told_shares(between), cursors)
             self._starts[between + 1] = cursors.copy()
-        counts = largest_remainder(self._told_shares(number), self.shape.round_size)
+        counts = self._apportion(self._told_shares(number))
         windows = walk_round(self.tapes, self.shape, number, counts, cursors)
         return np.concatenate([self.look_up(window).ravel() for window in windows])
 
@@ -169,7 +168,7 @@ class Rounds:
         if self._may_repeat:
             return
         consumed = self.consumed_before(number)
-        wanted = largest_remainder(shares, self.shape.round_size)
+        wanted = self._apportion(shares)
         for tape, used, wants in zip(self.tapes, consumed.tolist(), wanted.tolist(), strict=True):
             if wants > tape.samples - used:
                 raise InputError(
@@ -182,5 +181,7 @@ class Rounds:
 
     def _skip(self, number: int, shares: Shares, cursors: Cursors) -> None:
         """Move the cursors over a whole round."""
-        counts = largest_remainder(shares, self.shape.round_size)
-        deque(walk_round(self.tapes, self.shape, number, counts, cursors), maxlen=0)
+        deque(walk_round(self.tapes, self.shape, number, self._apportion(shares), cursors), maxlen=0)
+
+    def _apportion(self, shares: Shares) -> Int64:
+        return round_counts(self.tapes, shares, self.shape.round_size)
