@@ -18,6 +18,7 @@ COMMANDS = {
     'convert': ('skillit_stream.convert.command', 'shard a corpus into one MDS stream per skill'),
     'verify': ('skillit_stream.convert.verify', 're-read a streams folder and check it against its manifest'),
     'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
+    'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
     'experiment': ('skillit_stream.experiment', 'methods x seeds: run them, table them, report them'),
 }

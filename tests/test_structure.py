@@ -16,6 +16,7 @@ ALLOWED = {
     'mixture': {'errors', 'mixture'},
     'streams': {'errors', 'mixture', 'streams'},
     'training': {'errors', 'mixture', 'streams', 'training'},
+    'audit': {'errors', 'mixture', 'streams', 'audit'},
     'report': {'errors', 'report'},
     'convert': {'errors', 'mixture', 'streams', 'convert'},
     'cli': {'errors'},
@@ -51,6 +52,12 @@ def test_imports_point_downwards(part: str):
 def test_every_part_of_the_package_has_its_place():
     parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or path.is_dir()}
     assert parts - {'__init__', '__pycache__'} == set(ALLOWED)
+
+
+def test_every_package_is_installed():
+    listed = (ROOT / 'pyproject.toml').read_text(encoding='utf-8').split('packages = [')[1].split(']')[0]
+    for file in PACKAGE.rglob('__init__.py'):
+        assert f'"{".".join(file.parent.relative_to(ROOT).parts)}"' in listed
 
 
 def test_converters_use_of_the_streams_only_the_manifest():

@@ -64,10 +64,11 @@ def build_run(config: TrainConfig) -> Run:
         eval_interval=config.eval_interval,
         subset_num_batches=config.eval_loader.subset_num_batches,
     )
-    _write_run_files(config, dataset, policy, graph)
     parts = _parts(config, dataset, policy, model, evaluators)
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts)
+    # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
+    _write_run_files(config, dataset, policy, graph)
     return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 
 
