@@ -43,11 +43,10 @@ through `register` or an entry point in the group ``skillit_stream.policies``::
 The **skills graph** (`SkillsGraph`) is a matrix with named sides: ``weights[i, j]`` is how much
 training on skill i helps eval skill j.
 
-**Counts** are exact: `largest_remainder` turns proportions into samples of a round, `spread` deals
-those evenly to its batches.
+**Counts** are exact: `largest_remainder` turns proportions into samples of a round.
 """
 
-from skillit_stream.mixture.apportion import interleave, largest_remainder, spread
+from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.mixture.files import read_skill_names
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -64,10 +63,8 @@ __all__ = [
     'SkillsGraph',
     'StaticMixture',
     'build_policy',
-    'interleave',
     'largest_remainder',
     'policy_names',
     'read_skill_names',
     'register',
-    'spread',
 ]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skillit_stream.errors import InputError
-from skillit_stream.mixture.apportion import interleave, largest_remainder, spread
+from skillit_stream.mixture.apportion import largest_remainder
 
 thorough = settings(max_examples=150, deadline=None)
 
@@ -17,15 +17,6 @@ def proportions(draw):
     if weights.sum() < 1e-3:
         weights[0] = 1.0
     return weights / weights.sum()
-
-
-@st.composite
-def splittable_counts(draw):
-    """(counts, rows) where rows divides the sum, zero counts among them."""
-    rows = draw(st.integers(1, 60))
-    counts = draw(st.lists(st.integers(0, 500), min_size=1, max_size=12))
-    counts[draw(st.integers(0, len(counts) - 1))] += -sum(counts) % rows
-    return np.array(counts), rows
 
 
 @thorough
@@ -100,72 +91,3 @@ def test_a_total_out_of_range_is_refused(total):
         InputError, match=f'total must be between 0 and 1099511627776 samples, but got: {total}'
     ):
         largest_remainder([1.0], total)
-
-
-@thorough
-@given(splittable_counts())
-def test_rows_are_equal_columns_are_exact_and_every_entry_is_rounded_down_or_up(case):
-    counts, rows = case
-    table = spread(counts, rows)
-    assert table.shape == (rows, len(counts))
-    assert np.all(table.sum(axis=1) == counts.sum() // rows)
-    assert np.all(table.sum(axis=0) == counts)
-    assert np.all((table == counts // rows) | (table == -(-counts // rows)))
-
-
-@thorough
-@given(splittable_counts(), st.data())
-def test_asking_for_some_rows_gives_those_rows_of_the_whole_table(case, data):
-    counts, rows = case
-    row_ids = np.array(data.draw(st.lists(st.integers(0, rows - 1), max_size=8)), dtype=np.int64)
-    assert np.array_equal(spread(counts, rows, row_ids), spread(counts, rows)[row_ids])
-
-
-@thorough
-@given(splittable_counts())
-def test_extras_are_dealt_to_the_rows_in_turn(case):
-    counts, rows = case
-    expected = np.tile(counts // rows, (rows, 1))
-    unit = 0
-    for skill, rest in enumerate(counts % rows):
-        for _ in range(rest):
-            expected[unit % rows, skill] += 1
-            unit += 1
-    assert np.array_equal(spread(counts, rows), expected)
-
-
-def test_a_round_at_redpajama_scale_is_split_without_building_it():
-    counts = largest_remainder([0.1, 0.2, 0.3, 0.15, 0.05, 0.13, 0.07], 2**30)
-    last = spread(counts, 2**20, [2**20 - 1])
-    assert last.shape == (1, 7)
-    assert last.sum() == 2**10
-
-
-@pytest.mark.parametrize(
-    ('counts', 'rows', 'row_ids', 'message'),
-    [
-        ([3, 4], 2, None, 'counts must sum to a multiple of rows, but got: 7 samples over 2 rows'),
-        ([-1, 5], 2, None, 'counts must not be negative, but got: -1'),
-        ([2, 2], 0, None, 'rows must be at least 1, but got: 0'),
-        ([2, 2], 2, [2], 'row_ids must be between 0 and 1, but got: 2'),
-        ([2, 2], 2, [-1], 'row_ids must be between 0 and 1, but got: -1'),
-        ([2.0, 2.0], 2, None, 'counts must be a list of integers, but got: float64'),
-    ],
-)
-def test_what_cannot_be_split_is_refused(counts, rows, row_ids, message):
-    with pytest.raises(InputError, match=message):
-        spread(counts, rows, row_ids)
-
-
-@thorough
-@given(st.integers(1, 2000))
-def test_interleaving_is_a_permutation_of_the_rows(rows):
-    assert sorted(interleave(np.arange(rows), rows).tolist()) == list(range(rows))
-
-
-@pytest.mark.parametrize('rows', [1, 2, 100, 997, 1000, 1024, 1777])
-def test_interleaved_extras_of_a_small_skill_are_strewn_over_the_round(rows):
-    counts = np.array([rows // 10, 4 * rows - rows // 10])
-    drawn = np.cumsum(spread(counts, rows, interleave(np.arange(rows), rows))[:, 0])
-    wanted = np.arange(1, rows + 1) * (counts[0] / rows)
-    assert np.max(np.abs(drawn - wanted)) < 3
