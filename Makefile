@@ -1,5 +1,5 @@
 # make demo    the main job end to end: convert, train three mixtures, report
-# make test    the tests
+# make test    the tests (test-slow: those of several real jobs: object stores, hygiene, elasticity)
 # make lint    ruff and pyright
 # Each sets up .venv by itself, once. PYTHON=python3.12 chooses another interpreter.
 SHELL := /bin/bash
@@ -13,13 +13,16 @@ export TOKENIZERS_PARALLELISM ?= true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-slow lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/skillit experiment yamls/experiments/addition-demo.yaml
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' $(TESTS)
+
+test-slow: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -3,12 +3,11 @@
 One round is one epoch. The order of a round is planned by :mod:`skillit_stream.streams.plan` from tapes,
 counts and cursors; this module ties the plan to Streaming's shards, cache and worlds, to the processes
 that iterate, and to checkpoints. Streaming's private names are used here and in
-:mod:`skillit_stream.streams.index` alone.
+:mod:`index`, :mod:`cache`, :mod:`hygiene` and :mod:`held` beside it alone.
 """
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from time import time_ns
 from typing import Any
 
@@ -19,9 +18,11 @@ from streaming.base.dataset import _ShardState
 
 from skillit_stream.errors import InputError
 from skillit_stream.streams.batches import samples_of
+from skillit_stream.streams.cache import make_local, mend_damaged, separate_connections
 from skillit_stream.streams.checks import check_arguments, check_state, named_shares, naming_bad_index
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.fetch import ShardFetcher
+from skillit_stream.streams.hygiene import own_prefix
 from skillit_stream.streams.index import ShardIndex, quick_construction
 from skillit_stream.streams.ledger import RoundStart
 from skillit_stream.streams.plan import RoundShape
@@ -75,8 +76,9 @@ class SkillStreamingDataset(StreamingDataset):
         self.skills = tuple(streams)
         self.on_exhausted = on_exhausted
         kwargs.setdefault('shuffle', True)
-        with quick_construction(), naming_bad_index(streams, kwargs.get('split')):
+        with quick_construction(), own_prefix(), naming_bad_index(streams, kwargs.get('split')):
             super().__init__(streams=list(streams.values()), epoch_size=round_size, **kwargs)
+        separate_connections(self.streams)
         self.spanner: ShardIndex
         self.shuffle_block_size = self.shuffle_block_size or DEFAULT_BLOCK_SIZE
         self.num_canonical_nodes = self.num_canonical_nodes or self._parallel_rank_world.num_nodes
@@ -282,29 +284,29 @@ class SkillStreamingDataset(StreamingDataset):
             dtype=self._sample_dtype,
             prepare=self.prepare_shard,
             touch=self._touch if self.cache_limit else None,
+            is_local=self._is_local if any(stream.remote for stream in self.streams) else None,
+            mend=self._mend,
         )
         self._fetcher = ShardFetcher(self.prepare_shard)
         self._any_remote = any(stream.remote for stream in self.streams)
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
-        """Make a shard local, as StreamingDataset does; a failure is everybody's error and nobody's wait.
+        """Make a shard local; a failure is everybody's error and nobody's wait.
 
         Raises:
             InputError: The shard is missing, and its stream has no remote to fetch it from.
+            RuntimeError: It cannot be fetched, or is not what its index says.
         """
-        try:
-            super().prepare_shard(shard_id, blocking)
-        except Exception as error:
-            # Streaming leaves the shard marked as being fetched; others would wait for it for ever.
-            self._shard_states[shard_id] = _ShardState.REMOTE
-            number = int(self.stream_per_shard[shard_id])
-            if self.streams[number].remote:
-                raise
-            stream, file = self.streams[number], self.shards[shard_id].file_pairs[0][0].basename
-            raise InputError(
-                f'Skill {self.skills[number]} lacks a shard that its index names, '
-                f'{Path(stream.local, stream.split, file)}: convert the stream again, or give it a remote.'
-            ) from error
+        make_local(self, shard_id, self._skill_of(shard_id), blocking=blocking)
+
+    def _mend(self, shard_id: int, error: Exception, again: bool) -> None:
+        mend_damaged(self, shard_id, self._skill_of(shard_id), error, again=again)
+
+    def _skill_of(self, shard_id: int) -> str:
+        return self.skills[int(self.stream_per_shard[shard_id])]
+
+    def _is_local(self, shard_id: int) -> bool:
+        return bool(self._shard_states[shard_id] == _ShardState.LOCAL)
 
     def _lay_out(
         self,

@@ -2,14 +2,17 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
+from types import MethodType
 
 
 class ShardFetcher:
     """Prepares requested shards in the order of the requests.
 
     A failure is not raised here: whoever needs the shard prepares it again and gets the error first hand.
+    The thread does not keep the owner of a bound `prepare` alive, and ends with this object.
 
     Args:
         prepare: Makes one shard local; blocks until it is.
@@ -17,7 +20,7 @@ class ShardFetcher:
 
     def __init__(self, prepare: Callable[[int], None]) -> None:
         self._prepare = prepare
-        self._queue: SimpleQueue[int] = SimpleQueue()
+        self._queue: SimpleQueue[int | None] = SimpleQueue()
         self._process = 0
 
     def request(self, shards: Iterable[int]) -> None:
@@ -25,15 +28,25 @@ class ShardFetcher:
         if self._process != os.getpid():
             # Threads do not survive a fork, and a queue may have been copied in the middle of a request.
             self._queue = SimpleQueue()
-            threading.Thread(target=self._work, args=(self._queue,), daemon=True).start()
+            bound = isinstance(self._prepare, MethodType)
+            prepare = weakref.WeakMethod(self._prepare) if bound else lambda: self._prepare
+            threading.Thread(target=_work, args=(self._queue, prepare), daemon=True).start()
             self._process = os.getpid()
         for shard in shards:
             self._queue.put(int(shard))
 
-    def _work(self, queue: SimpleQueue) -> None:
-        while True:
-            shard = queue.get()
-            try:
-                self._prepare(shard)
-            except Exception:
-                continue
+    def __del__(self) -> None:
+        self._queue.put(None)
+
+
+def _work(queue: 'SimpleQueue[int | None]', find_prepare: Callable[[], Callable[[int], None] | None]) -> None:
+    while (shard := queue.get()) is not None:
+        prepare = find_prepare()
+        if prepare is None:
+            return
+        try:
+            prepare(shard)
+        except Exception:
+            continue
+        finally:
+            del prepare

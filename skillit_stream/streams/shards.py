@@ -39,6 +39,10 @@ _SCALARS = {
 }
 
 
+class DamagedShardError(RuntimeError):
+    """A shard's file does not hold what its index says."""
+
+
 def sample_dtype(shard: object) -> np.dtype | None:
     """The record type of a shard's samples, or None if its samples are not records of one size."""
     if not isinstance(shard, MDSReader):
@@ -103,7 +107,7 @@ class ShardMaps:
 
         Raises:
             FileNotFoundError: The shard is not on the local disk (yet, or any more).
-            RuntimeError: The file is not what the index says.
+            DamagedShardError: The file is not what the index says.
         """
         columns = self._open.get(shard_id)
         if columns is None:
@@ -114,6 +118,14 @@ class ShardMaps:
         else:
             self._open.move_to_end(shard_id)
         return columns
+
+    def __contains__(self, shard_id: int) -> bool:
+        return shard_id in self._open
+
+    def close_unless(self, is_wanted: Callable[[int], bool]) -> None:
+        """Close the maps of shards that are not wanted any more; an evicted file's space is then free."""
+        for shard_id in [number for number in self._open if not is_wanted(number)]:
+            del self._open[shard_id]
 
 
 def _path(shard: MDSReader) -> Path:
@@ -132,7 +144,7 @@ def _map(shard: MDSReader, dtype: np.dtype) -> NDArray[np.void]:
         or int(header[-1]) - int(header[1]) != expected
         or path.stat().st_size < header[-1]
     ):
-        raise RuntimeError(
+        raise DamagedShardError(
             f'Shard {path} does not hold the {shard.samples} samples of {dtype.itemsize} bytes that its index '
             f'names: delete the file to fetch it again, or convert the stream again.'
         )
@@ -186,6 +198,9 @@ class BatchReader:
         dtype: The common record type of their samples.
         prepare: Makes a shard local, blocking.
         touch: Called for every shard read, for caches that evict the least recently used.
+        is_local: Whether a shard is ready to be opened; None: each is as soon as its file is there.
+        mend: Called with a damaged shard, what was found and whether it was mended before; evicts the shard
+            or raises.
     """
 
     def __init__(
@@ -195,10 +210,14 @@ class BatchReader:
         dtype: np.dtype,
         prepare: Callable[[int], None],
         touch: Callable[[int], None] | None = None,
+        is_local: Callable[[int], bool] | None = None,
+        mend: Callable[[int, Exception, bool], None] | None = None,
     ) -> None:
         self._shards = shards
         self._prepare = prepare
         self._touch = touch
+        self._is_local = is_local
+        self._mend = mend
         self._maps = ShardMaps(dtype)
         self._columns = {name: (dtype[name].base, dtype[name].shape) for name in dtype.names or ()}
 
@@ -228,12 +247,21 @@ class BatchReader:
         return batch
 
     def _open(self, shard: int) -> dict[str, NDArray]:
+        mended = False
         for _ in range(_LOAD_TRIES):
             try:
+                if shard not in self._maps:
+                    self._await(shard)
                 columns = self._maps.get(shard, self._shards[shard])
             except FileNotFoundError:
                 # Not fetched yet, or evicted again by another process before it was opened here.
                 self._prepare(shard)
+                continue
+            except DamagedShardError as error:
+                if self._mend is None:
+                    raise
+                self._mend(shard, error, mended)
+                mended = True
                 continue
             if self._touch:
                 self._touch(shard)
@@ -242,3 +270,11 @@ class BatchReader:
             f'Shard {_path(self._shards[shard])} was evicted {_LOAD_TRIES} times before it could be read: '
             f'raise `cache_limit`.'
         )
+
+    def _await(self, shard: int) -> None:
+        """Until a shard may be opened: its file may be there before its hash is checked."""
+        if self._is_local is None:
+            return
+        self._maps.close_unless(self._is_local)
+        if not self._is_local(shard):
+            self._prepare(shard)

@@ -11,7 +11,9 @@ from streaming import Stream, StreamingDataset
 from torch.utils.data import DataLoader, Dataset
 
 from skillit_stream.streams.batches import Sample, causal_lm_inputs, collate, samples_of
+from skillit_stream.streams.cache import separate_connections
 from skillit_stream.streams.checks import naming_bad_index
+from skillit_stream.streams.hygiene import own_prefix
 from skillit_stream.streams.index import ShardIndex, quick_construction
 from skillit_stream.streams.shards import BatchReader, common_dtype
 
@@ -25,10 +27,11 @@ class EvalStreams:
     """
 
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
-        with quick_construction(), naming_bad_index(streams):
+        with quick_construction(), own_prefix(), naming_bad_index(streams):
             self.dataset = StreamingDataset(
                 streams=list(streams.values()), batch_size=1, shuffle=False, **kwargs
             )
+        separate_connections(self.dataset.streams)
         self.skills = tuple(streams)
         offsets = self.dataset.shard_offset_per_stream
         shards = {skill: self.dataset.shards[at] for skill, at in zip(self.skills, offsets, strict=True)}
