@@ -7,9 +7,9 @@ from skillit_stream.training.config import TrainConfig
 def fit(config: TrainConfig) -> None:
     """Build the run, evaluate once if it is a fresh one, and train to `max_duration`."""
     run = build_run(config)
-    try:
-        if config.eval_loader.before_training and not run.resumed:
-            run.trainer.eval()
-        run.trainer.fit()
-    finally:
-        run.trainer.close()
+    if config.eval_loader.before_training and not run.resumed:
+        run.trainer.eval()
+    run.trainer.fit()
+    # Not after an error: closing waits for all ranks, and a rank that failed must end, so that the
+    # launcher ends the others.
+    run.trainer.close()
