@@ -47,8 +47,8 @@ def write_mds(root: Path) -> None:
 
 def write_litdata(root: Path) -> None:
     """The same tokens in litdata's format."""
-    from litdata.streaming.item_loader import TokensLoader
-    from litdata.streaming.writer import BinaryWriter
+    from litdata.streaming.item_loader import TokensLoader  # pyright: ignore[reportMissingImports]
+    from litdata.streaming.writer import BinaryWriter  # pyright: ignore[reportMissingImports]
 
     for number, skill in enumerate(SKILLS):
         import torch
@@ -113,8 +113,8 @@ def streaming(root: Path, workers: int, round_size: int) -> tuple[Any, Callable[
 def litdata(root: Path, workers: int, round_size: int) -> tuple[Any, Callable[[int], None]]:
     """litdata's CombinedStreamingDataset with the same weights."""
     del round_size
-    from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset
-    from litdata.streaming.item_loader import TokensLoader
+    from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset  # pyright: ignore[reportMissingImports]
+    from litdata.streaming.item_loader import TokensLoader  # pyright: ignore[reportMissingImports]
 
     parts = [
         StreamingDataset(
