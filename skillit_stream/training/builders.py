@@ -10,7 +10,7 @@ import torch
 from composer import Trainer
 from composer.core import Evaluator, Time
 from composer.models import HuggingFaceModel
-from composer.utils import dist, reproducibility
+from composer.utils import dist, get_device, reproducibility
 from streaming import Stream
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -53,6 +53,10 @@ def build_run(config: TrainConfig) -> Run:
     policy, graph = _policy(config, sizes, eval_skills)
     _check_evaluated(policy, eval_skills)
     _prepare_folder(config)
+    if dist.get_world_size() > 1:
+        # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
+        # it again, and ranks that do so out of step wait for each other for ever.
+        dist.initialize_dist(get_device(config.device))
     reproducibility.seed_all(config.seed)
     tokenizer = _tokenizer(config)
     dataset = _dataset(config, skills)
