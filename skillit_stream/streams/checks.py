@@ -15,6 +15,7 @@ from skillit_stream.errors import InputError
 from skillit_stream.mixture.apportion import checked_proportions
 
 ON_EXHAUSTED = ('repeat', 'error')
+ON_CHANGED = ('error', 'allow')
 STATE_KEYS = (
     'epoch',
     'sample_in_epoch',
@@ -24,6 +25,7 @@ STATE_KEYS = (
     'round_size',
     'global_batch_size',
     'batching',
+    'shuffle',
     'shuffle_seed',
     'shuffle_block_size',
     'num_canonical_nodes',
@@ -42,15 +44,21 @@ REPLACED = {
 
 
 def check_arguments(
-    streams: Mapping[str, Stream], round_size: int, on_exhausted: str, options: Mapping[str, Any]
+    streams: Mapping[str, Stream],
+    round_size: int,
+    on_exhausted: str,
+    on_changed: str,
+    options: Mapping[str, Any],
 ) -> None:
     """Refuse what a SkillStreamingDataset cannot be built from; raises InputError."""
     if not streams:
         raise InputError('`streams` must name at least one skill, but got: none.')
-    if on_exhausted not in ON_EXHAUSTED:
-        raise InputError(
-            f'`on_exhausted` must be one of {", ".join(ON_EXHAUSTED)}, but got: {on_exhausted!r}.'
-        )
+    for name, value, known in (
+        ('on_exhausted', on_exhausted, ON_EXHAUSTED),
+        ('on_changed', on_changed, ON_CHANGED),
+    ):
+        if value not in known:
+            raise InputError(f'`{name}` must be one of {", ".join(known)}, but got: {value!r}.')
     for name in REPLACED.keys() & options.keys():
         raise InputError(f'`{name}` has no meaning for a SkillStreamingDataset: {REPLACED[name]}.')
     _check_positive('round_size', round_size)
@@ -122,13 +130,21 @@ def named_shares(proportions: Mapping[str, float], skills: Sequence[str]) -> NDA
     return checked_proportions(shares)
 
 
-def check_state(state: Mapping[str, Any], present: Mapping[str, Any], version: int) -> None:
+def check_state(
+    state: Mapping[str, Any],
+    present: Mapping[str, Any],
+    version: int,
+    changes: Mapping[str, str],
+    on_changed: str,
+) -> None:
     """Refuse a dataset state that does not fit the present dataset.
 
     Args:
         state: As saved by ``SkillStreamingDataset.state_dict``.
         present: What ``SkillStreamingDataset.describe`` says of it.
         version: The version that can be read.
+        changes: Skill -> how its stream differs from the one in the state.
+        on_changed: Whether such changes are an 'error' or to 'allow'.
     """
     missing = [name for name in STATE_KEYS if name not in state]
     if state.get('version') == version and missing:
@@ -138,22 +154,47 @@ def check_state(state: Mapping[str, Any], present: Mapping[str, Any], version: i
             f'The dataset state must be of version {version}, but got: {state.get("version")}; it may come from '
             f'another kind of dataset.'
         )
-    for skill in state['streams'].keys() | present['streams'].keys():
-        before, now = (
-            streams.get(skill, {}).get('samples') for streams in (state['streams'], present['streams'])
+    if changes and on_changed == 'error':
+        raise InputError(
+            f'The streams must be those of the saved state, but {_said(changes, state, present)}: resume with the '
+            f"same streams folder, or pass on_changed='allow' to go on with the streams as they are now."
         )
-        if before != now:
-            raise InputError(
-                f'The streams must be those of the saved state, but {skill} had '
-                f'{before or "no"} samples and has {now or "none"} now: resume with the same streams folder.'
-            )
+    if state['shuffle'] != present['shuffle']:
+        raise InputError(
+            f'`shuffle` must stay {state["shuffle"]}, as in the saved state, but got: {present["shuffle"]}.'
+        )
     in_the_middle = state['sample_in_epoch'] > 0
+    if changes and in_the_middle:
+        raise InputError(
+            f'Streams can change between rounds, but round {state["epoch"]} was interrupted at sample '
+            f'{state["sample_in_epoch"]} and {_said(changes, state, present)}: resume from a checkpoint of the end '
+            f'of a round, or finish the round with the old streams.'
+        )
     for name in ('round_size', 'global_batch_size', 'batching'):
         if in_the_middle and state[name] != present[name]:
             raise InputError(
                 f'`{name}` must stay {state[name]} until the round that was interrupted at sample '
                 f'{state["sample_in_epoch"]} is over, but got: {present[name]}.'
             )
+
+
+def _said(changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """The changes in words."""
+
+    def samples(of: Mapping[str, Any], skill: str) -> str:
+        return f'{of["streams"][skill]["samples"]} samples'
+
+    said = []
+    for skill, change in changes.items():
+        if change == 'added':
+            said.append(f'{skill} ({samples(present, skill)}) was not among them')
+        elif change == 'removed':
+            said.append(f'{skill} ({samples(state, skill)}) is missing')
+        elif change == 'lengthened':
+            said.append(f'{skill} has grown from {samples(state, skill)} to {samples(present, skill)}')
+        else:
+            said.append(f'{skill} has other shards than its {samples(state, skill)} had')
+    return _shortened(said, most=3)
 
 
 def _shortened(names: Sequence[str], most: int = 8) -> str:

@@ -6,9 +6,8 @@ used up before others, a draw borrows from a span that has samples to spare. So 
 drawn once before any is drawn again, and nodes leave their own shards only at the very end of a pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,23 +41,12 @@ class Cursors:
 
     def consumed(self, tapes: Sequence[Tape]) -> Int64:
         """Samples drawn from each tape so far, all passes together; int64 [skills]."""
-        sizes = np.array([tape.samples for tape in tapes], np.int64)
-        return self.passes * sizes + self.taken.sum(axis=1)
-
-    def to_plain(self, skills: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """As plain Python by skill name, for checkpoints."""
-        return {
-            skill: {'pass': int(self.passes[i]), 'taken': [int(taken) for taken in self.taken[i]]}
-            for i, skill in enumerate(skills)
-        }
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Mapping[str, Any]], skills: Sequence[str]) -> 'Cursors':
-        """The inverse of :meth:`to_plain`."""
-        return cls(
-            np.array([plain[skill]['pass'] for skill in skills], np.int64),
-            np.array([plain[skill]['taken'] for skill in skills], np.int64),
-        )
+        taken = self.taken.sum(axis=1).tolist()
+        drawn = [
+            tape.drawn(number, own)
+            for tape, number, own in zip(tapes, self.passes.tolist(), taken, strict=True)
+        ]
+        return np.array(drawn, np.int64)
 
 
 def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64, Int64]:
@@ -74,16 +62,19 @@ def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64,
         (int64 [n], int64 [n]): the pass and the line position of each draw.
     """
     if tape.spans == 1:
-        return _draw_from_one_span(tape, cursors, skill, len(nodes))
+        start = skip_one_span(tape, cursors, skill, len(nodes))
+        passes, line = np.divmod(np.arange(start, start + len(nodes)), tape.samples)
+        return passes, line
     passes = np.empty(len(nodes), np.int64)
     line = np.empty(len(nodes), np.int64)
     begin = 0
     while begin < len(nodes):
         taken = cursors.taken[skill]
-        left_in_pass = tape.samples - int(taken.sum())
+        edges = tape.span_edges(int(cursors.passes[skill]))
+        left_in_pass = int(edges[-1] - edges[0] - taken.sum())
         end = min(len(nodes), begin + left_in_pass)
         passes[begin:end] = cursors.passes[skill]
-        line[begin:end] = _draw_within_pass(tape, taken, nodes[begin:end])
+        line[begin:end] = _draw_within_pass(edges, taken, nodes[begin:end])
         if end - begin == left_in_pass:
             cursors.passes[skill] += 1
             taken[:] = 0
@@ -91,37 +82,44 @@ def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64,
     return passes, line
 
 
-def _draw_from_one_span(tape: Tape, cursors: Cursors, skill: int, count: int) -> tuple[Int64, Int64]:
-    start = int(cursors.passes[skill]) * tape.samples + int(cursors.taken[skill, 0])
-    passes, line = np.divmod(np.arange(start, start + count), tape.samples)
-    cursors.passes[skill], cursors.taken[skill, 0] = divmod(start + count, tape.samples)
-    return passes, line
+def skip_one_span(tape: Tape, cursors: Cursors, skill: int, count: int) -> int:
+    """Move the cursor of a tape of one span past `count` draws, which no node shapes.
+
+    Returns:
+        Line position of the first of them, counted from the start of pass 0.
+    """
+    number = int(cursors.passes[skill])
+    start = number * tape.samples + int(tape.span_edges(number)[0] + cursors.taken[skill, 0])
+    number, line = divmod(start + count, tape.samples)
+    cursors.passes[skill] = number
+    cursors.taken[skill, 0] = line - tape.span_edges(number)[0]
+    return start
 
 
-def _draw_within_pass(tape: Tape, taken: Int64, nodes: Int64) -> Int64:
-    """Line positions of draws that all belong to one pass; moves `taken`."""
-    wanted = np.bincount(nodes, minlength=tape.spans)
-    own = np.minimum(wanted, tape.span_sizes - taken)
+def _draw_within_pass(edges: Int64, taken: Int64, nodes: Int64) -> Int64:
+    """Line positions of draws that all belong to one pass with the given span edges; moves `taken`."""
+    wanted = np.bincount(nodes, minlength=len(edges) - 1)
+    own = np.minimum(wanted, np.diff(edges) - taken)
     order = np.argsort(nodes, kind='stable')
     rank = np.empty(len(nodes), np.int64)
     rank[order] = np.arange(len(nodes)) - (wanted.cumsum() - wanted)[nodes[order]]
-    line = tape.span_edges[nodes] + taken[nodes] + rank
+    line = edges[nodes] + taken[nodes] + rank
     taken += own
     borrowing = np.flatnonzero(rank >= own[nodes])
     if len(borrowing):
-        line[borrowing] = _borrow(tape, taken, len(borrowing))
+        line[borrowing] = _borrow(edges, taken, len(borrowing))
     return line
 
 
-def _borrow(tape: Tape, taken: Int64, count: int) -> Int64:
+def _borrow(edges: Int64, taken: Int64, count: int) -> Int64:
     """The next `count` free line positions, from the spans with most to spare; moves `taken`."""
-    spare = tape.span_sizes - taken
+    spare = np.diff(edges) - taken
     # Even out what is left: lower the fullest spans to a common level, then hand out the remainder.
     level = _common_level(spare, count)
     lent = np.maximum(spare - level, 0)
     excess = int(lent.sum()) - count
     lent[np.flatnonzero(lent)[:excess]] -= 1
-    starts = tape.span_edges[:-1] + taken
+    starts = edges[:-1] + taken
     taken += lent
     return np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lent, strict=True) if n])
 

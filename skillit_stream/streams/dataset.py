@@ -7,7 +7,7 @@ that iterate, and to checkpoints. Streaming's private names are used here and in
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from time import time_ns
 from typing import Any
 
@@ -23,16 +23,24 @@ from skillit_stream.streams.checks import check_arguments, check_state, named_sh
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.fetch import ShardFetcher
 from skillit_stream.streams.hygiene import own_prefix
-from skillit_stream.streams.index import ShardIndex, quick_construction
+from skillit_stream.streams.index import ShardIndex, ShardList, quick_construction
 from skillit_stream.streams.ledger import RoundStart
 from skillit_stream.streams.plan import RoundShape
+from skillit_stream.streams.resume import (
+    are_on,
+    carry_over,
+    carry_shares,
+    describe_stream,
+    find_changes,
+    stream_states,
+)
 from skillit_stream.streams.rounds import Rounds
 from skillit_stream.streams.shards import BatchReader, common_dtype
-from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, Tape
+from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, Tape, TapeStart
 
 Int64 = NDArray[np.int64]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 # Columns the loader adds to those of the streams.
 SKILL_COLUMN = 'skill'
 SAMPLE_ID_COLUMN = 'sample_id'
@@ -54,6 +62,8 @@ class SkillStreamingDataset(StreamingDataset):
         batching: 'random', or 'stratified': every global batch follows the proportions to within a sample.
         on_exhausted: 'repeat' draws a fresh shuffle after the last sample of a stream; 'error' refuses a
             round for which a stream has too few samples left.
+        on_changed: What to do with a state of other streams: 'error' refuses it; 'allow' carries it over, at
+            the end of a round (see :mod:`~skillit_stream.streams.resume`).
         **kwargs: StreamingDataset's own: ``batch_size`` (required), ``shuffle`` (here True by default),
             ``shuffle_seed``, ``shuffle_block_size``, ``num_canonical_nodes``, ``cache_limit``,
             ``replication``, ``predownload``, ...
@@ -70,11 +80,13 @@ class SkillStreamingDataset(StreamingDataset):
         proportions: Mapping[str, float] | None = None,
         batching: str = 'random',
         on_exhausted: str = 'repeat',
+        on_changed: str = 'error',
         **kwargs: Any,
     ) -> None:
-        check_arguments(streams, round_size, on_exhausted, kwargs)
+        check_arguments(streams, round_size, on_exhausted, on_changed, kwargs)
         self.skills = tuple(streams)
-        self.on_exhausted = on_exhausted
+        self.on_exhausted, self.on_changed = on_exhausted, on_changed
+        self.changes: dict[str, str] = {}
         kwargs.setdefault('shuffle', True)
         with quick_construction(), own_prefix(), naming_bad_index(streams, kwargs.get('split')):
             super().__init__(streams=list(streams.values()), epoch_size=round_size, **kwargs)
@@ -92,6 +104,12 @@ class SkillStreamingDataset(StreamingDataset):
             reserved=(SKILL_COLUMN, SAMPLE_ID_COLUMN),
         )
         self._per_process()
+        self._shard_lists = {
+            skill: ShardList.of(self.shards[begin : begin + count])
+            for skill, begin, count in zip(
+                self.skills, self.shard_offset_per_stream, self.shards_per_stream, strict=True
+            )
+        }
         self.length = round_size // self._parallel_rank_world.num_ranks
         shares = self.samples_per_stream / self.num_samples
         if proportions is not None:
@@ -196,10 +214,7 @@ class SkillStreamingDataset(StreamingDataset):
             'shuffle': self.shuffle,
             'shuffle_seed': self.shuffle_seed,
             'shuffle_block_size': self.shuffle_block_size,
-            'streams': {
-                skill: {'samples': size}
-                for skill, size in zip(self.skills, self.samples_per_stream.tolist(), strict=True)
-            },
+            'streams': {skill: describe_stream(shards) for skill, shards in self._shard_lists.items()},
         }
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
@@ -218,17 +233,15 @@ class SkillStreamingDataset(StreamingDataset):
             sample = num_samples + (offset if number == base else 0)
         if from_beginning and sample == 0 and self._rounds.is_dealt_out(number):
             number += 1
-        state = self.describe()
-        cursors = self._rounds.cursors_at(number).to_plain(self.skills)
-        for skill, stream in state['streams'].items():
-            stream.update(cursors[skill])
+        cursors = self._rounds.cursors_at(number)
         return {
             'version': STATE_VERSION,
             'epoch': number,
             'sample_in_epoch': sample,
             'proportions': self._by_skill(self._rounds.shares(number)),
             'next_proportions': self._by_skill(self._rounds.shares(number + 1)),
-            **state,
+            **self.describe(),
+            'streams': stream_states(self._shard_lists, self._rounds.tapes, cursors),
         }
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
@@ -237,26 +250,37 @@ class SkillStreamingDataset(StreamingDataset):
         Seed, shuffle block and canonical nodes are taken from the state, as in StreamingDataset. If they
         differ from the present ones, workers must not have been started yet.
 
+        A state of other streams is carried over if `on_changed` allows it; `changes` then says what differed.
+
         Raises:
             InputError: The state is of other streams, or of another round size, global batch or batching
                 in the middle of a round.
         """
-        check_state(obj, self.describe(), STATE_VERSION)
-        number, settings = int(obj['epoch']), {name: int(obj[name]) for name in _TAKEN_FROM_STATE}
-        shares = named_shares(obj['proportions'], self.skills)
-        upcoming = named_shares(obj['next_proportions'], self.skills)
-        start = RoundStart(number, Cursors.from_plain(obj['streams'], self.skills), shares)
+        saved = obj.get('streams', {})
+        changes = find_changes(saved, self._shard_lists) if obj.get('version') == STATE_VERSION else {}
+        check_state(obj, self.describe(), STATE_VERSION, changes, self.on_changed)
+        settings = {name: int(obj[name]) for name in _TAKEN_FROM_STATE}
+        sizes = {skill: shards.samples for skill, shards in self._shard_lists.items()}
+        # An array is a mapping of the present skills again, whichever were named in the state.
+        shares, upcoming = (
+            named_shares(dict(zip(sizes, carry_shares(obj[name], sizes).tolist(), strict=True)), self.skills)
+            for name in ('proportions', 'next_proportions')
+        )
+        starts, cursors = carry_over(saved, self._shard_lists, settings['num_canonical_nodes'])
+        start = RoundStart(int(obj['epoch']), cursors, shares)
         sample = int(obj['sample_in_epoch'])
-        if all(getattr(self, name) == value for name, value in settings.items()):
+        same_settings = all(getattr(self, name) == value for name, value in settings.items())
+        if same_settings and not changes and are_on(self._rounds.tapes, saved):
             # The same tapes: workers that are alive share this memory and follow.
             self._rounds.restart(start, sample)
         else:
-            self._rounds = self._lay_out(start, sample, **settings)
+            self._rounds = self._lay_out(start, sample, tape_starts=starts, **settings)
         # Only now: a state that was refused has changed nothing.
+        self.changes = changes or self.changes
         for name, value in settings.items():
             setattr(self, name, value)
         if not np.array_equal(upcoming, shares):
-            self._rounds.set_shares(number + 1, upcoming)
+            self._rounds.set_shares(start.number + 1, upcoming)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Play the next round's share of this rank and worker.
@@ -313,6 +337,7 @@ class SkillStreamingDataset(StreamingDataset):
         start: RoundStart,
         sample: int = 0,
         *,
+        tape_starts: Sequence[TapeStart] | None = None,
         shuffle_seed: int | None = None,
         shuffle_block_size: int | None = None,
         num_canonical_nodes: int | None = None,
@@ -320,17 +345,18 @@ class SkillStreamingDataset(StreamingDataset):
         """Tapes and rounds from a start on, with the dataset's own settings or a state's."""
         seed = self.shuffle_seed if shuffle_seed is None else shuffle_seed
         nodes = int(num_canonical_nodes or self.num_canonical_nodes or 1)
-        shards = zip(self.skills, self.shard_offset_per_stream, self.shards_per_stream, strict=True)
+        starts = tape_starts or [TapeStart()] * len(self.skills)
         tapes = [
             Tape(
                 skill,
-                self.samples_per_shard[begin : begin + count],
+                shards.sizes,
                 seed=seed,
                 canonical_nodes=nodes,
                 block_size=int(shuffle_block_size or self.shuffle_block_size or DEFAULT_BLOCK_SIZE),
                 shuffle=self.shuffle,
+                start=tape_start,
             )
-            for skill, begin, count in shards
+            for (skill, shards), tape_start in zip(self._shard_lists.items(), starts, strict=True)
         ]
         ranks = self._parallel_rank_world.num_ranks
         shape = RoundShape(self._round_size, int(self.batch_size or 0) * ranks, nodes, self._batching, seed)
@@ -398,9 +424,11 @@ class SkillStreamingDataset(StreamingDataset):
         mine = range(world.node * nodes // world.num_nodes, -(-(world.node + 1) * nodes // world.num_nodes))
         for skill, tape in enumerate(self._rounds.tapes):
             for span in {node % tape.spans for node in mine}:
-                line = int(tape.span_edges[span] + cursors.taken[skill, span])
-                if line < tape.span_edges[span + 1]:
-                    shards = tape.shards_at(int(cursors.passes[skill]), line)
+                number = int(cursors.passes[skill])
+                edges = tape.span_edges(number)
+                line = int(edges[span] + cursors.taken[skill, span])
+                if line < edges[span + 1]:
+                    shards = tape.shards_at(number, line)
                     self._fetcher.request(shards + self.shard_offset_per_stream[skill])
 
     def _samples(self, ids: Int64) -> Iterator[dict[str, Any]]:

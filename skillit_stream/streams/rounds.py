@@ -170,9 +170,10 @@ class Rounds:
         consumed = self.consumed_before(number)
         wanted = self._apportion(shares)
         for tape, used, wants in zip(self.tapes, consumed.tolist(), wanted.tolist(), strict=True):
-            if wants > tape.samples - used:
+            left = max(0, tape.samples - used)
+            if wants > left:
                 raise InputError(
-                    f'Skill {tape.skill} runs out in round {number}: it has {tape.samples - used} samples left '
+                    f'Skill {tape.skill} runs out in round {number}: it has {left} samples left '
                     f"and the round draws {wants}. Lower its share, add data, or pass on_exhausted='repeat'."
                 )
 

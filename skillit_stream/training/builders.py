@@ -217,6 +217,7 @@ def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
             round_size=config.train_loader.round_size,
             batching=config.train_loader.batching,
             on_exhausted=config.train_loader.on_exhausted,
+            on_changed=config.train_loader.on_changed,
             batch_size=config.global_train_batch_size // ranks,
             **options,
         )

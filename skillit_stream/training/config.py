@@ -55,6 +55,8 @@ class TrainLoaderConfig:
     """`random` or `stratified`."""
     on_exhausted: str = 'repeat'
     """`repeat` or `error`."""
+    on_changed: str = 'error'
+    """Resuming with other streams than the checkpoint's: `error`, or `allow` at the end of a round."""
     skills: list[str] | None = None
     """Skills to train on; null: all of the streams folder."""
     warn_passes: float = 4.0

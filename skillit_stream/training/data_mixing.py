@@ -55,6 +55,8 @@ class DataMixing(Algorithm):
         self.warn_passes = warn_passes
         self._warned: set[str] = set()
         self._log = MixtureLog(log_path) if log_path is not None and dist.get_global_rank() == 0 else None
+        # What a loaded state holds against the policy; whether that matters is known when the streams are.
+        self._misfit: InputError | None = None
         # Evaluator label -> (batch at which it ran, loss): an older evaluation is not this round's.
         self._seen: dict[str, tuple[int, float]] = {}
         self._started = False
@@ -76,13 +78,20 @@ class DataMixing(Algorithm):
         return {'version': STATE_VERSION, 'policy': self.policy.state_dict(), 'losses': seen}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = False) -> None:
-        """Resume the policy where the state was taken."""
+        """Resume the policy where the state was taken.
+
+        A state of other skills is refused when the fit starts, unless the dataset has been allowed to go on
+        with changed streams: then the policy begins anew.
+        """
         del strict
         if state.get('version') != STATE_VERSION:
             raise InputError(
                 f'The state of DataMixing must be of version {STATE_VERSION}, but got: {state.get("version")}.'
             )
-        self.policy.load_state_dict(state['policy'])
+        try:
+            self.policy.load_state_dict(state['policy'])
+        except InputError as error:
+            self._misfit = error
         self._seen = {label: (int(batch), float(loss)) for label, (batch, loss) in state['losses'].items()}
         self._started = True
 
@@ -94,17 +103,32 @@ class DataMixing(Algorithm):
         # per past epoch, and go on in the middle of a round from the start of the next.
         state.dataset_resumption['train'] = True
         dataset.load_state_dict(dataset.state_dict(int(state.timestamp.sample_in_epoch), True))
+        resumed = self._started
+        if self._misfit:
+            self._begin_anew(dataset)
         if self._log:
-            self._log.start(dataset.round if self._started else BEFORE_TRAINING)
+            self._log.start(dataset.round if resumed else BEFORE_TRAINING, dataset.describe())
         if not self._started:
-            self._observe_before_training(state)
+            self._observe_before_training(state, resumed)
             dataset.set_proportions(self._agreed(dataset.skills, self.policy.initial))
             self._started = True
         self._log_proportions(dataset, logger)
 
-    def _observe_before_training(self, state: State) -> None:
+    def _begin_anew(self, dataset: SkillStreamingDataset) -> None:
+        """The streams have changed and the policy's memory is of others: give it none."""
+        misfit, self._misfit = self._misfit, None
+        if misfit and not {'added', 'removed'} & set(dataset.changes.values()):
+            raise misfit
+        warnings.warn(
+            f'The streams have changed ({_said(dataset.changes)}): the policy forgets the losses it has seen and '
+            f'begins anew with its first mixture in round {dataset.round}.',
+            stacklevel=2,
+        )
+        self._started = False
+
+    def _observe_before_training(self, state: State, resumed: bool) -> None:
         losses = self._losses(state)
-        if losses and self._log:
+        if losses and self._log and not resumed:
             self._log.append({**_EMPTY_LINE, 'losses': losses})
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.
@@ -262,6 +286,10 @@ class _Stopwatch:
         if self._since is not None:
             self.seconds += monotonic() - self._since
         self._since = None
+
+
+def _said(changes: Mapping[str, str]) -> str:
+    return ', '.join(f'{skill} {change}' for skill, change in changes.items())
 
 
 def _dataset(state: State) -> SkillStreamingDataset:

@@ -5,9 +5,9 @@ from skillit_stream.training.config import TrainConfig
 
 
 def fit(config: TrainConfig) -> None:
-    """Build the run, evaluate once if it is a fresh one, and train to `max_duration`."""
+    """Build the run, evaluate once if it is a fresh one or its streams changed, train to `max_duration`."""
     run = build_run(config)
-    if config.eval_loader.before_training and not run.resumed:
+    if config.eval_loader.before_training and (not run.resumed or run.dataset.changes):
         run.trainer.eval()
     run.trainer.fit()
     # Not after an error: closing waits for all ranks, and a rank that failed must end, so that the

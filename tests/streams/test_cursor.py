@@ -1,7 +1,5 @@
 """Cursors: what has been drawn from each tape, and which positions come next."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,7 +52,7 @@ def test_a_node_leaves_its_own_span_only_when_nothing_is_left_of_it(tape: Tape, 
     used: dict[int, set[int]] = {}
     for node, (number, line) in zip(nodes, drawn, strict=True):
         pass_so_far = used.setdefault(number, set())
-        own = set(range(int(tape.span_edges[node]), int(tape.span_edges[node + 1])))
+        own = set(range(int(tape.span_edges(number)[node]), int(tape.span_edges(number)[node + 1])))
         assert line in own or own <= pass_so_far, (node, number, line)
         pass_so_far.add(line)
 
@@ -67,7 +65,7 @@ def test_each_span_is_used_from_its_start_without_holes(tape: Tape, calls: list[
     taken = cursors.taken[0][: tape.spans]
     expected = {
         int(start) + step
-        for start, count in zip(tape.span_edges, taken, strict=False)
+        for start, count in zip(tape.span_edges(0), taken, strict=False)
         for step in range(count)
     }
     assert current == expected
@@ -89,26 +87,6 @@ def test_a_tape_of_one_span_is_drawn_straight_through_in_any_number_of_calls(
     drawn, cursors = draws_of_nodes(tape, calls)
     assert drawn == [divmod(number, tape.samples) for number in range(len(drawn))]
     assert cursors.taken[0, 1:].tolist() == [0, 0, 0]
-
-
-@quick
-@given(tape=tapes(), calls=NODES, more=st.lists(st.integers(0, 3), max_size=30))
-def test_plain_cursors_restore_exactly(tape: Tape, calls: list[list[int]], more: list[int]):
-    _, cursors = draws_of_nodes(tape, calls)
-    plain = json.loads(json.dumps(cursors.to_plain(['arxiv'])))
-    restored = Cursors.from_plain(plain, ['arxiv'])
-    nodes = np.array(more, np.int64)
-    for one, other in zip(draw(tape, restored, 0, nodes), draw(tape, cursors, 0, nodes), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_plain_cursors_go_by_name_not_by_place():
-    cursors = Cursors(np.array([3, 0]), np.array([[1, 2], [5, 0]]))
-    plain = cursors.to_plain(['a', 'b'])
-    assert plain == {'a': {'pass': 3, 'taken': [1, 2]}, 'b': {'pass': 0, 'taken': [5, 0]}}
-    swapped = Cursors.from_plain(plain, ['b', 'a'])
-    assert swapped.passes.tolist() == [0, 3]
-    assert swapped.taken.tolist() == [[5, 0], [1, 2]]
 
 
 def test_a_copy_does_not_move_with_the_original():

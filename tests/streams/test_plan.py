@@ -171,7 +171,7 @@ def test_nodes_read_their_own_spans_until_these_are_used_up(run: Run):
                 tape, node = tapes[skill], place // per_node
                 so_far = used.setdefault((skill, number), set())
                 if tape.spans > 1:
-                    own = range(int(tape.span_edges[node]), int(tape.span_edges[node + 1]))
+                    own = range(int(tape.span_edges(number)[node]), int(tape.span_edges(number)[node + 1]))
                     assert line in own or so_far.issuperset(own)
                 so_far.add(line)
 
@@ -198,9 +198,7 @@ def test_a_later_round_starts_from_the_cursors_alone(run: Run):
     played = run.play()
     with window_of(run.window):
         for number, windows in enumerate(played):
-            restored = Cursors.from_plain(
-                cursors.to_plain([tape.skill for tape in tapes]), [tape.skill for tape in tapes]
-            )
+            restored = cursors.copy()
             again = list(walk_round(run.tapes(), run.shape, number, run.counts(number), restored))
             np.testing.assert_array_equal(run.ids(again), run.ids(windows))
             for _ in walk_round(tapes, run.shape, number, run.counts(number), cursors):

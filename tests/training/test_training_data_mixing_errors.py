@@ -92,12 +92,6 @@ def test_a_state_of_another_version_is_refused():
         DataMixing(SkillIt(GRAPH)).load_state_dict({**state, 'version': 2})
 
 
-def test_a_state_of_another_policy_is_refused():
-    state = DataMixing(SkillIt(GRAPH)).state_dict()
-    with pytest.raises(InputError, match="policy is 'skill_it' in the checkpoint, 'static' in this run"):
-        DataMixing(StaticMixture.stratified(SKILLS)).load_state_dict(state)
-
-
 def test_a_stream_that_runs_out_is_named_with_its_round(streams: Path, run_folder: Path):
     dataset = tiny_dataset(streams, on_exhausted='error', round_size=400)
     message = refusal(
