@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # uv installs the 6 GB of torch and its libraries several times faster than pip; where it cannot, pip does.
-INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
+INSTALL = $(BIN)/uv pip install --compile-bytecode --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
 export TOKENIZERS_PARALLELISM ?= true
 export HF_HUB_DISABLE_TELEMETRY := 1

@@ -9,10 +9,12 @@ only copy of a shard. Here, under the same lock and the same shared states:
 - nobody waits for a process that has ended: a shard being fetched carries its number.
 """
 
+import contextlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from time import monotonic, sleep, time_ns
+from time import sleep, time_ns
 from typing import Any
 from weakref import WeakSet
 
@@ -24,12 +26,10 @@ from streaming.base.dataset import _ShardState
 from streaming.base.storage import CloudDownloader
 
 from skillit_stream.errors import InputError, first_line
-from skillit_stream.streams.hygiene import remove_unfinished
-from skillit_stream.streams.processes import process_mark
+from skillit_stream.streams.processes import is_running
 
-# How often those who wait for a download look whether the process that makes it is alive.
-_LOOK_SECONDS = 1.0
-_DONE, _CLAIMED, _BUSY = range(3)
+# What downloads that were killed leave beside a shard: Streaming's own and those of the S3 client.
+_UNFINISHED = re.compile(r'shard\..+\.(tmp|[0-9a-fA-F]{8})')
 
 _connected: WeakSet[Stream] = WeakSet()
 
@@ -62,70 +62,72 @@ def make_local(dataset: Any, shard_id: int, skill: str, *, blocking: bool = True
     """
     while True:
         with FileLock(dataset._cache_filelock_path):
-            found = _claim(dataset, shard_id)
-        if found == _CLAIMED:
+            ready = _is_ready(dataset, shard_id)
+            claimed = not ready and _claim(dataset, shard_id)
+        if claimed:
             return _fetch(dataset, shard_id, skill)
-        if found == _DONE or not blocking:
+        if ready or not blocking:
             return None
-        _wait(dataset, shard_id)
-
-
-def _wait(dataset: Any, shard_id: int) -> None:
-    """Until nobody fetches the shard any more, or it is time to look whether they are alive."""
-    look = monotonic() + _LOOK_SECONDS
-    sleep(TICK)
-    while dataset._shard_states[shard_id] == _ShardState.PREPARING and monotonic() < look:
         sleep(TICK)
+        while dataset._shard_states[shard_id] == _ShardState.PREPARING and _is_fetched(dataset, shard_id):
+            sleep(TICK)
 
 
-def _claim(dataset: Any, shard_id: int) -> int:
-    """Take a shard that is to be fetched; the cache lock must be held."""
-    states, shard = dataset._shard_states, dataset.shards[shard_id]
-    if states[shard_id] == _ShardState.LOCAL:
-        if all(_path(shard, raw).is_file() for raw, _ in shard.file_pairs):
-            dataset._shard_access_times[shard_id] = time_ns()
-            return _DONE
-        # Only its compressed form is there, or somebody has deleted it; it is counted anew when it is ready.
-        dataset.cache_usage -= _bytes_present(shard) or shard.get_raw_size()
-        states[shard_id] = _ShardState.REMOTE
-    _release_abandoned(dataset)
-    if states[shard_id] == _ShardState.PREPARING or (dataset.cache_limit and not _make_room(dataset, shard)):
-        return _BUSY
-    states[shard_id] = _ShardState.PREPARING
+def _is_ready(dataset: Any, shard_id: int) -> bool:
+    """Whether a shard may be opened; the cache lock must be held."""
+    if dataset._shard_states[shard_id] != _ShardState.LOCAL:
+        return False
+    shard = dataset.shards[shard_id]
+    if all(_path(shard, raw).is_file() for raw, _ in shard.file_pairs):
+        dataset._shard_access_times[shard_id] = time_ns()
+        return True
+    # Only its compressed form is there, or somebody has deleted it; it is counted anew when it is ready.
+    dataset.cache_usage -= _bytes_present(shard) or shard.get_raw_size()
+    dataset._shard_states[shard_id] = _ShardState.REMOTE
+    return False
+
+
+def _claim(dataset: Any, shard_id: int) -> bool:
+    """Take a shard that is to be fetched, if nobody has and there is room; the cache lock must be held."""
+    under_way = _all_in(dataset, _ShardState.PREPARING)
+    for other in [other for other in under_way if not _is_fetched(dataset, other)]:
+        _remove(dataset, other)
+        dataset._shard_states[other] = _ShardState.REMOTE
+        under_way.remove(other)
+    if shard_id in under_way or (dataset.cache_limit and not _make_room(dataset, [shard_id, *under_way])):
+        return False
+    dataset._shard_states[shard_id] = _ShardState.PREPARING
     # Not a time until the shard is there: nobody evicts it before.
     dataset._shard_access_times[shard_id] = os.getpid()
-    return _CLAIMED
+    return True
 
 
-def _release_abandoned(dataset: Any) -> None:
-    """Give back the shards that a process was fetching when it ended."""
-    for other in _all_in(dataset, _ShardState.PREPARING):
-        # A late reader of an evicted copy may have noted a time: then nothing is known.
-        process = int(dataset._shard_access_times[other])
-        if process < 1 << 23 and not process_mark(process):
-            _remove(dataset, other)
-            dataset._shard_states[other] = _ShardState.REMOTE
+def _is_fetched(dataset: Any, shard_id: int) -> bool:
+    """Whether the process that claimed a shard is alive."""
+    process = int(dataset._shard_access_times[shard_id])
+    # A late reader of an evicted copy may have noted a time: then nothing is known.
+    return process >= 1 << 23 or is_running(process)
 
 
-def _make_room(dataset: Any, shard: Any) -> bool:
-    """Evict until this shard fits beside the others and all that are being fetched; False: try again later."""
-    fetched = _all_in(dataset, _ShardState.PREPARING)
-    needed = shard.get_max_size() + sum(dataset.shards[other].get_max_size() for other in fetched)
+def _make_room(dataset: Any, wanted: list[int]) -> bool:
+    """Evict until the wanted shards, the one to fetch and those on their way, fit beside the others.
+
+    Returns False if that must wait for those on their way, and raises InputError if there are none.
+    """
+    needed = sum(dataset.shards[shard_id].get_max_size() for shard_id in wanted)
     times = dataset._shard_access_times
-    present = sorted(_all_in(dataset, _ShardState.LOCAL), key=lambda other: int(times[other]))
-    for other in present:
+    for other in sorted(_all_in(dataset, _ShardState.LOCAL), key=lambda other: int(times[other])):
         if dataset.cache_usage + needed <= dataset.cache_limit:
-            return True
+            break
         if _is_refetchable(_stream(dataset, other)):
             dataset._evict_shard(other)
-    if dataset.cache_usage + needed <= dataset.cache_limit:
-        return True
-    if fetched:
-        return False
-    raise InputError(
-        f'`cache_limit` must leave room for a shard of {needed} bytes beside the {dataset.cache_usage} bytes of '
-        f'indexes and of streams without a remote, but is {dataset.cache_limit} bytes: raise it.'
-    )
+    fits = dataset.cache_usage + needed <= dataset.cache_limit
+    if not fits and len(wanted) == 1:
+        raise InputError(
+            f'`cache_limit` must leave room for a shard of {needed} bytes beside the {dataset.cache_usage} bytes '
+            f'of indexes and of streams without a remote, but is {dataset.cache_limit} bytes: raise it.'
+        )
+    return fits
 
 
 def _fetch(dataset: Any, shard_id: int, skill: str) -> None:
@@ -152,6 +154,8 @@ def _fetch(dataset: Any, shard_id: int, skill: str) -> None:
 
 def mend_damaged(dataset: Any, shard_id: int, skill: str, error: Exception, *, again: bool) -> None:
     """Evict a shard whose file is not what its index says, so that it is fetched anew.
+
+    Else a copy that a crash has cut short would stop every start on these folders.
 
     Args:
         dataset: The StreamingDataset.
@@ -203,6 +207,17 @@ def _remove(dataset: Any, shard_id: int) -> None:
         shard.evict()
         for raw, _ in shard.file_pairs:
             remove_unfinished(_path(shard, raw).parent, raw.basename)
+
+
+def remove_unfinished(folder: Path, shard: str = 'shard.') -> None:
+    """Remove what downloads that were killed left in a folder, beside one shard or beside all of them.
+
+    Nothing else would, and every kill adds to it.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for file in list(os.scandir(folder)):
+            if file.name.startswith(shard) and _UNFINISHED.fullmatch(file.name):
+                Path(file.path).unlink(missing_ok=True)
 
 
 def _is_refetchable(stream: Stream) -> bool:

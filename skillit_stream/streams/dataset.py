@@ -3,11 +3,11 @@
 One round is one epoch. The order of a round is planned by :mod:`skillit_stream.streams.plan` from tapes,
 counts and cursors; this module ties the plan to Streaming's shards, cache and worlds, to the processes
 that iterate, and to checkpoints. Streaming's private names are used here and in
-:mod:`index`, :mod:`cache`, :mod:`hygiene` and :mod:`held` beside it alone.
+:mod:`index`, :mod:`cache` and :mod:`hygiene` beside it alone.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import time_ns
 from typing import Any
 
@@ -17,13 +17,14 @@ from streaming import Stream, StreamingDataset
 from streaming.base.dataset import _ShardState
 
 from skillit_stream.errors import InputError
+from skillit_stream.streams.ahead import shards_ahead
 from skillit_stream.streams.batches import samples_of
 from skillit_stream.streams.cache import make_local, mend_damaged, separate_connections
 from skillit_stream.streams.checks import check_arguments, check_state, named_shares, naming_bad_index
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.fetch import ShardFetcher
 from skillit_stream.streams.hygiene import own_prefix
-from skillit_stream.streams.index import ShardIndex, ShardList, quick_construction
+from skillit_stream.streams.index import ShardIndex, quick_construction
 from skillit_stream.streams.ledger import RoundStart
 from skillit_stream.streams.plan import RoundShape
 from skillit_stream.streams.resume import (
@@ -35,6 +36,7 @@ from skillit_stream.streams.resume import (
     stream_states,
 )
 from skillit_stream.streams.rounds import Rounds
+from skillit_stream.streams.shard_list import ShardList
 from skillit_stream.streams.shards import BatchReader, common_dtype
 from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, Tape, TapeStart
 
@@ -397,7 +399,7 @@ class SkillStreamingDataset(StreamingDataset):
                 yield from self._rounds.look_up(
                     window, (slice(begin - window.first_batch, None, step), place)
                 )
-        self._fetch_next_blocks(self._rounds.cursors_at(number + 1))
+        self._fetch_next_blocks(number)
 
     def _fetched_ahead(self, batches: Iterator[Int64]) -> Iterator[Int64]:
         """The same batches, with the shards of the next ones on their way."""
@@ -409,27 +411,26 @@ class SkillStreamingDataset(StreamingDataset):
         requested: set[int] = set()
         for ids in batches:
             shards = set(np.unique(self.spanner.locate(ids)[0]).tolist())
-            self._fetcher.request(sorted(shards - requested))
+            self._request(sorted(shards - requested))
             requested |= shards
             waiting.append(ids)
             if len(waiting) > ahead:
                 yield waiting.popleft()
         yield from waiting
 
-    def _fetch_next_blocks(self, cursors: Cursors) -> None:
-        """Fetch what every tape comes to next, whatever the next mixture: evaluators run meanwhile."""
+    def _fetch_next_blocks(self, number: int) -> None:
+        """Fetch what every tape comes to after a round, whatever the next mixture: evaluators run meanwhile."""
         if not self._any_remote:
             return
         world, nodes = self._unique_rank_world, int(self.num_canonical_nodes or 1)
         mine = range(world.node * nodes // world.num_nodes, -(-(world.node + 1) * nodes // world.num_nodes))
-        for skill, tape in enumerate(self._rounds.tapes):
-            for span in {node % tape.spans for node in mine}:
-                number = int(cursors.passes[skill])
-                edges = tape.span_edges(number)
-                line = int(edges[span] + cursors.taken[skill, span])
-                if line < edges[span + 1]:
-                    shards = tape.shards_at(number, line)
-                    self._fetcher.request(shards + self.shard_offset_per_stream[skill])
+        cursors, expected = self._rounds.cursors_at(number + 1), self._rounds.counts(number)
+        for skill, shards in shards_ahead(self._rounds.tapes, cursors, expected, mine):
+            self._request(shards + self.shard_offset_per_stream[skill])
+
+    def _request(self, shards: Iterable[int]) -> None:
+        """Have shards fetched that are not here yet."""
+        self._fetcher.request(shard for shard in shards if not self._is_local(shard))
 
     def _samples(self, ids: Int64) -> Iterator[dict[str, Any]]:
         shards, rows = self.spanner.locate(ids)

@@ -1,4 +1,4 @@
-"""Fetching shards ahead of their use, in one background thread per process."""
+"""Fetching shards ahead of their use, in a few background threads per process."""
 
 import os
 import threading
@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from types import MethodType
 
+# Shards fetched at once. One connection to an object store spends much of its time waiting for answers, and
+# processes that ask for the same shards wait for each other: a few more use the network that there is.
+THREADS = 4
+
 
 class ShardFetcher:
-    """Prepares requested shards in the order of the requests.
+    """Prepares requested shards, begun in the order of the requests and a few at a time.
 
     A failure is not raised here: whoever needs the shard prepares it again and gets the error first hand.
-    The thread does not keep the owner of a bound `prepare` alive, and ends with this object.
+    The threads do not keep the owner of a bound `prepare` alive, and end with this object.
 
     Args:
-        prepare: Makes one shard local; blocks until it is.
+        prepare: Makes one shard local; blocks until it is; called by several threads at once.
     """
 
     def __init__(self, prepare: Callable[[int], None]) -> None:
@@ -30,13 +34,15 @@ class ShardFetcher:
             self._queue = SimpleQueue()
             bound = isinstance(self._prepare, MethodType)
             prepare = weakref.WeakMethod(self._prepare) if bound else lambda: self._prepare
-            threading.Thread(target=_work, args=(self._queue, prepare), daemon=True).start()
+            for _ in range(THREADS):
+                threading.Thread(target=_work, args=(self._queue, prepare), daemon=True).start()
             self._process = os.getpid()
         for shard in shards:
             self._queue.put(int(shard))
 
     def __del__(self) -> None:
-        self._queue.put(None)
+        for _ in range(THREADS):
+            self._queue.put(None)
 
 
 def _work(queue: 'SimpleQueue[int | None]', find_prepare: Callable[[], Callable[[int], None] | None]) -> None:

@@ -1,50 +1,44 @@
-"""Prefixes of shared memory: one for every live dataset of a machine, none for the dead.
+"""Shared memory: each live dataset has its own, and nothing stays of the dead.
 
-StreamingDataset names its shared memory and lock files ``NNNNNN_...`` with the first number that is free.
-What a killed job leaves behind keeps its number, and can keep its folders "in use", for ever; lock files
-are left even by jobs that end in order. Here every process of a job holds a shared ``flock`` on one more
-file of that number. The system drops it when the process ends, however it ends: whoever can take the lock
-exclusively knows that nobody of that job is alive, and may clear up after it. Numbers without such a file
-belong to someone else's plain StreamingDataset and are never touched.
+StreamingDataset names its shared memory ``NNNNNN_...`` by the first number that is free. What a killed job
+leaves keeps its folders "in use" for ever, and of two jobs that start together one fails. Here numbers are
+drawn at random, from where nobody else counts, and every process of a job holds a shared ``flock`` on the
+memory that registers its folders, ``/dev/shm/NNNNNN_locals``. The system drops the lock when the process
+ends, however it ends: whoever can take it exclusively knows that the job is dead, and clears up after it.
 """
 
 import contextlib
+import fcntl
+import functools
 import gc
 import os
 import re
+import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
+from multiprocessing.util import Finalize
 from pathlib import Path
-from uuid import uuid4
+from tempfile import gettempdir
+from typing import NamedTuple
 
 import streaming.base.dataset as streaming_dataset
-from streaming.base.constant import LOCALS
+from streaming.base.constant import CACHE_FILELOCK, LOCALS, SHM_TO_CLEAN
 from streaming.base.shared import SharedMemory
 from streaming.base.shared.prefix import _get_path, _pack_locals, _unpack_locals
 from streaming.base.world import World
 from torch import distributed as dist
 
 from skillit_stream.errors import InputError, first_line
-from skillit_stream.streams import held
-from skillit_stream.streams.processes import is_running, process_mark
+from skillit_stream.streams.cache import remove_unfinished
+from skillit_stream.streams.processes import is_running
 
+# Numbers below this are of plain StreamingDatasets, and never touched.
+FIRST_PREFIX = 1_000_000
+_SHARED_MEMORY = Path('/dev/shm')
 # Released folders show a little late; workers of a killed job notice within 5 s, or at the end of a download.
 _PATIENCE, _PATIENCE_WITH_ORPHANS = 1.0, 60.0
 _TICK = 0.02
-# Prefixes in a row without a dataset after which no further one is looked for.
-_LONGEST_GAP = 200
-# What downloads that were killed leave beside a shard: Streaming's own and those of the S3 client.
-_UNFINISHED = re.compile(r'shard\..+\.(tmp|[0-9a-fA-F]{8})')
-
-
-class _FolderInUseError(Exception):
-    """A live dataset, with the given prefix, has one of our local folders."""
-
-    def __init__(self, folder: str, prefix: int, mark: str) -> None:
-        super().__init__(folder)
-        self.folder, self.prefix, self.mark = folder, prefix, mark
 
 
 @contextmanager
@@ -79,22 +73,24 @@ def claim_prefix(
     memory, outcome = None, None
     if world.is_local_leader:
         try:
-            prefix, memory = _claim_patiently(streams_local, streams_remote)
-            outcome = prefix
+            outcome, memory = _claim_patiently(streams_local, streams_remote)
+        except InputError as error:
+            outcome = str(error)
         except Exception as error:
             # Whatever it is: the other ranks are waiting for an answer.
-            outcome = str(error)
-            if not isinstance(error, InputError):
-                outcome = f'No prefix of shared memory could be claimed: {first_line(error)}'
+            outcome = f'No prefix of shared memory could be claimed: {first_line(error)}'
+    _clear_at_exit(os.getpid())
     prefix = _agree(outcome, streams_local, world)
     if memory is None:
-        held.hold(prefix)
-        memory = SharedMemory(_get_path(prefix, LOCALS), False)
+        memory = _held(SharedMemory(_get_path(prefix, LOCALS), False))
     return prefix, memory
 
 
 def _agree(outcome: int | str | None, streams_local: list[str], world: World) -> int:
-    """The prefix that this node's leader has chosen; an error of any rank is raised on all of them."""
+    """The prefix that this node's leader has chosen.
+
+    An error of any rank is raised on all of them: the others would wait for it in the constructor.
+    """
     reports = [(world.node, outcome, streams_local)]
     if dist.is_available() and dist.is_initialized():
         reports = [reports[0]] * dist.get_world_size()
@@ -114,102 +110,135 @@ def _agree(outcome: int | str | None, streams_local: list[str], world: World) ->
     return leaders[world.node][0]
 
 
-def _claim_patiently(
-    streams_local: Sequence[str], streams_remote: Sequence[str | None]
-) -> tuple[int, SharedMemory]:
-    """Claim a prefix, waiting a little for folders that are about to be released."""
-    for folder in streams_local:
-        if streams_local.count(folder) > 1:
+def _claim_patiently(folders: list[str], remotes: list[str | None]) -> tuple[int, SharedMemory]:
+    """Register the folders under a new prefix, waiting a little for those that are about to be released."""
+    for folder in folders:
+        if folders.count(folder) > 1:
             raise InputError(f'Every stream must have a `local` folder of its own, but two have {folder}.')
-    exclusive = [local for local, remote in zip(streams_local, streams_remote, strict=True) if remote]
+    exclusive = [folder for folder, remote in zip(folders, remotes, strict=True) if remote]
     began = time.monotonic()
     while True:
-        try:
-            with held.mutex():
-                held.clear_dead()
-                _refuse_shared(exclusive)
-                prefix, memory = _claim_free(streams_local)
+        with _alone():
+            _clear_dead()
+            user = _user_of(exclusive)
+            if user is None:
+                claimed = _register(folders)
                 break
-        except _FolderInUseError as found:
-            if found.mark == process_mark():
-                # A dataset that was deleted is a cycle of references: it lives until it is collected.
-                gc.collect()
-            orphans = bool(found.mark) and not is_running(found.mark)
-            if time.monotonic() - began > (_PATIENCE_WITH_ORPHANS if orphans else _PATIENCE):
-                raise _refusal(found, orphans) from found
+        orphans = user.process > 0 and not is_running(user.process)
+        if time.monotonic() - began > (_PATIENCE_WITH_ORPHANS if orphans else _PATIENCE):
+            raise _refusal(user, orphans)
+        # A dataset of this process that was deleted is a cycle of references: it lives until collected.
+        gc.collect()
         time.sleep(_TICK)
     for folder in exclusive:
         remove_unfinished(Path(folder))
-    return prefix, memory
+    return claimed
 
 
-def _refusal(found: _FolderInUseError, orphans: bool) -> InputError:
-    who = f'another dataset on this machine (shared memory prefix {found.prefix:06})'
+class _User(NamedTuple):
+    """Who uses a folder, alive or dead."""
+
+    folder: str
+    prefix: int
+    process: int
+    """That registered it; 0 if it is a plain StreamingDataset's."""
+
+
+def _user_of(wanted: list[str]) -> _User | None:
+    """Who has registered one of the folders, if anybody has."""
+    for prefix in _prefixes(_SHARED_MEMORY, LOCALS) if wanted else ():
+        # The memory may be another user's, or gone by now.
+        with contextlib.suppress(OSError, ValueError):
+            data = _registration(prefix).read_bytes()
+            size = int.from_bytes(data[:4], 'little')
+            # A dataset that was deleted has written a length of 0.
+            for folder in _unpack_locals(data)[0] if size else ():
+                if folder in wanted:
+                    return _User(folder, prefix, int(data[size:] or 0))
+    return None
+
+
+def _refusal(user: _User, orphans: bool) -> InputError:
+    who = f'another dataset on this machine (shared memory prefix {user.prefix:06})'
     remedy = 'give each job a `local` folder of its own, or wait until the other one has ended'
     if orphans:
-        remedy = f'processes of a killed job (main process {found.mark.split(maxsplit=1)[0]}) are still alive: end them'
-    elif not found.mark:
+        remedy = f'processes of a killed job (main process {user.process}) are still alive: end them'
+    elif not user.process:
         remedy += '; if nothing is running, call streaming.base.util.clean_stale_shared_memory() once'
-    elif found.mark == process_mark():
+    elif user.process == os.getpid():
         who, remedy = 'another dataset of this process', 'give each dataset a `local` folder of its own'
-    return InputError(f'The local folder {found.folder} is in use by {who}: {remedy}.')
+    return InputError(f'The local folder {user.folder} is in use by {who}: {remedy}.')
 
 
-def _refuse_shared(folders: Sequence[str]) -> None:
-    """Raise _FolderInUseError if one of the folders is registered under any prefix."""
-    gap = 0
-    for prefix in count():
-        theirs = _folders_of(prefix)
-        gap = gap + 1 if theirs is None else 0
-        if not folders or gap > _LONGEST_GAP:
-            return
-        for folder in folders:
-            if folder in (theirs or ()):
-                mark = held.note_of(prefix).get('process', '') if held.is_ours(prefix) else ''
-                raise _FolderInUseError(folder, prefix, mark)
+def _register(folders: list[str]) -> tuple[int, SharedMemory]:
+    prefix = FIRST_PREFIX + secrets.randbelow(10**9)
+    # Behind the folders, where nobody else looks: the process.
+    data = _pack_locals(folders, prefix) + str(os.getpid()).encode()
+    memory = SharedMemory(_get_path(prefix, LOCALS), True, len(data))
+    memory.buf[: len(data)] = data
+    return prefix, _held(memory)
 
 
-def _folders_of(prefix: int) -> list[str] | None:
-    """The local folders registered under a prefix; None where nothing is."""
+def _held(memory: SharedMemory) -> SharedMemory:
+    """The same memory, held until it is closed here and all forks of this process have ended."""
+    fcntl.flock(memory.shm._fd, fcntl.LOCK_SH)  # pyright: ignore[reportAttributeAccessIssue]
+    return memory
+
+
+def _clear_dead() -> None:
+    """Remove memory and lock files of all prefixes that no process holds any more."""
+    # A killed job's resource tracker may have removed its memory already, but not its lock file.
+    for prefix in {*_prefixes(_SHARED_MEMORY, LOCALS), *_prefixes(Path(gettempdir()), CACHE_FILELOCK)}:
+        if prefix >= FIRST_PREFIX and _is_dead(prefix):
+            memory = [_SHARED_MEMORY / _get_path(prefix, name) for name in SHM_TO_CLEAN]
+            # The registration last: by it the rest is found again.
+            for path in [Path(gettempdir(), _get_path(prefix, CACHE_FILELOCK)), *reversed(memory)]:
+                with contextlib.suppress(PermissionError):
+                    path.unlink(missing_ok=True)
+
+
+def _is_dead(prefix: int) -> bool:
     try:
-        found = held.read_registered(prefix)
-    except (OSError, ValueError):
-        return []
-    # A dataset that was deleted writes a length of 0.
-    if found is None:
-        return None
-    return _unpack_locals(found)[0] if any(found[:4]) else []
+        with _registration(prefix).open('rb') as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # somebody holds it, or it is another user's
+    return True
 
 
-def _claim_free(streams_local: Sequence[str]) -> tuple[int, SharedMemory]:
-    for prefix in count():
-        path = held.held_path(prefix)
-        if (
-            held.is_held_here(prefix)
-            or held.is_resting(path)
-            or any(map(Path.exists, held.lock_files(prefix)))
-        ):
-            continue
-        token = uuid4().hex
-        if held.memory_names(prefix) or not held.hold(prefix, {'process': process_mark(), 'token': token}):
-            continue
-        # Behind the folders, where nobody else looks: by the token the memory is known as ours.
-        data = _pack_locals(list(streams_local), prefix) + token.encode()
-        try:
-            memory = SharedMemory(_get_path(prefix, LOCALS), True, len(data))
-        except OSError:
-            # A plain StreamingDataset has just taken it: that one knows nothing of our locks.
-            held.release(prefix)
-            path.unlink(missing_ok=True)
-            continue
-        memory.buf[: len(data)] = data
-        return prefix, memory
-    raise RuntimeError('Internal error: counting ended.')
+@functools.cache
+def _clear_at_exit(process: int) -> None:
+    """See to it that this process clears up when it ends; once is enough."""
+
+    def clear() -> None:
+        if os.getpid() == process:
+            with _alone():
+                _clear_dead()
+
+    # Of what runs at exit, this comes after the last worker process was ended. A fork does not inherit it.
+    Finalize(None, clear, exitpriority=-100)
 
 
-def remove_unfinished(folder: Path, shard: str = 'shard.') -> None:
-    """Remove what downloads that were killed left in a folder, beside one shard or beside all of them."""
-    with contextlib.suppress(FileNotFoundError):
-        for file in list(os.scandir(folder)):
-            if file.name.startswith(shard) and _UNFINISHED.fullmatch(file.name):
-                Path(file.path).unlink(missing_ok=True)
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Only one process of this machine at a time; nothing inside waits for other processes."""
+    descriptor = os.open(_SHARED_MEMORY, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        # Not by closing alone: a fork made meanwhile has the descriptor too.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _registration(prefix: int) -> Path:
+    return _SHARED_MEMORY / _get_path(prefix, LOCALS)
+
+
+def _prefixes(folder: Path, name: str) -> list[int]:
+    """The prefixes under which something of that name exists in a folder."""
+    found = (re.fullmatch(rf'(\d+)_{name}', path.name) for path in folder.glob(f'[0-9]*_{name}'))
+    return [int(match[1]) for match in found if match]

@@ -4,18 +4,13 @@ Streaming's ``Spanner`` answers the same question from a table that repeats an i
 the corpus while it is built: 4.7 GB and 13 s per rank for RedPajama-1T.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import streaming.base.dataset as streaming_dataset
 import streaming.base.format.mds.reader as mds_reader
 from numpy.typing import NDArray
-from streaming.base.format import Reader
-from streaming.base.format.base.reader import FileInfo
 
 
 class ShardIndex:
@@ -40,43 +35,6 @@ class ShardIndex:
         """Shards int64 [n] and rows int64 [n] of sample ids [n]."""
         shards = np.searchsorted(self.bounds, ids, side='right') - 1
         return shards, ids - self.bounds[shards]
-
-
-@dataclass(frozen=True, eq=False)
-class ShardList:
-    """The shards of one stream in the order of its index.
-
-    Attributes:
-        sizes: int64 [shards], samples in each.
-        files: [shards], the uncompressed files.
-    """
-
-    sizes: NDArray[np.int64]
-    files: Sequence[FileInfo]
-    # A state is taken at every checkpoint, and the shards stay the same.
-    _digests: dict[int, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, shards: Sequence[Reader]) -> 'ShardList':
-        """The shards of an open stream."""
-        sizes = np.array([shard.samples for shard in shards], np.int64)
-        return cls(sizes, [shard.file_pairs[0][0] for shard in shards])
-
-    @property
-    def samples(self) -> int:
-        """Samples in the stream."""
-        return int(self.sizes.sum())
-
-    def digest(self, shards: int | None = None) -> str:
-        """Hash of the first `shards` shards (None: of all): sizes, names and hashes as the index has them."""
-        count = len(self.sizes) if shards is None else shards
-        if count not in self._digests:
-            state = hashlib.blake2b(digest_size=16)
-            for size, file in zip(self.sizes[:count].tolist(), self.files[:count], strict=True):
-                line = [size, file.basename, file.bytes, sorted(file.hashes.items())]
-                state.update(json.dumps(line).encode() + b'\n')
-            self._digests[count] = state.hexdigest()
-        return self._digests[count]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.streams.cursor import Cursors
-from skillit_stream.streams.index import ShardList
+from skillit_stream.streams.shard_list import ShardList
 from skillit_stream.streams.tape import Growth, Tape, TapeStart
 
 StreamState = Mapping[str, Any]

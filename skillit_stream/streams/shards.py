@@ -275,6 +275,8 @@ class BatchReader:
         """Until a shard may be opened: its file may be there before its hash is checked."""
         if self._is_local is None:
             return
-        self._maps.close_unless(self._is_local)
+        if self._touch:
+            # With a limit to the cache, shards are evicted.
+            self._maps.close_unless(self._is_local)
         if not self._is_local(shard):
             self._prepare(shard)

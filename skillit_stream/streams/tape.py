@@ -266,12 +266,20 @@ class Tape:
             self._blocks.move_to_end(name)
         return self._blocks[name]
 
+    def block_end(self, number: int, line: int) -> int:
+        """Line position at which the block at a line position ends."""
+        if not self.shuffle:
+            return line + 1
+        cuts = self._pass(number).cuts
+        return int(cuts[np.searchsorted(cuts, line, side='right')])
+
     def shards_at(self, number: int, line: int) -> Int64:
         """Stream-local numbers of the shards in the block at a line position, int64 [shards in block]."""
-        cuts = np.array([line, line + 1])
+        begin, end = line, line + 1
         if self.shuffle:
             cuts = self._pass(number).cuts
-        block = int(np.searchsorted(cuts, line, side='right')) - 1
-        positions = np.arange(cuts[block], cuts[block + 1])
+            block = int(np.searchsorted(cuts, line, side='right'))
+            begin, end = int(cuts[block - 1]), int(cuts[block])
+        positions = np.arange(begin, end)
         ids = self.local_ids(np.full(len(positions), number), positions)
         return np.unique(np.searchsorted(self.samples_per_shard.cumsum(), ids, side='right'))

@@ -3,30 +3,21 @@
 import gc
 import json
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jobs import loader_of, printed_by_ranks
 from mds import SHARES, ids_of, mixed_dataset, owners, tokens_of
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
 from skillit_stream.errors import InputError
 from skillit_stream.streams.batches import collate
-from skillit_stream.streams.dataset import SkillStreamingDataset
 
 ONLY_A = {'a': 1.0, 'b': 0.0, 'c': 0.0}
 MIXTURES = [SHARES, ONLY_A, {'a': 0.1, 'b': 0.8, 'c': 0.1}]
-
-
-def loader_of(dataset: SkillStreamingDataset, workers: int, **options: Any) -> DataLoader:
-    """A loader of the dataset's own batch size."""
-    options = {'collate_fn': collate, **options}
-    return DataLoader(dataset, batch_size=dataset.batch_size, num_workers=workers, **options)
 
 
 @pytest.fixture
@@ -179,38 +170,21 @@ def test_a_round_leaves_no_handles_open(streams_root: Path):
 
 
 _RANK = """
-import json, sys
-sys.path.insert(0, {tests!r})
+import json
 from pathlib import Path
+from jobs import loader_of
 from mds import ids_of, mixed_dataset
-from torch.utils.data import DataLoader
 dataset = mixed_dataset(Path({root!r}), batch_size=2)
 rounds = []
 for shares in {mixtures!r}:
     dataset.set_proportions(shares)
-    rounds.append(ids_of(DataLoader(dataset, batch_size=2, num_workers=2)))
+    rounds.append(ids_of(loader_of(dataset, 2)))
 print(json.dumps(rounds))
 """
 
 
 def test_two_ranks_of_one_node_share_the_rounds(streams_root: Path, foretold: list[list[int]]):
     # Slow (about 7 s): two processes import everything anew.
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    code = _RANK.format(tests=str(Path(__file__).parents[1]), root=str(streams_root), mixtures=MIXTURES)
-    world = {'WORLD_SIZE': '2', 'LOCAL_WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, '-c', code],
-            env={**os.environ, **world, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    output = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], output
-    played = [np.array(json.loads(out)).reshape(3, -1, 2) for out, _ in output]
+    printed = printed_by_ranks(_RANK.format(root=str(streams_root), mixtures=MIXTURES))
+    played = [np.array(json.loads(out)).reshape(3, -1, 2) for out in printed]
     assert np.concatenate(played, axis=2).reshape(3, -1).tolist() == foretold

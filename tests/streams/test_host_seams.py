@@ -12,7 +12,8 @@ import pytest
 import streaming.base.dataset as streaming_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mds import SIZES, mixed_dataset, write_stream
+from jobs import FIND_HELPERS, fetched_streams
+from mds import mixed_dataset, write_stream
 from streaming import Stream, StreamingDataset
 from streaming.base.format.mds.reader import MDSReader
 from streaming.base.spanner import Spanner
@@ -143,15 +144,12 @@ def test_an_applied_stream_bears_the_marks_by_which_it_is_refused_again(streams_
 
 
 _PLAY = """
-import os, sys
-sys.path.insert(0, {tests!r})
+import os
 from pathlib import Path
-from mds import SIZES, ids_of, mixed_dataset
-from streaming import Stream
-root = Path({root!r})
-name = {name!r}
-streams = {{skill: Stream(remote=str(root / skill), local=f'{{name}}/{{skill}}') for skill in SIZES}}
-ids_of(mixed_dataset(root, streams=streams))
+from jobs import fetched_streams
+from mds import ids_of, mixed_dataset
+root, name = Path({root!r}), {name!r}
+ids_of(mixed_dataset(root, streams=fetched_streams(root, Path(name))))
 if name.endswith('killed'):
     os.kill(os.getpid(), 9)
 """
@@ -163,9 +161,7 @@ def test_a_process_that_ends_or_is_killed_leaves_nothing_that_stops_the_next(
     # Slow (about 7 s): two processes import everything anew.
     processes = {}
     for name in ('ended', 'killed'):
-        code = _PLAY.format(
-            tests=str(Path(__file__).parents[1]), root=str(streams_root), name=str(tmp_path / name)
-        )
+        code = FIND_HELPERS + _PLAY.format(root=str(streams_root), name=str(tmp_path / name))
         processes[name] = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True)
     for name, process in processes.items():
         problems = process.communicate()[1]
@@ -173,8 +169,5 @@ def test_a_process_that_ends_or_is_killed_leaves_nothing_that_stops_the_next(
         # torch names shared memory by process; Streaming's own is cleared by its resource tracker.
         left = [file for file in os.listdir('/dev/shm') if file.startswith(f'torch_{process.pid}_')]
         assert not left
-        streams = {
-            skill: Stream(remote=str(streams_root / skill), local=str(tmp_path / name / skill))
-            for skill in SIZES
-        }
+        streams = fetched_streams(streams_root, tmp_path / name)
         assert len(list(mixed_dataset(streams_root, streams=streams))) == 48

@@ -13,31 +13,27 @@ from typing import Any
 
 import pytest
 import streaming.base.dataset as streaming_dataset
-from mds import SIZES, ids_of, mixed_dataset
+from jobs import FIND_HELPERS, fetched_streams
+from mds import ids_of, mixed_dataset
 from streaming import Stream, StreamingDataset
-from streaming.base.shared import SharedMemory, get_shm_prefix
+from streaming.base.shared import get_shm_prefix
 from streaming.base.world import World
 
 from skillit_stream.errors import InputError
-from skillit_stream.streams import held, hygiene
-from skillit_stream.streams.processes import is_running, process_mark
+from skillit_stream.streams import hygiene
+from skillit_stream.streams.processes import is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SHM = Path('/dev/shm')
 
 _JOB = """
-import sys
-sys.path.insert(0, {tests!r})
 from pathlib import Path
-from mds import SIZES, ids_of, mixed_dataset
-from streaming import Stream
-from torch.utils.data import DataLoader
-root, local = Path({root!r}), Path({local!r})
-streams = {{skill: Stream(remote=str(root / skill), local=str(local / skill)) for skill in SIZES}}
-dataset = mixed_dataset(root, streams=streams)
-loader = DataLoader(dataset, batch_size=4, num_workers=2, persistent_workers=True)
-batches = iter(loader)
+from jobs import fetched_streams, loader_of
+from mds import ids_of, mixed_dataset
+root = Path({root!r})
+dataset = mixed_dataset(root, streams=fetched_streams(root, Path({local!r})))
+batches = iter(loader_of(dataset, 2, persistent_workers=True))
 next(batches)
 print(dataset._shm_prefix_int, flush=True)
 sys.stdin.readline()
@@ -50,7 +46,7 @@ class Job:
 
     def __init__(self, root: Path, local: Path) -> None:
         self.root, self.local = root, local
-        code = _JOB.format(tests=str(Path(__file__).parents[1]), root=str(root), local=str(local))
+        code = FIND_HELPERS + _JOB.format(root=str(root), local=str(local))
         self.process = subprocess.Popen(
             [sys.executable, '-c', code],
             stdin=subprocess.PIPE,
@@ -76,9 +72,7 @@ class Job:
 
     def streams(self) -> dict[str, Stream]:
         """Streams over the same folders."""
-        return {
-            skill: Stream(remote=str(self.root / skill), local=str(self.local / skill)) for skill in SIZES
-        }
+        return fetched_streams(self.root, self.local)
 
     def finish(self) -> str:
         """Let it play its round and end; returns what it printed."""
@@ -118,10 +112,8 @@ def test_jobs_do_not_meet_and_neither_the_killed_nor_the_ended_leave_anything(
     killed.kill_all()
     assert len(list(SHM.glob(f'{killed.number:06}_*'))) >= 5
     dataset = mixed_dataset(streams_root, streams=killed.streams())
-    # The number rests a while, for late clearing up by others.
-    assert dataset._shm_prefix_int not in prefixes
     assert ids_of(dataset) == expected
-    assert [path.name for path in killed.left()] == [f'{killed.number:06}_skillit_held']
+    assert killed.left() == []
 
     # Only the main process: its workers hold the folders until they notice.
     orphaned = jobs['orphaned']
@@ -137,10 +129,7 @@ def test_jobs_do_not_meet_and_neither_the_killed_nor_the_ended_leave_anything(
 
 def test_a_folder_is_free_again_when_its_dataset_is_deleted(streams_root: Path, tmp_path: Path):
     def dataset() -> Any:
-        streams = {
-            skill: Stream(remote=str(streams_root / skill), local=str(tmp_path / skill)) for skill in SIZES
-        }
-        return mixed_dataset(streams_root, streams=streams)
+        return mixed_dataset(streams_root, streams=fetched_streams(streams_root, tmp_path))
 
     first = dataset()
     expected = ids_of(first)
@@ -162,25 +151,10 @@ def test_two_streams_in_one_folder_are_refused(streams_root: Path):
         mixed_dataset(streams_root, streams=streams, proportions=None)
 
 
-def test_memory_of_someone_elses_dataset_is_left_alone(streams_root: Path):
-    free = mixed_dataset(streams_root)._shm_prefix_int + 1
-    while list(SHM.glob(f'{free:06}_*')):
-        free += 1
-    foreign = SharedMemory(f'{free:06}_barrier', True, 12)
-    try:
-        made = [mixed_dataset(streams_root)._shm_prefix_int for _ in range(3)]
-        assert free not in made
-        assert (SHM / f'{free:06}_barrier').exists()
-    finally:
-        foreign.cleanup()
-
-
 def test_a_plain_dataset_in_the_same_folder_is_named_with_the_remedy(streams_root: Path, tmp_path: Path):
     def stream() -> Stream:
         return Stream(remote=str(streams_root / 'a'), local=str(tmp_path / 'a'))
 
-    # Earlier tests' datasets are gone, and their numbers with them.
-    held.clear_dead()
     plain = StreamingDataset(streams=[stream()], batch_size=1)
     with pytest.raises(
         InputError, match=r'in use by another dataset on this .*clean_stale_shared_memory\(\)'
@@ -191,62 +165,34 @@ def test_a_plain_dataset_in_the_same_folder_is_named_with_the_remedy(streams_roo
     mixed_dataset(tmp_path, streams={'a': stream()}, proportions=None)
 
 
-def test_a_plain_dataset_under_the_number_of_a_dead_job_is_left_alone(
+def test_of_the_dead_only_our_own_are_cleared(
     streams_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(held, 'gettempdir', lambda: str(tmp_path))
-    plain = StreamingDataset(local=str(streams_root / 'a'), batch_size=1)
-    prefix = plain._shm_prefix_int
-    # The job that had the number before has died, and its tracker has cleared up all but this.
-    file = tmp_path / f'{prefix:06}_skillit_held'
-    file.write_text('{"process": "1 1", "token": "0123456789abcdef"}')
-    lock = tmp_path / f'{prefix:06}_cache_filelock'
-    lock.write_text('')
-    assert mixed_dataset(streams_root)._shm_prefix_int != prefix
-    assert (SHM / f'{prefix:06}_locals').exists()
-    assert lock.exists()
-    assert not file.exists()
+    monkeypatch.setattr(hygiene, 'gettempdir', lambda: str(tmp_path))
+    monkeypatch.setattr(hygiene, '_SHARED_MEMORY', tmp_path / 'shm')
+    # As killed jobs leave them; of the second its resource tracker has removed the memory.
+    ours, cleared, plain = hygiene.FIRST_PREFIX, hygiene.FIRST_PREFIX + 1, hygiene.FIRST_PREFIX - 1
+    files = [Path('shm', f'{ours}_locals'), Path('shm', f'{ours}_shard_states')]
+    files += [Path(f'{number:06}_cache_filelock') for number in (ours, cleared, plain)]
+    kept = [Path(f'{plain}_cache_filelock'), Path('shm', f'{plain}_locals'), Path('1000000_of_mine')]
+    (tmp_path / 'shm').mkdir()
+    for file in {*files, *kept}:
+        (tmp_path / file).write_bytes(b'')
+    hygiene._clear_dead()
+    left = [path for path in tmp_path.rglob('*') if path.is_file()]
+    assert sorted(left) == sorted(tmp_path / file for file in kept)
 
 
-def test_prefixes_do_not_climb_with_the_lock_files_of_the_dead(
-    streams_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(held, 'gettempdir', lambda: str(tmp_path))
-    # As a job leaves them that was killed long ago.
-    prefix = 0
-    while held.memory_names(prefix):
-        prefix += 1
-    for name in ('skillit_held', 'barrier_filelock', 'cache_filelock'):
-        (tmp_path / f'{prefix:06}_{name}').write_text('{"process": "1 1"}')
-    dataset = mixed_dataset(streams_root)
-    assert dataset._shm_prefix_int == prefix
-    assert not (tmp_path / f'{prefix:06}_cache_filelock').exists()
-
-
-def test_a_prefix_that_was_cleared_rests_before_it_is_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(held, 'gettempdir', lambda: str(tmp_path))
-    path = tmp_path / '000000_skillit_held'
-    path.write_text('')
-    assert held.is_resting(path)
-    long_ago = time.time() - 61
-    os.utime(path, (long_ago, long_ago))
-    assert not held.is_resting(path)
-
-
-def test_a_mark_tells_a_process_from_later_ones_of_its_number():
-    assert is_running(process_mark())
-    assert not is_running(f'{os.getpid()} 1')
-    assert not is_running('')
+def test_a_process_that_has_ended_is_not_running():
+    assert is_running(os.getpid())
     process = subprocess.Popen(['sleep', '60'])
-    mark = process_mark(process.pid)
-    assert is_running(mark)
+    assert is_running(process.pid)
     process.kill()
-    while is_running(mark):
+    while is_running(process.pid):
         # Ended, and not yet reaped: that is not running.
         time.sleep(0.01)
     process.wait()
+    assert not is_running(process.pid)
 
 
 def test_the_constructor_looks_up_its_prefix_in_its_module():

@@ -4,9 +4,7 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,16 +15,15 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+from jobs import fetched_streams, loader_of, printed_by_ranks
 from mds import SIZES, ids_of, mixed_dataset, owners, tokens_of, write_stream, write_streams
 from moto.server import DomainDispatcherApplication, create_backend_app
 from streaming import Stream
 from streaming.base.dataset import _ShardState
 from streaming.base.hashing import get_hash
-from torch.utils.data import DataLoader
 from werkzeug.serving import make_server
 
 from skillit_stream.errors import InputError
-from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 
 # A store that does not answer must not hold up the suite; nothing here takes more than a few seconds.
@@ -112,19 +109,6 @@ def hashed(tmp_path: Path) -> Path:
     return root
 
 
-def remote_streams(bucket: str, local: Path, **options: Any) -> dict[str, Stream]:
-    """Streams of all skills in a bucket."""
-    return {
-        skill: Stream(remote=f's3://{bucket}/{skill}', local=str(local / skill), **options) for skill in SIZES
-    }
-
-
-def loader_of(dataset: SkillStreamingDataset, workers: int, **options: Any) -> DataLoader:
-    return DataLoader(
-        dataset, batch_size=dataset.batch_size, num_workers=workers, collate_fn=collate, **options
-    )
-
-
 def expect_right(batch: Any, sizes: Any = None) -> None:
     """The tokens of a batch are those its ids name."""
     for tokens, (stream, number) in zip(batch['tokens'], owners(ids_of([batch]), sizes), strict=True):
@@ -157,7 +141,7 @@ def test_two_rounds_from_the_store_are_the_rounds_of_local_shards(
 ):
     local = mixed_dataset(hashed)
     expected = [ids_of(local), ids_of(local)]
-    streams = remote_streams(store.upload(hashed), tmp_path / 'local', validate_hash='sha1')
+    streams = fetched_streams(f's3://{store.upload(hashed)}', tmp_path / 'local', validate_hash='sha1')
     dataset = mixed_dataset(tmp_path, streams=streams)
     for round_ids in expected:
         batches = list(loader_of(dataset, workers))
@@ -175,7 +159,7 @@ def test_the_cache_limit_bounds_the_disk_while_batches_draw_on_many_shards(
     bucket = store.upload(tmp_path / 'corpus')
     shard = (tmp_path / 'corpus/a/shard.00000.mds').stat().st_size
     limit = sum(path.stat().st_size for path in (tmp_path / 'corpus').glob('*/index.json')) + 5 * shard
-    streams = {skill: Stream(remote=f's3://{bucket}/{skill}', local=str(local / skill)) for skill in sizes}
+    streams = fetched_streams(f's3://{bucket}', local, sizes)
     dataset = mixed_dataset(
         tmp_path,
         streams=streams,
@@ -199,42 +183,34 @@ def test_the_cache_limit_bounds_the_disk_while_batches_draw_on_many_shards(
         wait_for(lambda: dataset.cache_usage == disk_use(local))
 
 
-def unevictable_bytes(root: Path) -> int:
-    """Bytes of both indexes and of the shards that have no remote."""
-    kept = [*(root / 'mine').iterdir(), root / 'remote/index.json']
-    return sum(path.stat().st_size for path in kept)
+def dataset_with_room_for(shards: float, root: Path) -> SkillStreamingDataset:
+    """One stream without a remote and one with, and room in the cache for some shards of that one."""
+    write_stream(root / 'mine', [20] * 4, 0)
+    write_stream(root / 'remote', [20] * 12, 1)
+    streams = {
+        'mine': Stream(local=str(root / 'mine')),
+        'theirs': Stream(remote=str(root / 'remote'), local=str(root / 'local')),
+    }
+    kept = sum(path.stat().st_size for path in [*(root / 'mine').iterdir(), root / 'remote/index.json'])
+    limit = kept + int(shards * (root / 'mine/shard.00000.mds').stat().st_size)
+    return mixed_dataset(root, streams=streams, proportions=None, round_size=320, cache_limit=limit)
 
 
 def test_the_only_copy_of_a_shard_is_never_evicted(tmp_path: Path):
-    write_stream(tmp_path / 'mine', [20] * 4, 0)
-    write_stream(tmp_path / 'remote', [20] * 12, 1)
-    streams = {
-        'mine': Stream(local=str(tmp_path / 'mine')),
-        'theirs': Stream(remote=str(tmp_path / 'remote'), local=str(tmp_path / 'local')),
-    }
-    limit = unevictable_bytes(tmp_path) + 3 * (tmp_path / 'mine/shard.00000.mds').stat().st_size
-    dataset = mixed_dataset(tmp_path, streams=streams, proportions=None, round_size=320, cache_limit=limit)
-    ids_of(dataset)
+    ids_of(dataset_with_room_for(3, tmp_path))
     assert len(files_of(tmp_path / 'mine')) == 5
     assert len(files_of(tmp_path / 'local')) <= 4
 
 
 def test_a_cache_limit_without_room_for_one_shard_is_named(tmp_path: Path):
-    write_stream(tmp_path / 'mine', [20] * 4, 0)
-    write_stream(tmp_path / 'remote', [20] * 2, 1)
-    streams = {
-        'mine': Stream(local=str(tmp_path / 'mine')),
-        'theirs': Stream(remote=str(tmp_path / 'remote'), local=str(tmp_path / 'local')),
-    }
-    limit = unevictable_bytes(tmp_path) + 10
-    dataset = mixed_dataset(tmp_path, streams=streams, proportions=None, cache_limit=limit)
+    dataset = dataset_with_room_for(0.1, tmp_path)
     with pytest.raises(InputError, match=r'^`cache_limit` must leave room for a shard of .*: raise it\.$'):
         ids_of(dataset)
 
 
 def test_a_store_that_fails_a_few_times_is_asked_again(store: Store, streams_root: Path, tmp_path: Path):
     bucket = store.upload(streams_root)
-    dataset = mixed_dataset(tmp_path, streams=remote_streams(bucket, tmp_path / 'local'))
+    dataset = mixed_dataset(tmp_path, streams=fetched_streams(f's3://{bucket}', tmp_path / 'local'))
     # Once and twice: the client tries again; the four of 'c' are more than its own patience.
     store.failures.update({f'{bucket}/a/shard.00000.mds': 1, f'{bucket}/b/shard.00001.mds': 2})
     store.failures[f'{bucket}/c/shard.00000.mds'] = 4
@@ -270,7 +246,9 @@ def test_a_shard_that_cannot_be_had_is_one_error_that_names_it(
     bucket = store.upload(hashed)
     damage(store, bucket, kind)
     options = {'download_retry': 1, 'validate_hash': 'sha1' if kind == 'altered' else None}
-    dataset = mixed_dataset(tmp_path, streams=remote_streams(bucket, tmp_path / 'local', **options))
+    dataset = mixed_dataset(
+        tmp_path, streams=fetched_streams(f's3://{bucket}', tmp_path / 'local', **options)
+    )
     batches: Any = iter(loader_of(dataset, workers))
     message = rf'Skill b cannot get its shard s3://{bucket}/b/shard.00001.mds: {CAUSES[kind]}.*Check that it'
     with pytest.raises(RuntimeError, match=message):
@@ -282,7 +260,7 @@ def test_a_shard_that_cannot_be_had_is_one_error_that_names_it(
 
 
 def test_a_hash_that_the_index_does_not_hold_is_bad_input(store: Store, hashed: Path, tmp_path: Path):
-    streams = remote_streams(store.upload(hashed), tmp_path / 'local', validate_hash='md5')
+    streams = fetched_streams(f's3://{store.upload(hashed)}', tmp_path / 'local', validate_hash='md5')
     dataset = mixed_dataset(tmp_path, streams=streams)
     with pytest.raises(InputError, match=r'^`validate_hash` must be a hash .* \(sha1\), but got: \'md5\'\.$'):
         ids_of(dataset)
@@ -292,25 +270,17 @@ def test_a_hash_that_the_index_does_not_hold_is_bad_input(store: Store, hashed: 
 def test_a_local_copy_that_is_damaged_is_fetched_again(
     streams_root: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]
 ):
-    def streams() -> dict[str, Stream]:
-        return {
-            skill: Stream(remote=str(streams_root / skill), local=str(tmp_path / skill)) for skill in SIZES
-        }
-
-    dataset = mixed_dataset(tmp_path, streams=streams())
+    dataset = mixed_dataset(tmp_path, streams=fetched_streams(streams_root, tmp_path))
     expected = ids_of(dataset)
     del dataset
     copy = tmp_path / 'b/shard.00000.mds'
     copy.write_bytes(spoil(copy.read_bytes()))
-    assert ids_of(mixed_dataset(tmp_path, streams=streams())) == expected
+    assert ids_of(mixed_dataset(tmp_path, streams=fetched_streams(streams_root, tmp_path))) == expected
     assert copy.read_bytes() == (streams_root / 'b/shard.00000.mds').read_bytes()
 
 
 def test_a_shard_whose_fetching_process_has_ended_is_fetched_by_others(streams_root: Path, tmp_path: Path):
-    streams = {
-        skill: Stream(remote=str(streams_root / skill), local=str(tmp_path / skill)) for skill in SIZES
-    }
-    dataset = mixed_dataset(tmp_path, streams=streams)
+    dataset = mixed_dataset(tmp_path, streams=fetched_streams(streams_root, tmp_path))
     ended = subprocess.Popen(['true'])
     ended.wait()
     for shard in range(7):
@@ -324,7 +294,7 @@ def test_a_shard_whose_fetching_process_has_ended_is_fetched_by_others(streams_r
 def test_forked_workers_do_not_share_the_connections_of_their_parent(
     store: Store, streams_root: Path, tmp_path: Path
 ):
-    streams = remote_streams(store.upload(streams_root), tmp_path / 'local')
+    streams = fetched_streams(f's3://{store.upload(streams_root)}', tmp_path / 'local')
     mixed_dataset(tmp_path, streams=streams)
     downloader: Any = streams['a']._downloader
     client = downloader._s3_client
@@ -350,7 +320,9 @@ def test_shards_of_coming_batches_are_fetched_while_a_batch_is_in_use(
     store: Store, streams_root: Path, tmp_path: Path
 ):
     bucket = store.upload(streams_root)
-    dataset = mixed_dataset(tmp_path, streams=remote_streams(bucket, tmp_path / 'local'), predownload=12)
+    dataset = mixed_dataset(
+        tmp_path, streams=fetched_streams(f's3://{bucket}', tmp_path / 'local'), predownload=12
+    )
     order = dataset.sample_ids(0)
     samples = iter(dataset)
     assert ids_of([next(samples)]) == order[:1].tolist()
@@ -367,10 +339,7 @@ def test_at_the_end_of_a_round_the_next_block_of_every_tape_is_on_its_way(
     sizes = {skill: [10] * 8 for skill in 'abc'}
     write_streams(tmp_path / 'corpus', sizes)
     bucket = store.upload(tmp_path / 'corpus')
-    streams = {
-        skill: Stream(remote=f's3://{bucket}/{skill}', local=str(tmp_path / 'local' / skill))
-        for skill in sizes
-    }
+    streams = fetched_streams(f's3://{bucket}', tmp_path / 'local', sizes)
     # Skill c has no part in the first round: its tape has a next block all the same.
     shares = {'a': 0.5, 'b': 0.5, 'c': 0.0}
     dataset = mixed_dataset(tmp_path, streams=streams, proportions=shares, shuffle_block_size=20)
@@ -385,28 +354,23 @@ def test_at_the_end_of_a_round_the_next_block_of_every_tape_is_on_its_way(
 
 
 _RANK = """
-import json, sys
-sys.path.insert(0, {tests!r})
+import json
 from pathlib import Path
 import torch.distributed as dist
 import torch.utils.data._utils as data_utils
+from jobs import fetched_streams, loader_of
 from mds import ids_of, mixed_dataset
-from streaming import Stream
-from torch.utils.data import DataLoader
 dist.init_process_group('gloo')
 # How long torch waits for each worker to end after an error.
 data_utils.MP_STATUS_CHECK_INTERVAL = 0.1
 said = []
 taken = []
 for bucket, workers, local in {cases!r}:
-    streams = {{
-        skill: Stream(remote=f's3://{{bucket}}/{{skill}}', local=f'{{local}}/{{skill}}', download_retry=1)
-        for skill in 'abc'
-    }}
+    streams = fetched_streams(f's3://{{bucket}}', Path(local), download_retry=1)
     try:
         dataset = mixed_dataset(Path('.'), streams=streams, batch_size=2, num_canonical_nodes=1)
         taken.append(dataset)
-        said.append(len(ids_of(DataLoader(dataset, batch_size=2, num_workers=workers))))
+        said.append(len(ids_of(loader_of(dataset, workers))))
     except Exception as error:
         said.append(f'{{type(error).__name__}}: {{error}}')
     dist.barrier()
@@ -424,28 +388,7 @@ def test_every_rank_of_a_node_gets_the_error(store: Store, streams_root: Path, t
         (bucket, workers, str(tmp_path / name))
         for bucket, workers, name in zip([whole, broken, broken, whole], [2, 0, 2, 0], names, strict=True)
     ]
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    code = _RANK.format(tests=str(Path(__file__).parents[1]), cases=cases)
-    world = {'WORLD_SIZE': '2', 'LOCAL_WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, '-c', code],
-            env={**os.environ, **world, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        output = [rank.communicate(timeout=80) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], output
-    for out, _ in output:
+    for out in printed_by_ranks(_RANK.format(cases=cases)):
         played, alone, workers, in_use = json.loads(out)
         assert played == 24
         for said in (alone, workers):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from streaming.base.format.base.reader import FileInfo
 
 from skillit_stream.streams.cursor import Cursors, draw
-from skillit_stream.streams.index import ShardList
 from skillit_stream.streams.resume import are_on, carry_over, carry_shares, find_changes, stream_states
+from skillit_stream.streams.shard_list import ShardList
 from skillit_stream.streams.tape import Tape
 
 Int64 = NDArray[np.int64]
