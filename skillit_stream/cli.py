@@ -9,9 +9,8 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from skillit_stream.errors import InputError
+from skillit_stream.errors import InputError, OneLineParser
 
 # command -> (module, one line of help)
 COMMANDS = {
@@ -22,14 +21,6 @@ COMMANDS = {
     'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
     'experiment': ('skillit_stream.experiment', 'methods x seeds: run them, table them, report them'),
 }
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """argparse whose errors are one line, with exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with code 2."""
-        self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,9 @@
-"""The one exception that says: the input is at fault, here is what to change."""
+"""How errors are told: the one exception that says that the input is at fault, and a parser to match."""
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 LONGEST_CAUSE = 300
 
@@ -36,3 +38,11 @@ def blaming(what: str, *kinds: type[BaseException]) -> Iterator[None]:
         raise
     except (ValueError, TypeError, *kinds) as error:
         raise InputError(f'{what}: {first_line(error)}') from error
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse whose errors are one line, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from audit_runs import asked, change_line, refused
 from mds import SIZES, mixed_dataset, write_stream
 from streaming import Stream
 
@@ -18,6 +19,7 @@ from skillit_stream.audit.replay import Replay, replay_round
 from skillit_stream.cli import main
 from skillit_stream.errors import InputError
 from skillit_stream.streams.dataset import SkillStreamingDataset
+from skillit_stream.training.mixture_log import MixtureLog
 
 MIXTURES = [
     {'a': 0.5, 'b': 0.3, 'c': 0.2},
@@ -67,10 +69,10 @@ def line_of(dataset: SkillStreamingDataset, number: int) -> dict[str, Any]:
 def write_run(folder: Path, dataset: SkillStreamingDataset, streams: Path) -> Path:
     """The files of a run that finished the rounds of `MIXTURES`."""
     before = {'round': -1, 'step': 0, 'proportions': {}, 'samples': {}, 'losses': {'a': 2.5}}
-    lines = [before, *(line_of(dataset, number) for number in range(len(MIXTURES)))]
-    folder.mkdir(exist_ok=True)
-    (folder / 'mixture.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    (folder / 'run.json').write_text(json.dumps({'version': 1, 'dataset': dataset.describe()}))
+    log = MixtureLog(folder / 'mixture.jsonl')
+    log.start(-1, dataset.describe())
+    for line in [before, *(line_of(dataset, number) for number in range(len(MIXTURES)))]:
+        log.append(line)
     (folder / 'config.yaml').write_text(f'streams: {streams}\nseed: 17\n')
     return folder
 
@@ -88,35 +90,10 @@ def run(played: tuple[Path, list[list[int]]]) -> Path:
     return played[0]
 
 
-def change(path: Path, **values: Any) -> None:
-    """Change keys of the dataset section of run.json; None takes one out."""
-    facts = json.loads(path.read_text())
-    facts['dataset'] = {
-        name: value for name, value in {**facts['dataset'], **values}.items() if value is not None
-    }
-    path.write_text(json.dumps(facts))
-
-
-def change_line(path: Path, number: int, **values: Any) -> None:
-    """Change keys of one line of mixture.jsonl, counted from 1."""
-    lines = path.read_text().splitlines()
-    lines[number - 1] = json.dumps({**json.loads(lines[number - 1]), **values})
-    path.write_text('\n'.join(lines) + '\n')
-
-
-def asked(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
-    """What `skillit audit ... --json` answers."""
-    assert main(['audit', *map(str, arguments), '--json']) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line with which `skillit audit` refuses, with exit code 2."""
-    assert main(['audit', *map(str, arguments)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ''
-    assert captured.err.count('\n') == 1
-    return captured.err
+def change(path: Path, number: int = 2, **values: Any) -> None:
+    """Change keys of the `order` in a line of mixture.jsonl, counted from 1; None takes one out."""
+    order = {**json.loads(path.read_text().splitlines()[number - 1])['order'], **values}
+    change_line(path, number, order={name: value for name, value in order.items() if value is not None})
 
 
 @pytest.mark.parametrize('batching', ['random', 'stratified'])
@@ -298,7 +275,7 @@ def test_wrong_usage_is_refused(run: Path, tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize(
     ('name', 'told'),
-    [('run.json', 'has no run.json'), ('mixture.jsonl', 'no round'), ('config.yaml', 'as --streams')],
+    [('mixture.jsonl', 'no round'), ('config.yaml', 'as --streams')],
 )
 def test_missing_files_are_named(run: Path, capsys: pytest.CaptureFixture[str], name: str, told: str):
     (run / name).unlink()
@@ -315,29 +292,38 @@ def test_broken_files_are_named(run: Path, capsys: pytest.CaptureFixture[str]):
         assert told in refused(capsys, run, '--round', '0')
     config.write_text('streams: s3://bucket/streams')
     assert 'pass a local copy' in refused(capsys, run, '--round', '0')
-    for text, told in [('{', 'is not JSON'), ('[]', 'version 1'), ('{"version": 1}', '`dataset`')]:
-        (run / 'run.json').write_text(text)
-        assert told in refused(capsys, run, '--round', '0')
+    change_line(run / 'mixture.jsonl', 2, order=None)
+    told = refused(capsys, run, '--round', '0', '--streams', run)
+    assert 'mixture.jsonl:2 does not say `order`' in told
+    change_line(run / 'mixture.jsonl', 2, order=[1])
+    assert "mixture.jsonl:2: 'order' must be" in refused(capsys, run, '--round', '0', '--streams', run)
 
 
 @pytest.mark.parametrize(
     ('values', 'told'),
     [
-        ({'shuffle': None}, 'does not say `dataset.shuffle`'),
-        ({'shuffle': 1}, '`dataset.shuffle` must be true or false'),
-        ({'shuffle_seed': '17'}, '`dataset.shuffle_seed` must be a whole number'),
-        ({'shuffle_block_size': 0}, '`dataset.shuffle_block_size` must be positive'),
-        ({'streams': {}}, '`dataset.streams` must map'),
-        ({'streams': {'a': {}}}, 'streams.a.samples` must be a whole number'),
+        ({'shuffle': None}, 'does not say `order.shuffle`'),
+        ({'shuffle': 1}, '`order.shuffle` must be true or false'),
+        ({'shuffle_seed': '17'}, '`order.shuffle_seed` must be a whole number'),
+        ({'shuffle_block_size': 0}, '`order.shuffle_block_size` must be positive'),
+        ({'streams': {}}, '`order.streams` must map'),
+        ({'streams': {'a': {}}}, 'does not say `order.streams.a.samples`'),
+        ({'streams': {'a': {'samples': '27'}}}, '`order.streams.a.samples` must be a whole number'),
         ({'batching': 'sorted'}, '`batching` must be one of random, stratified'),
-        ({'round_size': 96}, 'ended at step 12 with 48 samples, where run.json says step 24 and 96'),
+        ({'round_size': 50}, '`round_size` must be a positive multiple'),
+        (
+            {'round_size': 96},
+            'ended at step 12 with 48 samples, where the last `order` up to it says step 24',
+        ),
         ({'global_batch_size': 8}, 'its order cannot be recomputed'),
-        ({'streams': {'a': {'samples': 27}}}, 'has a share for unknown skill b'),
+        ({'streams': {'a': {'samples': 27, 'shards': 4, 'digest': ''}}}, 'has a share for unknown skill b'),
     ],
 )
-def test_a_run_json_that_does_not_fit_is_refused(run: Path, capsys, values: Mapping[str, Any], told: str):
-    change(run / 'run.json', **values)
-    assert told in refused(capsys, run, '--round', '0')
+def test_an_order_that_does_not_fit_is_refused(run: Path, capsys, values: Mapping[str, Any], told: str):
+    change(run / 'mixture.jsonl', **values)
+    line = refused(capsys, run, '--round', '0')
+    assert told in line
+    assert 'mixture.jsonl:2' in line
 
 
 @pytest.mark.parametrize(
@@ -345,9 +331,10 @@ def test_a_run_json_that_does_not_fit_is_refused(run: Path, capsys, values: Mapp
     [
         ({'proportions': {'a': 0.5, 'b': 0.5}}, 'lacks a share for skill c'),
         ({'proportions': {'a': 0.5, 'b': 0.5, 'c': 0.5}}, 'must sum to 1'),
-        ({'proportions': [1]}, 'is not the line of a round'),
+        ({'proportions': [1]}, "'proportions' must map skills to numbers"),
         ({'samples': {'a': 48, 'b': 0, 'c': 0}}, 'its order cannot be recomputed'),
-        ({'step': 'x'}, 'not a whole number'),
+        ({'step': 'x'}, "'step' must be an integer"),
+        ({'order': {}}, 'does not say `order.num_canonical_nodes`'),
         ({'round': 3}, 'is round 3, but round 1 is not in the file'),
     ],
 )

@@ -13,11 +13,12 @@ PACKAGE = ROOT / 'skillit_stream'
 # Package -> the packages of the project that it may import from.
 ALLOWED = {
     'errors': set(),
+    'mixture_lines': {'errors'},
     'mixture': {'errors', 'mixture'},
     'streams': {'errors', 'mixture', 'streams'},
     'training': {'errors', 'mixture', 'streams', 'training'},
-    'audit': {'errors', 'mixture', 'streams', 'audit'},
-    'report': {'errors', 'report'},
+    'audit': {'errors', 'mixture', 'mixture_lines', 'streams', 'audit'},
+    'report': {'errors', 'mixture_lines', 'report'},
     'convert': {'errors', 'mixture', 'streams', 'convert'},
     'cli': {'errors'},
     'train': {'errors', 'cli', 'training'},

@@ -1,7 +1,10 @@
-"""A run as its folder records it: streams, settings and the exact counts of every finished round."""
+"""A run as its folder records it: streams, settings and the exact counts of every finished round.
 
-import json
-from collections.abc import Mapping, Sequence
+Between two launches of a run the streams and some settings may change. The rounds in between are a
+*stretch*; a run that went on as it was, however often it was stopped, has one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +14,53 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from skillit_stream.audit.round_lines import RoundLine, read_round_lines
-from skillit_stream.audit.stream_index import StreamIndex, read_stream_index
+from skillit_stream.audit.order import Order, parse_order
+from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder
 from skillit_stream.errors import InputError
 from skillit_stream.mixture.apportion import largest_remainder
+from skillit_stream.mixture_lines import RoundRecord, read_mixture_lines
 from skillit_stream.streams.plan import RoundShape
-from skillit_stream.streams.tape import Tape
 
 Int64 = NDArray[np.int64]
+Stream = StreamIndex | LostStream
 
-RUN_VERSION = 1
 SPLIT = 'train'
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stretch:
+    """Finished rounds in a row with the same streams and settings."""
+
+    first_round: int
+    first_step: int
+    """Training steps of all rounds before."""
+    streams: dict[str, Stream]
+    """By skill, in the order of the run: sample ids count through them."""
+    shape: RoundShape
+    block_size: int
+    shuffle: bool
+    counts: Int64
+    """int64 [rounds, skills], samples drawn."""
+
+    @property
+    def end_round(self) -> int:
+        """The round after its last."""
+        return self.first_round + len(self.counts)
+
+    @property
+    def end_step(self) -> int:
+        """The step after its last."""
+        return self.first_step + len(self.counts) * self.shape.batches
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """Id of each stream's first sample, by skill."""
+        sizes = np.array([stream.samples for stream in self.streams.values()], np.int64)
+        return dict(zip(self.streams, (sizes.cumsum() - sizes).tolist(), strict=True))
+
+    def first_step_of(self, number: int) -> int:
+        """The step at which one of its rounds begins."""
+        return self.first_step + (number - self.first_round) * self.shape.batches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,151 +68,142 @@ class RunRecord:
     """Everything the order of a run's finished rounds depends on."""
 
     folder: Path
-    streams: dict[str, StreamIndex]
-    """By skill, in the order of the run: sample ids count through them."""
-    shape: RoundShape
-    block_size: int
-    shuffle: bool
-    counts: Int64
-    """int64 [finished rounds, skills], samples drawn."""
-
-    @property
-    def skills(self) -> tuple[str, ...]:
-        """Names of the streams, in the order of the run."""
-        return tuple(self.streams)
+    stretches: tuple[Stretch, ...]
+    """In the order of training; none before a round has ended."""
 
     @property
     def rounds(self) -> int:
         """Finished rounds: they are 0 to this - 1."""
-        return len(self.counts)
+        return self.stretches[-1].end_round if self.stretches else 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the finished rounds: they are 0 to this - 1."""
+        return self.stretches[-1].end_step if self.stretches else 0
 
     @property
     def samples(self) -> int:
-        """Samples in all streams; ids are below."""
-        return sum(stream.samples for stream in self.streams.values())
+        """Samples in the streams of the last rounds; ids are below."""
+        return sum(stream.samples for stream in self.stretches[-1].streams.values()) if self.stretches else 0
 
-    def tapes(self) -> list[Tape]:
-        """The streams' tapes, one a skill."""
-        return [
-            Tape(
-                skill,
-                stream.sizes,
-                seed=self.shape.seed,
-                canonical_nodes=self.shape.canonical_nodes,
-                block_size=self.block_size,
-                shuffle=self.shuffle,
-            )
-            for skill, stream in self.streams.items()
-        ]
+    def spans(self, of: Callable[[Stretch], bool]) -> list[tuple[int, int]]:
+        """First and last rounds of the stretches that fulfil a condition, neighbours joined."""
+        found: list[tuple[int, int]] = []
+        for stretch in self.stretches:
+            if not of(stretch):
+                continue
+            first = stretch.first_round
+            if found and found[-1][1] == first - 1:
+                first = found.pop()[0]
+            found.append((first, stretch.end_round - 1))
+        return found
+
+
+def told(spans: Sequence[tuple[int, int]]) -> str:
+    """Spans of rounds in words."""
+    return ', '.join(
+        f'round {first}' if first == last else f'rounds {first} to {last}' for first, last in spans
+    )
 
 
 def read_run(folder: str | Path, *, streams: str | Path | None = None) -> RunRecord:
     """Read a run folder and the indexes of its streams.
 
+    A stream whose index is missing, or is not what the run drew from, is refused by the questions that
+    need it.
+
     Args:
-        folder: Holds run.json, mixture.jsonl and (unless `streams` is given) config.yaml.
+        folder: Holds mixture.jsonl and (unless `streams` is given) config.yaml.
         streams: The streams folder, ROOT of ROOT/<skill>/train/index.json; None: the one config.yaml names.
 
     Raises:
-        InputError: A file is missing or broken, the streams are not those of the run, or run.json and
-            mixture.jsonl contradict each other.
+        InputError: A file is missing or broken, or lines of mixture.jsonl contradict each other.
     """
     path = Path(folder)
     if not path.is_dir():
         raise InputError(f'There is no run folder at {path}: give the `save_folder` of a run.')
-    dataset = _dataset_facts(path / 'run.json')
-    nodes = _positive(dataset, 'num_canonical_nodes', path)
-    shape = RoundShape(
-        _positive(dataset, 'round_size', path),
-        _positive(dataset, 'global_batch_size', path),
-        nodes,
-        str(_fact(dataset, 'batching', path)),
-        _whole(dataset, 'shuffle_seed', path),
-    )
-    sizes = _stream_sizes(dataset, path)
-    lines = read_round_lines(path / 'mixture.jsonl')
-    return RunRecord(
-        folder=path,
-        streams=_read_streams(sizes, str(streams or _streams_root(path / 'config.yaml'))),
-        shape=shape,
-        block_size=_positive(dataset, 'shuffle_block_size', path),
-        shuffle=_flag(dataset, 'shuffle', path),
-        counts=np.array([_counts(line, list(sizes), shape) for line in lines], np.int64).reshape(
-            -1, len(sizes)
+    log = read_mixture_lines(path / 'mixture.jsonl', gapless=True)
+    present = StreamsFolder(str(streams or _streams_root(path / 'config.yaml')), SPLIT)
+    stretches: list[Stretch] = []
+    for order, lines in _split([line for line in log.records if line.round >= 0]):
+        first_step = stretches[-1].end_step if stretches else 0
+        stretches.append(_stretch(order, lines, first_step, present))
+    return RunRecord(folder=path, stretches=tuple(stretches))
+
+
+def _split(lines: Sequence[RoundRecord]) -> list[tuple[Order, list[RoundRecord]]]:
+    """The lines of each stretch and what holds in it."""
+    parts: list[tuple[Order, list[RoundRecord]]] = []
+    latest: Mapping[str, Any] | None = None
+    for line in lines:
+        if line.order is not None:
+            parts.append((parse_order(line.order, where=line.where, before=latest), []))
+            latest = line.order
+        if not parts:
+            raise InputError(
+                f'{line.where} does not say `order`, which the order of samples depends on: the run was written '
+                f'by an older skillit_stream, or the line is not as it was written.'
+            )
+        order = parts[-1][0]
+        _check_skills(line, order)
+        if list(line.proportions) != list(order.streams):
+            # The same streams, listed in another order: the same draws, but ids count through them anew.
+            streams = {skill: order.streams[skill] for skill in line.proportions}
+            listed = Order(
+                shape=order.shape, block_size=order.block_size, shuffle=order.shuffle, streams=streams
+            )
+            parts.append((listed, []))
+        parts[-1][1].append(line)
+    return [(order, own) for order, own in parts if own]
+
+
+def _check_skills(line: RoundRecord, order: Order) -> None:
+    odd = sorted(set(line.proportions) ^ set(order.streams))
+    if odd:
+        problem = 'lacks a share for' if odd[0] in order.streams else 'has a share for unknown'
+        raise InputError(
+            f'{line.where} {problem} skill {odd[0]}, by the last `order` up to it: these are the lines of two runs.'
+        )
+
+
+def _stretch(order: Order, lines: Sequence[RoundRecord], first_step: int, present: StreamsFolder) -> Stretch:
+    return Stretch(
+        first_round=lines[0].round,
+        first_step=first_step,
+        streams={
+            skill: present.find(skill, samples=stream.samples, shards=stream.shards, digest=stream.digest)
+            for skill, stream in order.streams.items()
+        },
+        shape=order.shape,
+        block_size=order.block_size,
+        shuffle=order.shuffle,
+        counts=np.array(
+            [
+                _counts(line, order, first_step + number * order.shape.batches)
+                for number, line in enumerate(lines, start=1)
+            ],
+            np.int64,
         ),
     )
 
 
-def _dataset_facts(path: Path) -> Mapping[str, Any]:
-    """The section `dataset` of run.json."""
+def _counts(line: RoundRecord, order: Order, end: int) -> list[int]:
+    """Samples of each skill in a round that ends at step `end`, made sure against what the run says it drew."""
+    size = order.shape.round_size
+    # By name, as in training: ties must not depend on how the streams are listed.
+    by_name = sorted(order.streams)
     try:
-        facts = json.loads(path.read_bytes())
-    except OSError:
+        shares = largest_remainder([line.proportions[skill] for skill in by_name], size).tolist()
+    except InputError as error:
+        raise InputError(f'{line.where}: {error}') from None
+    counts = dict(zip(by_name, shares, strict=True))
+    if line.samples != counts or line.step != end:
         raise InputError(
-            f'{path.parent} has no {path.name}: give the `save_folder` of a run that `skillit train` wrote.'
-        ) from None
-    except ValueError:
-        raise InputError(f'{path} is not JSON: restore it.') from None
-    if not isinstance(facts, dict) or facts.get('version') != RUN_VERSION:
-        version = facts.get('version') if isinstance(facts, dict) else None
-        raise InputError(
-            f'{path} must be of version {RUN_VERSION}, but got: {version}; use the skillit_stream that wrote it.'
+            f'{line.where}: round {line.round} ended at step {line.step} with {sum(line.samples.values()):.0f} '
+            f'samples, where the last `order` up to it says step {end} and {size}, by proportions: the file is '
+            f'not as it was written, and its order cannot be recomputed.'
         )
-    if not isinstance(facts.get('dataset'), dict):
-        raise InputError(f'{path} must describe the `dataset` of the run, but does not: restore it.')
-    return facts['dataset']
-
-
-def _fact(dataset: Mapping[str, Any], key: str, folder: Path) -> Any:
-    if key not in dataset:
-        raise InputError(
-            f'{folder / "run.json"} does not say `dataset.{key}`, which the order depends on: the run was '
-            f'written by an older skillit_stream.'
-        )
-    return dataset[key]
-
-
-def _whole(dataset: Mapping[str, Any], key: str, folder: Path) -> int:
-    value = _fact(dataset, key, folder)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(
-            f'{folder / "run.json"}: `dataset.{key}` must be a whole number, but got: {value!r}; restore the file.'
-        )
-    return value
-
-
-def _positive(dataset: Mapping[str, Any], key: str, folder: Path) -> int:
-    value = _whole(dataset, key, folder)
-    if value < 1:
-        raise InputError(
-            f'{folder / "run.json"}: `dataset.{key}` must be positive, but got: {value}; restore the file.'
-        )
-    return value
-
-
-def _flag(dataset: Mapping[str, Any], key: str, folder: Path) -> bool:
-    value = _fact(dataset, key, folder)
-    if not isinstance(value, bool):
-        raise InputError(
-            f'{folder / "run.json"}: `dataset.{key}` must be true or false, but got: {value!r}; restore the file.'
-        )
-    return value
-
-
-def _stream_sizes(dataset: Mapping[str, Any], folder: Path) -> dict[str, int]:
-    """Samples of each stream by skill, in the order of the run."""
-    streams = _fact(dataset, 'streams', folder)
-    if (
-        not isinstance(streams, dict)
-        or not streams
-        or not all(isinstance(one, dict) for one in streams.values())
-    ):
-        raise InputError(
-            f'{folder / "run.json"}: `dataset.streams` must map skills to their samples, but got: {streams!r}; '
-            f'restore the file.'
-        )
-    flat = {f'streams.{skill}.samples': stream.get('samples') for skill, stream in streams.items()}
-    return {skill: _positive(flat, key, folder) for skill, key in zip(streams, flat, strict=True)}
+    return [counts[skill] for skill in order.streams]
 
 
 def _streams_root(path: Path) -> str:
@@ -192,39 +222,3 @@ def _streams_root(path: Path) -> str:
     if not isinstance(root, str):
         raise InputError(f'{path} does not name `streams`: pass the streams folder as --streams.')
     return root
-
-
-def _read_streams(sizes: Mapping[str, int], root: str) -> dict[str, StreamIndex]:
-    if '://' in root:
-        raise InputError(
-            f'The streams lie at {root}: pass a local copy of their folder as --streams (index.json files alone '
-            f'are enough).'
-        )
-    streams = {skill: read_stream_index(skill, Path(root, skill, SPLIT)) for skill in sizes}
-    for skill, stream in streams.items():
-        if stream.samples != sizes[skill]:
-            raise InputError(
-                f'Skill {skill} had {sizes[skill]} samples in the run, but its index in {stream.folder} has '
-                f'{stream.samples}: pass the streams the run was trained on as --streams.'
-            )
-    return streams
-
-
-def _counts(line: RoundLine, skills: Sequence[str], shape: RoundShape) -> list[int]:
-    """Samples of each skill in a round, made sure against what the run says it drew."""
-    if set(line.proportions) != set(skills):
-        odd = sorted(set(line.proportions) ^ set(skills))[0]
-        problem = 'lacks a share for' if odd in skills else 'has a share for unknown'
-        raise InputError(f'{line.where} {problem} skill {odd}: run.json and mixture.jsonl are of two runs.')
-    try:
-        counts = largest_remainder([line.proportions[skill] for skill in skills], shape.round_size).tolist()
-    except InputError as error:
-        raise InputError(f'{line.where}: {error}') from None
-    end = (line.number + 1) * shape.batches
-    if [line.samples.get(skill) for skill in skills] != counts or line.step != end:
-        raise InputError(
-            f'{line.where}: round {line.number} ended at step {line.step} with {sum(line.samples.values())} '
-            f'samples, where run.json says step {end} and {shape.round_size}, by proportions: the run went on '
-            f'with other settings, and its order cannot be recomputed from this folder.'
-        )
-    return counts

@@ -1,4 +1,4 @@
-"""The shards of a stream, as its index.json names them."""
+"""The shards of a stream, as its index.json names them now or as a run says that they were."""
 
 import json
 from dataclasses import dataclass
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.errors import InputError
+from skillit_stream.streams.shard_list import prefix_digests
+
+Int64 = NDArray[np.int64]
 
 INDEX_NAME = 'index.json'
 
@@ -20,49 +23,128 @@ class StreamIndex:
     folder: Path
     files: tuple[str, ...]
     """Name of each shard's file in the folder; the compressed one where there is one."""
-    sizes: NDArray[np.int64]
+    sizes: Int64
     """int64 [shards], samples in each."""
+    digests: tuple[str, ...]
+    """Hash of the first n shards at place n, 0 to all of them."""
 
     @property
     def samples(self) -> int:
         """Samples in the stream."""
         return int(self.sizes.sum())
 
+    def digest(self, shards: int | None = None) -> str:
+        """Hash of the first `shards` shards (None: of all), as the loader's ``ShardList`` has it."""
+        return self.digests[-1 if shards is None else shards]
 
-def read_stream_index(skill: str, folder: Path) -> StreamIndex:
-    """Read the index.json of one stream.
+    def as_it_was(self, shards: int, digest: str) -> 'StreamIndex | None':
+        """The stream before it was lengthened to this; None where its shards were others."""
+        if shards > len(self.sizes) or self.digests[shards] != digest:
+            return None
+        return StreamIndex(self.folder, self.files[:shards], self.sizes[:shards], self.digests[: shards + 1])
 
-    Args:
-        skill: Its name, for error messages.
-        folder: Where the index lies.
+
+@dataclass(frozen=True, eq=False)
+class LostStream:
+    """A stream whose index is gone: what the run says of it.
+
+    That is enough to know where its draws lie among those of the other streams, but not what they drew.
+    """
+
+    samples: int
+    shards: int
+    recorded: str
+    """Its digest."""
+    problem: str
+    """Why there is no index, with {rounds} for the rounds it is needed for; ends with the remedy."""
+
+    @property
+    def sizes(self) -> Int64:
+        """int64 [shards]; only their sum and number are right."""
+        return np.array([self.samples] + [0] * (self.shards - 1), np.int64)
+
+    def digest(self, shards: int | None = None) -> str:
+        """Hash of all its shards; that of its first shards is not known, so it is like no other."""
+        return self.recorded if shards in (None, self.shards) else ''
+
+
+def read_stream_index(folder: Path) -> StreamIndex:
+    """Read the index.json in a folder.
 
     Raises:
-        InputError: There is none, or it is not an index.
+        OSError: There is none.
+        ValueError: It is not an index.
     """
-    path = folder / INDEX_NAME
-    try:
-        index = json.loads(path.read_bytes())
-    except OSError:
-        raise InputError(
-            f'Skill {skill} has no index at {path}: pass the streams folder of the run as --streams '
-            f'(index.json files alone are enough).'
-        ) from None
-    except ValueError:
-        raise _broken(skill, path) from None
+    index = json.loads((folder / INDEX_NAME).read_bytes())
     try:
         shards = index['shards']
         sizes = [_count(shard['samples']) for shard in shards]
         files = tuple(str((shard.get('zip_data') or shard['raw_data'])['basename']) for shard in shards)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _broken(skill, path) from None
-    return StreamIndex(folder, files, np.array(sizes, np.int64))
+        files_now = [shard['raw_data'] for shard in shards]
+        digests = prefix_digests(
+            (size, file['basename'], file['bytes'], file['hashes'])
+            for size, file in zip(sizes, files_now, strict=True)
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f'{type(error).__name__}: {error}') from None
+    return StreamIndex(folder, files, np.array(sizes, np.int64), tuple(digests))
 
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError
+        raise ValueError(f'not a number of samples: {value!r}')
     return value
 
 
-def _broken(skill: str, path: Path) -> InputError:
-    return InputError(f'Skill {skill} has a broken index at {path}: restore it, or convert the stream again.')
+class StreamsFolder:
+    """The streams as they are now, each index read once.
+
+    Args:
+        root: ROOT of ROOT/<skill>/<split>/index.json, a local folder.
+        split: Name of the split.
+
+    Raises:
+        InputError: `root` is not local.
+    """
+
+    def __init__(self, root: str, split: str) -> None:
+        if '://' in root:
+            raise InputError(
+                f'The streams lie at {root}: pass a local copy of their folder as --streams (index.json files '
+                f'alone are enough).'
+            )
+        self._root = Path(root)
+        self._split = split
+        self._read: dict[str, StreamIndex | str] = {}
+
+    def find(self, skill: str, *, samples: int, shards: int, digest: str) -> StreamIndex | LostStream:
+        """A stream as the run had it: the one that is there, its first shards, or what the run says of it."""
+        if skill not in self._read:
+            self._read[skill] = self._look(skill)
+        present = self._read[skill]
+        if isinstance(present, str):
+            return LostStream(samples, shards, digest, present)
+        return present.as_it_was(shards, digest) or LostStream(
+            samples,
+            shards,
+            digest,
+            f'Skill {skill} had {samples} samples in the run ({{rounds}}), but its index in {present.folder} has '
+            f'{present.samples}, in other shards: pass the streams folder as it was then as --streams (index.json '
+            f'files alone are enough).',
+        )
+
+    def _look(self, skill: str) -> StreamIndex | str:
+        folder = self._root / skill / self._split
+        path = folder / INDEX_NAME
+        try:
+            return read_stream_index(folder)
+        except OSError:
+            return (
+                f'Skill {skill} has no index at {path}, which {{rounds}} of the run drew from: pass the streams '
+                f'folder as it was then as --streams (index.json files alone are enough).'
+            )
+        except ValueError:
+            return (
+                f'Skill {skill} has a broken index at {path}, which {{rounds}} of the run drew from: restore it, '
+                f'or pass the streams folder as it was then as --streams.'
+            )

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.errors import InputError
-from skillit_stream.report.mixture_log import MixtureLog, RoundRecord, read_mixture_log
+from skillit_stream.mixture_lines import MixtureLog, RoundRecord
+from skillit_stream.report.mixture_log import read_mixture_log
 
 RUN_VERSION = 1
 WHAT_A_RUN_IS = (

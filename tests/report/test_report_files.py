@@ -112,6 +112,28 @@ def test_train_and_eval_skills_may_differ(make_run):
     assert json.loads((path.parent / 'summary.json').read_text())['eval_skills'] == ['x', 'y']
 
 
+def test_a_run_whose_skills_changed_gets_a_whole_report(make_run):
+    folder, other = make_run(rounds=4, graph=GRAPH), make_run('static', rounds=4)
+    log = folder / 'mixture.jsonl'
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    # From round 2 on `ones` is gone and `thousands` is there, in training and in evaluation.
+    for line in lines[3:]:
+        for key in ('proportions', 'realised', 'samples', 'passes', 'losses'):
+            line[key]['thousands'] = line[key].pop('ones')
+    lines[3]['order'] = {'round_size': 12_800}
+    log.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    run = read_runs([folder])[0]
+    assert run.train_skills == ('hundreds', 'tens', 'ones', 'thousands')
+    assert (run.shares() > 0).tolist() == [[True, True, True, False]] * 2 + [[True, True, False, True]] * 2
+    path = write_report([folder, other])
+    assert {file.name for file in path.parent.iterdir()} == FILES
+    assert Page(path.read_text()).open == []
+    assert 'means are over the 2 of 4 in all' in path.read_text()
+    summary = json.loads((path.parent / 'summary.json').read_text())
+    assert list(summary['runs'][0]['last_proportions']) == ['hundreds', 'tens', 'thousands']
+    assert summary['runs'][0]['largest_miss']['difference'] < 1e-3
+
+
 def test_many_skills_stay_a_small_page_and_a_full_summary(make_run):
     skills = [f'skill_{i}' for i in range(300)]
     graph = np.random.default_rng(0).normal(size=(300, 300)).round(3).tolist()

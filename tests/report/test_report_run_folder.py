@@ -79,6 +79,7 @@ def test_a_log_that_begins_late_does_not_draw_its_first_round_from_step_0(make_r
         ('{"round": 1, "step": true}\n', r"mixture.jsonl:3: 'step' must be an integer, but got True"),
         ('{"round": 1, "step": 2, "losses": [1]}\n', r"mixture.jsonl:3: 'losses' must map skills to numbers"),
         ('{"round": 1, "step": 2, "losses": {"a": "x"}}\n', r"mixture.jsonl:3: 'losses.a' must hold numbers"),
+        ('{"round": 1, "step": 2, "order": []}\n', r"mixture.jsonl:3: 'order' must be a JSON object"),
     ],
 )
 def test_a_broken_line_is_named_by_file_and_line(make_run, line, message):

@@ -1,0 +1,31 @@
+"""Runs that are audited: their files changed by hand, questions asked of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skillit_stream.cli import main
+
+
+def change_line(path: Path, number: int, **values: Any) -> None:
+    """Change keys of one line of mixture.jsonl, counted from 1."""
+    lines = path.read_text().splitlines()
+    lines[number - 1] = json.dumps({**json.loads(lines[number - 1]), **values})
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
+    """What `skillit audit ... --json` answers."""
+    assert main(['audit', *map(str, arguments), '--json']) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line with which `skillit audit` refuses, with exit code 2."""
+    assert main(['audit', *map(str, arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert captured.err.count('\n') == 1
+    return captured.err
