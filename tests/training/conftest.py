@@ -1,11 +1,12 @@
 """Fixtures of the tests of the training side: small streams, a tiny run's YAML, the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from launching import Launcher, RankServer
 from training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
 from skillit_stream.cli import main
@@ -64,3 +65,19 @@ def trained(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
         assert code == 0, capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture(scope='session')
+def rank_server() -> Iterator[RankServer]:
+    """Imports everything while the first test that asks for it goes on."""
+    server = RankServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, rank_server: RankServer) -> Iterator[Launcher]:
+    """Starts training processes; whatever is left of them goes with the test."""
+    launcher = Launcher(tmp_path, rank_server)
+    yield launcher
+    launcher.close()

@@ -1,21 +1,17 @@
 """Real processes: a run goes on in a world of another size, and on two emulated nodes, with one global order."""
 
 import json
-import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jobs import free_port
+from launching import NEEDS, Launcher, finish
 from numpy.typing import NDArray
-from test_training_processes import COMPOSER, MARK, SHARED_MEMORY, Launch
 from training_runs import SKILLS, drawn_samples, rounds_of, settings, tiny_dataset, write_yaml
 
 from skillit_stream.cli import main
@@ -28,8 +24,6 @@ WEIGHTS = dict(zip(SKILLS, (1, 2, 5), strict=True))
 STOP, ROUNDS = 9, 4
 # The smallest shards that the converter writes: 72 of these samples.
 SHARD_SIZE = 4198
-# Set by the Composer of other tests of this process; a launcher would take them for its own.
-WORLD_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'NODE_RANK', 'BASE_RANK')
 # A node sees no shared memory, no temporary files (their folder is short: sockets are made there) and no
 # streams but its own. All of it goes with the namespace.
 AS_NODE = (
@@ -37,12 +31,7 @@ AS_NODE = (
     'mount -t tmpfs tmpfs "$0" && exec "$@"'
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not COMPOSER.exists(), reason='needs the `composer` launcher beside the interpreter'),
-    pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason='needs /dev/shm and /proc'),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), *NEEDS]
 
 
 def convert(root: Path, train_samples: int) -> Path:
@@ -62,68 +51,24 @@ def static_yaml(
     return write_yaml(path, {**settings(streams, run), **fixed, **keys})
 
 
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., Launch]]:
-    """Start `composer ... -m skillit_stream.train YAML`; whatever is left of it goes with the test."""
-    launches: list[Launch] = []
-
-    def start(yaml: Path, streams: Path, *options: str, prefix: Sequence[str] = ()) -> Launch:
-        mark = uuid.uuid4().hex
-        environment = {name: value for name, value in os.environ.items() if name not in WORLD_VARIABLES}
-        command = [*prefix, sys.executable, str(COMPOSER), *options, '-m', 'skillit_stream.train', str(yaml)]
-        output = tmp_path / f'output-{len(launches)}.txt'
-        with output.open('w') as file:
-            process = subprocess.Popen(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**environment, 'OMP_NUM_THREADS': '1', MARK: mark},
-                cwd=tmp_path,
-                start_new_session=True,
-            )
-        launches.append(Launch(process, mark, output, streams))
-        return launches[-1]
-
-    yield start
-    for one in launches:
-        one.note_shared_memory()
-        one.kill()
-        for path in one.left_in_shared_memory():
-            path.unlink()
-
-
-def finish(*launches: Launch) -> None:
-    """Wait for launches that run at the same time; the first that fails, fails the test."""
-    deadline = time.monotonic() + 200
-    waiting = list(launches)
-    while waiting and time.monotonic() < deadline:
-        for one in [one for one in waiting if one.process.poll() is not None]:
-            assert one.process.returncode == 0, one.output.read_text()[-3000:]
-            waiting.remove(one)
-        time.sleep(0.05)
-    assert not waiting, waiting[0].output.read_text()[-3000:]
-
-
 def lines_of_ranks(run: Path) -> list[int]:
     """How many steps each rank has drawn samples for, over all starts."""
     files = sorted((run / 'samples').glob('samples-rank*.jsonl'))
     return [file.read_text().count('\n') for file in files]
 
 
-def test_a_run_stopped_inside_a_round_goes_on_with_fewer_and_with_more_ranks(
-    tmp_path: Path, launch: Callable[..., Launch]
+def test_a_run_stopped_inside_a_round_goes_on_with_other_ranks_workers_and_nodes(
+    tmp_path: Path, launcher: Launcher
 ):
     # So few samples that the run ends in the second pass of a skill.
     streams = convert(tmp_path / 'streams', 120)
 
-    def yaml_of(name: str, workers: int, **keys: Any) -> Path:
-        keys = {'max_duration': f'{ROUNDS}ep', 'dataset': {'num_canonical_nodes': 2}, **keys}
+    def yaml_of(name: str, workers: int, nodes: int = 2, **keys: Any) -> Path:
+        keys = {'max_duration': f'{ROUNDS}ep', 'dataset': {'num_canonical_nodes': nodes}, **keys}
         return static_yaml(tmp_path / f'{name}.yaml', streams, tmp_path / name, workers=workers, **keys)
 
-    def start(ranks: int, *arguments: Any, **keys: Any) -> Launch:
-        return launch(yaml_of(*arguments, **keys), streams, '-n', str(ranks))
-
-    stopped = start(2, 'stopped', 3, max_duration=f'{STOP}ba', save_interval='3ba')
+    stopping = yaml_of('stopped', 3, max_duration=f'{STOP}ba', save_interval='3ba')
+    stopped = launcher.composer(stopping, streams, '-n', '2')
     assert main(['train', str(yaml_of('undisturbed', 0))]) == 0
     finish(stopped)
     expected = drawn_samples(tmp_path / 'undisturbed')
@@ -134,18 +79,34 @@ def test_a_run_stopped_inside_a_round_goes_on_with_fewer_and_with_more_ranks(
 
     for name in ('fewer', 'more'):
         shutil.copytree(tmp_path / 'stopped', tmp_path / name, symlinks=True)
-    finish(start(1, 'fewer', 0, autoresume=True), start(3, 'more', 2, autoresume=True))
+    # Not their own number of canonical nodes, but the one that the run was begun with.
+    latest = str(tmp_path / 'stopped' / 'checkpoints' / 'latest-rank0.pt')
+    resumed = [
+        launcher.ranks(yaml_of('fewer', 0, 1, autoresume=True), streams, 1),
+        launcher.ranks(yaml_of('more', 2, autoresume=True), streams, 3),
+        launcher.ranks(yaml_of('nodes', 3, 4, load_path=latest), streams, 2, nodes=2),
+    ]
+    finish(*resumed)
     # They went on, and not from the start.
     assert lines_of_ranks(tmp_path / 'fewer') == [STEPS * ROUNDS, STOP]
     assert lines_of_ranks(tmp_path / 'more') == [STEPS * ROUNDS, STEPS * ROUNDS, STEPS * ROUNDS - STOP]
+    assert lines_of_ranks(tmp_path / 'nodes') == [STEPS * ROUNDS - STOP] * 2
 
     rounds = rounds_of(tmp_path / 'undisturbed')
     assert rounds[-1]['passes'] == {'digit_0': 0.3, 'digit_1': 0.6, 'digit_2': 1.5}
-    for name in ('fewer', 'more'):
-        assert drawn_samples(tmp_path / name) == expected
-        for line, other in zip(rounds_of(tmp_path / name), rounds, strict=True):
+    for name, first in (('fewer', 0), ('more', 0), ('nodes', STOP)):
+        assert drawn_samples(tmp_path / name) == {
+            step: expected[step] for step in range(first, STEPS * ROUNDS)
+        }
+        assert dataset_of(tmp_path / name)['num_canonical_nodes'] == 2
+        for line, other in zip(rounds_of(tmp_path / name), rounds[first // STEPS :], strict=True):
             same = ('round', 'step', 'proportions', 'samples', 'passes')
             assert {key: line[key] for key in same} == {key: other[key] for key in same}
+
+
+def dataset_of(run: Path) -> dict[str, Any]:
+    """What a run folder says about the dataset."""
+    return json.loads((run / 'run.json').read_text())['dataset']
 
 
 def shard_files(streams: Path) -> tuple[list[Path], NDArray[np.int64]]:
@@ -170,7 +131,7 @@ def shared_by_skill(first: set[Path], second: set[Path]) -> dict[str, int]:
 
 
 def planned_halves(streams: Path, canonical_nodes: int) -> list[NDArray[np.int64]]:
-    """The order of two rounds as one node plans it: sample ids int64 [steps, BATCH / 2] of either half."""
+    """The order of three rounds as one node plans it: sample ids int64 [steps, BATCH / 2] of either half."""
     proportions = {skill: weight / sum(WEIGHTS.values()) for skill, weight in WEIGHTS.items()}
     dataset = tiny_dataset(
         streams,
@@ -180,7 +141,7 @@ def planned_halves(streams: Path, canonical_nodes: int) -> list[NDArray[np.int64
         num_canonical_nodes=canonical_nodes,
         proportions=proportions,
     )
-    order = np.concatenate([dataset.sample_ids(0), dataset.sample_ids(1)])
+    order = np.concatenate([dataset.sample_ids(number) for number in range(3)])
     return np.split(order.reshape(-1, BATCH), 2, axis=1)
 
 
@@ -191,12 +152,6 @@ def node_copy(streams: Path, folder: Path, keep: set[Path]) -> Path:
         if path not in keep:
             (folder / path).unlink()
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -214,26 +169,30 @@ def as_node(tmp_path: Path) -> Callable[[Path], list[str]]:
     return prefix
 
 
-def test_two_nodes_read_disjoint_shards_in_the_order_of_one(
-    tmp_path: Path, launch: Callable[..., Launch], as_node: Callable[[Path], list[str]]
+def test_two_nodes_read_disjoint_shards_in_the_order_of_one_which_goes_on_with_it(
+    tmp_path: Path, launcher: Launcher, as_node: Callable[[Path], list[str]]
 ):
     # 10 shards a skill, the last one smaller: the edge between two spans lies inside a shard.
     streams, run = convert(tmp_path / 'streams', 700), tmp_path / 'run'
     planned = planned_halves(streams, canonical_nodes=2)
-    needed = [shards_of(streams, ids) for ids in planned]
+    # In the middle of the third round.
+    stop = 2 * STEPS + 3
+    needed = [shards_of(streams, ids[:stop]) for ids in planned]
     copies = [node_copy(streams, tmp_path / f'node-{node}', needed[node]) for node in (0, 1)]
     world = ['--nproc', '1', '--world_size', '2', '--master_addr', '127.0.0.1']
     world += ['--master_port', str(free_port())]
     launches = []
     for node, copy in enumerate(copies):
-        yaml = static_yaml(tmp_path / f'node-{node}.yaml', copy, run, workers=1)
+        keys = {'max_duration': f'{stop}ba', 'save_interval': '3ba'}
+        yaml = static_yaml(tmp_path / f'node-{node}.yaml', copy, run, workers=1, **keys)
         hide = as_node(copies[1 - node])
-        launches.append(launch(yaml, copy, *world, '--node_rank', str(node), prefix=hide))
+        launches.append(launcher.composer(yaml, copy, *world, '--node_rank', str(node), prefix=hide))
     finish(*launches)
 
     # Nobody said so: it is the number of nodes that the dataset has found.
-    assert json.loads((run / 'run.json').read_text())['dataset']['num_canonical_nodes'] == 2
-    assert drawn_samples(run) == dict(enumerate(np.concatenate(planned, axis=1).tolist()))
+    assert dataset_of(run)['num_canonical_nodes'] == 2
+    order = dict(enumerate(np.concatenate(planned, axis=1).tolist()))
+    assert drawn_samples(run) == {step: order[step] for step in range(stop)}
 
     drawn = np.array(list(drawn_samples(run).values()))
     read = [shards_of(streams, ids) for ids in np.split(drawn, 2, axis=1)]
@@ -242,5 +201,11 @@ def test_two_nodes_read_disjoint_shards_in_the_order_of_one(
     assert all(count <= 1 for count in shared_by_skill(*read).values())
     # The whole stream is read all the same, and with one span the halves of a batch do share shards.
     assert {path for path in shard_files(streams)[0] if path.parts[0] == 'digit_2'} <= read[0] | read[1]
-    alike = [shards_of(streams, ids) for ids in planned_halves(streams, canonical_nodes=1)]
+    alike = [shards_of(streams, ids[:stop]) for ids in planned_halves(streams, canonical_nodes=1)]
     assert shared_by_skill(*alike)['digit_2'] > 5
+
+    alone = static_yaml(tmp_path / 'alone.yaml', streams, run, workers=0, max_duration='3ep', autoresume=True)
+    assert main(['train', str(alone)]) == 0
+    assert drawn_samples(run) == order
+    # It has found one node.
+    assert dataset_of(run)['num_canonical_nodes'] == 2
