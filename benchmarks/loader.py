@@ -1,250 +1,192 @@
-"""Throughput, round switch and start-up of the mixed loader against loaders of fixed mixtures.
+"""Throughput, start-up, memory and round switch of the mixed loader against loaders of fixed mixtures.
 
-    python benchmarks/loader.py [--out benchmarks/results] [--seconds 4] [--repeats 3]
+    python benchmarks/loader.py [--out benchmarks/results] [--seconds 2] [--repeats 2] [--switches 3]
 
-Writes seven streams of 2,048-token uint16 samples, then measures with 0, 1 and 2 workers, batch 32, the same
-tokens for all, loaders in turn and repeated, medians reported:
+Batch 32, 0, 1 and 2 persistent workers, the same tokens for all, every run in a process of its own, loaders in
+turn. The table has a row a measure, place of the shards, number of workers and loader, with the median of all
+runs, the lowest and the highest:
 
-- tokens a second through a DataLoader, after the first batches;
-- the pause from the last batch of a round to the first of the next, with persistent workers, proportions
-  changed each time (StreamingDataset: from epoch to epoch, its mixture fixed).
+- throughput: million tokens a second through a DataLoader, after the first 20 batches;
+- start-up: seconds from the constructor of the dataset to the first batch, imports done before;
+- memory: private MB of the process (0 workers), above what it has after the imports, and of the largest
+  worker, above an idle worker of the same process. `dirty` leaves out pages of memory-mapped shards;
+- switch: milliseconds from the last batch of a round of 64 batches to the first of the next, the proportions
+  changed each time (StreamingDataset: from epoch to epoch, its mixture fixed);
+- switch after evaluation: the same from the end of a pause of 2 s, in which evaluators would run, and without
+  the pause (switch at once), on shards that are local or behind a remote of 50 ms a request and 50 MB/s. The
+  cache is empty at the start. Every round ends at the end of a shuffle block of all seven tapes, so that the
+  next one begins with shards that no batch has needed before;
+- first round: seconds from the constructor to the end of the first such round. fetched: MB in the cache at
+  the end of the run.
 
 Peers: StreamingDataset with proportions, and litdata's CombinedStreamingDataset where it is installed.
+StreamingDataset's epoch draws on all shards of every stream: its first round fetches them all, and its later
+switches have nothing to fetch as long as the cache holds the whole corpus, as it does here. Its connection to
+the remote is closed before the workers start: they would share it, and read each other's answers as shards.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import measures
+from loaders import BATCH, SKILLS, installed, write_litdata, write_mds
+from measures import Figures, Options
 from reporting import publish
+from slow_remote import BANDWIDTH, LATENCY, SlowRemote
 
-SKILLS = ('arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia')
-SEQ_LEN = 2048
-BATCH = 32
-SAMPLES = 12_288  # a stream: 50 MB
-SHARE = 1 / len(SKILLS)
-
-
-def write_mds(root: Path) -> None:
-    """One MDS stream a skill."""
-    from streaming import MDSWriter
-
-    for number, skill in enumerate(SKILLS):
-        tokens = np.random.default_rng(number).integers(0, 50_000, (SAMPLES, SEQ_LEN), np.uint16)
-        columns = {'tokens': f'ndarray:uint16:{SEQ_LEN}'}
-        with MDSWriter(out=str(root / 'mds' / skill), columns=columns, size_limit=1 << 24) as writer:
-            for row in tokens:
-                writer.write({'tokens': row})
-
-
-def write_litdata(root: Path) -> None:
-    """The same tokens in litdata's format."""
-    from litdata.streaming.item_loader import TokensLoader  # pyright: ignore[reportMissingImports]
-    from litdata.streaming.writer import BinaryWriter  # pyright: ignore[reportMissingImports]
-
-    for number, skill in enumerate(SKILLS):
-        import torch
-
-        tokens = np.random.default_rng(number).integers(0, 50_000, (SAMPLES, SEQ_LEN), np.uint16)
-        folder = root / 'litdata' / skill
-        folder.mkdir(parents=True)
-        writer = BinaryWriter(str(folder), chunk_bytes=1 << 24, item_loader=TokensLoader(SEQ_LEN))
-        for index, row in enumerate(tokens):
-            writer[index] = torch.from_numpy(row)
-        writer.done()
-        writer.merge(1)
+WORKERS = (0, 1, 2)
+LOCAL, REMOTE = 'local', 'remote'
+# What a figure is called in the table.
+TITLES = {
+    'throughput': 'throughput (Mtok/s)',
+    'start-up': 'start-up (s)',
+    'main uss': 'memory of the process (MB)',
+    'main dirty': 'memory of the process, dirty (MB)',
+    'worker uss': 'memory of a worker (MB)',
+    'worker dirty': 'memory of a worker, dirty (MB)',
+    'switch': 'switch (ms)',
+    'evaluated': 'switch after evaluation (ms)',
+    'at once': 'switch at once (ms)',
+    'first round': 'first round (s)',
+    'fetched': 'fetched (MB)',
+}
+# Figure, place of the shards, workers, loader -> what was found.
+Found = dict[tuple[str, str, int, str], list[float]]
 
 
-def ours(root: Path, workers: int, round_size: int) -> tuple[Any, Callable[[int], None]]:
-    """The mixed loader, and what changes its mixture."""
-    from streaming import Stream
-    from torch.utils.data import DataLoader
-
-    from skillit_stream.streams.batches import collate
-    from skillit_stream.streams.dataset import SkillStreamingDataset
-
-    dataset = SkillStreamingDataset(
-        streams={skill: Stream(local=str(root / 'mds' / skill)) for skill in SKILLS},
-        round_size=round_size,
-        batch_size=BATCH,
-        proportions=dict.fromkeys(SKILLS, SHARE),
-    )
-
-    def change(number: int) -> None:
-        shares = np.roll(np.arange(1, len(SKILLS) + 1) / 28, number)
-        dataset.set_proportions(dict(zip(SKILLS, shares.tolist(), strict=True)))
-
-    loader = DataLoader(
-        dataset, batch_size=BATCH, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
-    )
-    return loader, change
-
-
-def keep(number: int) -> None:
-    """The mixture of a peer is fixed."""
-    del number
-
-
-def streaming(root: Path, workers: int, round_size: int) -> tuple[Any, Callable[[int], None]]:
-    """StreamingDataset with the same proportions."""
-    from streaming import Stream, StreamingDataset
-    from torch.utils.data import DataLoader
-
-    dataset = StreamingDataset(
-        streams=[Stream(local=str(root / 'mds' / skill), proportion=SHARE) for skill in SKILLS],
-        epoch_size=round_size,
-        batch_size=BATCH,
-        shuffle=True,
-    )
-    return (
-        DataLoader(dataset, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0),
-        keep,
-    )
-
-
-def litdata(root: Path, workers: int, round_size: int) -> tuple[Any, Callable[[int], None]]:
-    """litdata's CombinedStreamingDataset with the same weights."""
-    del round_size
-    from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset  # pyright: ignore[reportMissingImports]
-    from litdata.streaming.item_loader import TokensLoader  # pyright: ignore[reportMissingImports]
-
-    parts = [
-        StreamingDataset(
-            str(root / 'litdata' / skill), item_loader=TokensLoader(SEQ_LEN), shuffle=True, drop_last=True
-        )
-        for skill in SKILLS
-    ]
-    combined = CombinedStreamingDataset(parts, seed=1, weights=[SHARE] * len(parts), iterate_over_all=False)
-    loader = StreamingDataLoader(
-        combined, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0
-    )
-    return loader, keep
-
-
-LOADERS = {'skillit_stream': ours, 'StreamingDataset': streaming, 'litdata': litdata}
-
-
-def throughput(root: Path, name: str, workers: int, seconds: float) -> dict[str, float]:
-    """Million tokens a second after 20 batches, and seconds to the first batch."""
-    loader, _ = LOADERS[name](root, workers, SAMPLES * len(SKILLS) // BATCH * BATCH)
-    began = time.perf_counter()
-    batches = endless(loader)
-    next(batches)
-    first = time.perf_counter() - began
-    for _ in range(20):
-        next(batches)
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        next(batches)
-        count += 1
-    return {'value': count * BATCH * SEQ_LEN / (time.perf_counter() - began) / 1e6, 'first': first}
-
-
-def switch(root: Path, name: str, workers: int, seconds: float) -> dict[str, float]:
-    """Median milliseconds from the last batch of a round to the first of the next."""
-    del seconds
-    loader, change = LOADERS[name](root, workers, 64 * BATCH)
-    pauses = []
-    list(loader)
-    for number in range(20):
-        began = time.perf_counter()
-        change(number)
-        batches = iter(loader)
-        next(batches)
-        pauses.append((time.perf_counter() - began) * 1e3)
-        for _ in batches:
-            pass
-    return {'value': statistics.median(pauses), 'first': max(pauses)}
-
-
-def endless(loader: Any) -> Iterator[Any]:
-    """Batches of one epoch after another."""
-    while True:
-        yield from loader
-
-
-MEASURES = {'throughput': throughput, 'switch': switch}
-
-
-def run_one(root: str, measure: str, name: str, workers: int, seconds: float) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    command = [sys.executable, __file__, '--root', root, '--one', measure, name, str(workers), str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_one(measure: str, name: str, workers: int, options: Options, url: str | None = None) -> Figures:
+    """One measurement in a process of its own; with a `url`, of shards fetched from there."""
+    command = [sys.executable, __file__, '--root', str(options.folder), '--one', measure, name, str(workers)]
+    command += ['--seconds', str(options.seconds), '--switches', str(options.switches)]
+    # Each process imports everything anew: at least compile it only once, wherever Python may not write.
+    environment = {**os.environ, 'PYTHONPYCACHEPREFIX': str(options.folder / 'bytecode')}
+    environment.pop('PYTHONDONTWRITEBYTECODE', None)
+    with tempfile.TemporaryDirectory(dir=options.folder) as cache:
+        if url is not None:
+            command += ['--cache', cache]
+            environment |= dict.fromkeys(('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'), 'any')
+            environment |= {'AWS_DEFAULT_REGION': 'us-east-1', 'S3_ENDPOINT_URL': url}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise SystemExit(f'{name} failed:\n{done.stderr}')
+        raise SystemExit(f'{measure} of {name} with {workers} workers failed:\n{done.stderr}')
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def installed() -> list[str]:
-    """The loaders that can be measured here."""
-    from importlib.util import find_spec
-
-    return [name for name in LOADERS if name != 'litdata' or find_spec('litdata')]
-
-
-def measure_all(root: str, seconds: float, repeats: int) -> list[dict[str, Any]]:
-    """Every loader at every number of workers, in turn, `repeats` times."""
-    rows = []
-    for measure, unit in (('throughput', 'Mtok/s'), ('switch', 'ms')):
+def measure_local(options: Options, repeats: int) -> Found:
+    """Throughput, start-up, memory and the switch of small rounds: loaders in turn, `repeats` times."""
+    found: Found = defaultdict(list)
+    for measure in ('throughput', 'switch'):
+        # litdata has no rounds.
         names = [name for name in installed() if measure == 'throughput' or name != 'litdata']
-        for workers in (0, 1, 2):
-            found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for workers in WORKERS:
             for _ in range(repeats):
                 for name in names:
-                    found[name].append(run_one(root, measure, name, workers, seconds))
-            medians = {name: statistics.median(run['value'] for run in runs) for name, runs in found.items()}
-            for name, runs in found.items():
-                rows.append(
-                    {
-                        'measure': f'{measure} ({unit})',
-                        'workers': workers,
-                        'loader': name,
-                        'median': medians[name],
-                        'lowest': min(run['value'] for run in runs),
-                        'highest': max(run['value'] for run in runs),
-                        'ours / this': medians['skillit_stream'] / medians[name],
-                        'first batch s / worst ms': statistics.median(run['first'] for run in runs),
-                    }
-                )
+                    for figure, values in run_one(measure, name, workers, options).items():
+                        found[figure, LOCAL, workers, name] += values
+    return found
+
+
+def measure_remote(options: Options) -> Found:
+    """The switch with and without a pause, local shards and a remote in turn."""
+    found: Found = defaultdict(list)
+    with SlowRemote(options.remote.folder) as url:
+        for workers in WORKERS:
+            for name in ('skillit_stream', 'StreamingDataset'):
+                for place, address in ((LOCAL, None), (REMOTE, url)):
+                    for figure, values in run_one('remote_switch', name, workers, options, address).items():
+                        found[figure, place, workers, name] += values
+    return found
+
+
+def rows_of(found: Mapping[tuple[str, str, int, str], Sequence[float]]) -> list[dict[str, Any]]:
+    """A row a figure, place, number of workers and loader."""
+    medians = {key: statistics.median(values) for key, values in found.items()}
+    rows = []
+    for key in sorted(found, key=lambda key: (list(TITLES).index(key[0]), key[1], key[2])):
+        figure, place, workers, name = key
+        ours = medians[figure, place, workers, 'skillit_stream']
+        # Memory is a difference that may be about nothing.
+        has_ratio = 'uss' not in figure and 'dirty' not in figure
+        rows.append(
+            {
+                'measure': TITLES[figure],
+                'shards': place,
+                'workers': workers,
+                'loader': name,
+                'median': medians[key],
+                'lowest': min(found[key]),
+                'highest': max(found[key]),
+                'values': len(found[key]),
+                'ours / this': ours / medians[key] if has_ratio else None,
+            }
+        )
     return rows
+
+
+def write_streams(options: Options) -> None:
+    """The streams of all measures."""
+    write_mds(options.plain, measures.PLAIN_SAMPLES, measures.PLAIN_PER_SHARD)
+    if 'litdata' in installed():
+        write_litdata(options.plain, measures.PLAIN_SAMPLES, measures.PLAIN_PER_SHARD)
+    write_mds(options.remote, measures.remote_samples(options.switches), measures.REMOTE_PER_SHARD)
+
+
+def configuration_of(options: Options, repeats: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        'streams': len(SKILLS),
+        'batch': BATCH,
+        'repeats': repeats,
+        'seconds': options.seconds,
+        'samples_per_stream': measures.PLAIN_SAMPLES,
+        'samples_per_shard': measures.PLAIN_PER_SHARD,
+        'seq_len': measures.PLAIN_SEQ_LEN,
+        'switch_round_batches': measures.SWITCH_BATCHES,
+        'switches': measures.SWITCHES,
+        'remote': {
+            'latency_s': LATENCY,
+            'bytes_per_s': BANDWIDTH,
+            'pause_s': measures.PAUSE,
+            'switches_of_each_kind': options.switches,
+            'samples_per_stream': measures.remote_samples(options.switches),
+            'samples_per_shard': measures.REMOTE_PER_SHARD,
+            'seq_len': measures.REMOTE_SEQ_LEN,
+            'shuffle_block_size': measures.REMOTE_BLOCK,
+            'blocks_of_each_skill_in_a_round': measures.REMOTE_BLOCKS.tolist(),
+        },
+    }
 
 
 def main() -> None:
     """Write the streams, measure, publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', help='folder for the JSON')
-    parser.add_argument('--seconds', type=float, default=4.0, help='length of a throughput measurement')
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--root', help=argparse.SUPPRESS)
-    parser.add_argument('--one', nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument('--seconds', type=float, default=2.0, help='length of a throughput measurement')
+    parser.add_argument('--repeats', type=int, default=2, help='runs of each local measure')
+    parser.add_argument('--switches', type=int, default=3, help='switches of each kind with a remote')
+    parser.add_argument('--root', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--cache', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--one', nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        measure, name, workers, seconds = args.one
-        print(json.dumps(MEASURES[measure](Path(args.root), name, int(workers), float(seconds))), flush=True)
+        measure, name, workers = args.one
+        options = Options(args.root, args.seconds, args.switches, args.cache)
+        print(json.dumps(measures.MEASURES[measure](name, int(workers), options)), flush=True)
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_mds(Path(folder))
-        if 'litdata' in installed():
-            write_litdata(Path(folder))
-        rows = measure_all(folder, args.seconds, args.repeats)
-    configuration = {
-        'streams': len(SKILLS),
-        'samples_per_stream': SAMPLES,
-        'seq_len': SEQ_LEN,
-        'batch': BATCH,
-        'seconds': args.seconds,
-        'repeats': args.repeats,
-        'switch_round_batches': 64,
-    }
-    publish('loader', rows, configuration=configuration, out=args.out)
+        options = Options(Path(folder), args.seconds, args.switches)
+        write_streams(options)
+        found = measure_local(options, args.repeats) | measure_remote(options)
+    publish('loader', rows_of(found), configuration=configuration_of(options, args.repeats), out=args.out)
 
 
 if __name__ == '__main__':

@@ -51,8 +51,10 @@ def publish(
     columns = list(rows[0])
     for column in columns:
         table.add_column(column, justify='left' if column == columns[0] else 'right')
-    for row in rows:
-        table.add_row(*[_shown(row[column]) for column in columns])
+    for row, following in zip(rows, [*rows[1:], {}], strict=True):
+        # A line below the last row of a measure.
+        ends = row[columns[0]] != following.get(columns[0])
+        table.add_row(*[_shown(row[column]) for column in columns], end_section=ends)
     Console(width=140).print(table)
     if out is None:
         return
@@ -72,6 +74,8 @@ def publish(
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return '-'
     if isinstance(value, float):
         return f'{value:,.3g}' if abs(value) < 1000 else f'{value:,.0f}'
     return f'{value:,}' if isinstance(value, int) else str(value)
