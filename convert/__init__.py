@@ -1,17 +1,23 @@
 """Converters: a corpus in, one MDS stream per skill out.
 
+What a corpus has to bring is small (`corpus.py`): a list of files, and a way to read each into documents. One
+module a corpus, listed in `command.py`: ``HELP``, ``add_arguments(parser)`` and ``corpus(args) -> Corpus``. For
+files of JSON rows it is a function from a row to the name of a skill.
+
 The parts, in the order the data flows::
 
-    readers.py    files -> lines             .jsonl, .json, plain or .gz .zst .xz .bz2, memory flat
-    rows.py       lines -> documents         parse, find the text, ask the corpus for the skill
-    tokens.py     documents -> token ids     any Hugging Face tokenizer, in batches
-    splits.py     documents -> train, eval   by a hash of the text
-    packing.py    token ids -> samples       EOS after each document, cut into seq_len
-    writer.py     samples -> MDS shards      staged beside the target, renamed into place when complete
-    overlap.py    packed samples alike in train and eval leave eval
-    pipeline.py   all of it, for a corpus of documents
+    readers.py       files -> lines            plain or .gz .zst .xz .bz2, memory flat
+    rows.py, tables.py, json_files.py          lines, columns, arrays -> rows
+    corpus.py        rows -> documents         text, skill, perhaps an answer and a split
+    parts.py         the files in parts        what one process converts by itself, and what is kept of it
+    conversion.py    a part -> train shards    and what only the whole corpus decides on
+    tokens.py        documents -> token ids    gigatoken, checked against the Hugging Face tokenizer
+    splits.py        documents -> train, eval  by a hash of the text
+    packing.py       token ids -> samples      end to end, or one document a sample
+    shard_writer.py  samples -> MDS shards
+    merge.py         parts -> streams          eval, indexes, what was held back
+    runners.py       who does the parts        this process, several, Ray
+    pipeline.py      all of it; staging.py, remote.py: where the streams come to lie
 
-A corpus is one small module (`redpajama.py`, `jsonl.py`, `addition.py`, `lego.py`) that offers ``HELP``,
-``add_arguments(parser)`` and ``run(args) -> Manifest`` and is listed in `command.py`. For a corpus of JSON
-rows it is a function from a row to the name of a skill.
+Generated corpora (`addition.py`, `lego.py` over `examples.py`) offer ``run(args) -> Manifest`` instead.
 """

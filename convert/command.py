@@ -3,15 +3,29 @@
 import argparse
 import importlib
 
+from skillit_stream.convert.pipeline import Conversion, convert
 from skillit_stream.convert.progress import print_summary
+from skillit_stream.convert.runners import load_module
+from skillit_stream.errors import OneLineParser
 
-# A corpus is a module with HELP, add_arguments(parser) and run(args) -> Manifest.
+# A corpus is a module with HELP, add_arguments(parser) and corpus(args) -> Corpus, or run(args) -> Manifest for
+# one that is generated.
 CORPORA = {
     'redpajama': 'skillit_stream.convert.redpajama',
+    'redpajama-v2': 'skillit_stream.convert.redpajama_v2',
+    'slimpajama': 'skillit_stream.convert.slimpajama',
+    'pile': 'skillit_stream.convert.pile',
+    'law': 'skillit_stream.convert.law',
     'jsonl': 'skillit_stream.convert.jsonl',
+    'parquet': 'skillit_stream.convert.parquet',
+    'text': 'skillit_stream.convert.text',
+    'hf': 'skillit_stream.convert.hf',
+    'natural-instructions': 'skillit_stream.convert.natural_instructions',
+    'alpaca': 'skillit_stream.convert.alpaca',
     'addition': 'skillit_stream.convert.addition',
     'lego': 'skillit_stream.convert.lego',
 }
+CUSTOM_HELP = "a corpus of one's own: a Python file with HELP, add_arguments(parser) and corpus(args)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +36,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         corpus = corpora.add_parser(name, help=module.HELP, description=module.HELP)
         corpus.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks')
         module.add_arguments(corpus)
+    custom = corpora.add_parser('custom', help=CUSTOM_HELP, description=CUSTOM_HELP, add_help=False)
+    custom.add_argument('module', metavar='FILE.py', help='the corpus; its own options follow')
+    custom.add_argument('rest', nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert the corpus and print what came of it."""
-    manifest = importlib.import_module(CORPORA[args.corpus]).run(args)
-    print_summary(manifest, args.out)
+    path = CORPORA.get(args.corpus, '')
+    if args.corpus == 'custom':
+        path, args = args.module, _parse_custom(args)
+    module = load_module(path)
+    if hasattr(module, 'run'):
+        print_summary(module.run(args), args.out)
+        return 0
+    conversion = convert(path, args)
+    if conversion.manifest is None:
+        index, count = args.task
+        print(
+            f'task {index}/{count}: {conversion.done} of {conversion.parts} parts are done; when all tasks have '
+            'ended, run the same command without --task'
+        )
+        return 0
+    print_summary(conversion.manifest, args.out)
+    print(f'encoded by {conversion.encoder}{_said_checked(conversion)}')
     return 0
+
+
+def _said_checked(conversion: Conversion) -> str:
+    if not conversion.checked or conversion.encoder == 'tokenizers':
+        return ''
+    return f', {conversion.checked:,} documents by the tokenizer itself as well, without a difference'
+
+
+def _parse_custom(args: argparse.Namespace) -> argparse.Namespace:
+    """The options of a corpus in a file of the user's."""
+    module = load_module(args.module)
+    help_text = getattr(module, 'HELP', None)
+    parser = OneLineParser(prog=f'skillit convert custom {args.module}', description=help_text)
+    module.add_arguments(parser)
+    return parser.parse_args(args.rest)

@@ -15,11 +15,13 @@ class BadRecordError(InputError):
         where: File and line.
         what: What is wrong with it.
         remedy: What to do about it, besides leaving it out.
+        skill: The skill it belongs to, where that is known.
     """
 
-    def __init__(self, reason: str, *, where: str, what: str, remedy: str) -> None:
+    def __init__(self, reason: str, *, where: str, what: str, remedy: str, skill: str | None = None) -> None:
         super().__init__(f'{where}: {what}; {remedy}, {SKIP_HINT}')
         self.reason = reason
+        self.skill = skill
 
 
 class Faults:
@@ -33,11 +35,11 @@ class Faults:
         self.policy = policy
         self.counts: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
 
-    def handle(self, fault: BadRecordError, skill: str | None = None) -> None:
-        """Raise `fault`, or count it for `skill` (None: not known, or not yet)."""
+    def handle(self, fault: BadRecordError) -> None:
+        """Raise `fault`, or count it for its skill (None: not known, or not yet)."""
         if self.policy == 'error':
             raise fault
-        self.counts[skill][fault.reason] += 1
+        self.counts[fault.skill][fault.reason] += 1
 
     def place(self, before: Counter[str], skills: set[str]) -> None:
         """Give the faults counted under None since `before` to the file's skill, if it has exactly one."""

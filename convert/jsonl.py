@@ -1,94 +1,50 @@
-"""JSON-lines of any origin: the skill is fixed, a field of the row, or the folder a file is in."""
+"""JSON rows of any origin: the skill is fixed, a field of the row, the file's folder, or a part of its path."""
 
 import argparse
-import re
+from collections.abc import Mapping
+from typing import Any
 
-from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.json_files import JsonCorpus
 from skillit_stream.convert.options import add_corpus_arguments
-from skillit_stream.convert.pipeline import convert_rows
 from skillit_stream.convert.readers import InputFile
-from skillit_stream.convert.rows import MISSING, Row, SkillOf, look_up
-from skillit_stream.convert.staging import check_skill_name
-from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import Manifest
+from skillit_stream.convert.rows import Row
+from skillit_stream.convert.skill_options import (
+    add_skill_arguments,
+    add_text_field_argument,
+    choose_skill_of,
+    chosen_options,
+)
 
-HELP = 'JSON-lines files: one object with a text a line'
+HELP = 'JSON files: one object with a text a line, or one array of them'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit convert jsonl`."""
-    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of JSON-lines')
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument('--skill', metavar='NAME', help='every row belongs to this skill')
-    group.add_argument('--skill-field', metavar='PATH.TO.KEY', help='the skill is this field of the row')
-    group.add_argument('--skill-from', choices=['folder'], help="the skill is the file's folder")
-    parser.add_argument(
-        '--text-field', default='text', metavar='PATH.TO.KEY', help='field with the text (default: text)'
-    )
+    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of JSON rows')
+    add_skill_arguments(parser)
+    add_text_field_argument(parser)
     add_corpus_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> Manifest:
-    """Convert the rows at and below the PATHs."""
-    how = {'skill': args.skill, 'skill_field': args.skill_field, 'skill_from': args.skill_from}
-    corpus = {'name': 'jsonl', 'text_field': args.text_field, **{k: v for k, v in how.items() if v}}
-    return convert_rows(args, skill_of=choose_skill_of(args), corpus=corpus, text_field=args.text_field)
+def corpus(args: argparse.Namespace) -> JsonCorpus:
+    """The rows at and below the PATHs."""
+    return JsonRows(args)
 
 
-def choose_skill_of(args: argparse.Namespace) -> SkillOf:
-    """The function from row to skill that the options ask for."""
-    if args.skill is not None:
-        name = check_skill_name(args.skill)
-        return lambda _row, _file, _where: name
-    names = SkillNames()
-    if args.skill_field is not None:
-        field = args.skill_field
-        return lambda row, _file, where: names.safe(skill_in_field(row, field, where))
-    return lambda _row, file, _where: names.safe(folder_of(file))
+class JsonRows(JsonCorpus):
+    """JSON rows with the skill where the options say."""
 
+    name = 'jsonl'
 
-def skill_in_field(row: Row, field: str, where: str) -> str:
-    """The value of the row's skill field as a string.
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args.paths, args.text_field)
+        self._skill_of = choose_skill_of(args)
+        self._options = {'text_field': args.text_field, **chosen_options(args)}
 
-    Raises:
-        BadRecordError: The field is missing, empty, or neither a string nor a whole number.
-    """
-    value = look_up(row, field)
-    if value is MISSING:
-        keys = ', '.join(list(row)[:8]) or 'none'
-        what = f'a row without the skill field {field!r} (its keys: {keys})'
-        raise BadRecordError('missing_skill', where=where, what=what, remedy='name the right --skill-field')
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == '':
-        what = f'the skill field {field!r} must be a name, but got: {str(value)[:40]!r}'
-        raise BadRecordError('mistyped_skill', where=where, what=what, remedy='name the right --skill-field')
-    return str(value)
+    def skill_of(self, row: Row, file: InputFile, where: str) -> str:
+        """The skill that the options find for a row."""
+        return self._skill_of(row, file, where)
 
-
-def folder_of(file: InputFile) -> str:
-    """The name of the folder a file is in."""
-    return file.folders[-1]
-
-
-class SkillNames:
-    """Makes names safe for folders and object stores, and sees to it that no two become one."""
-
-    def __init__(self) -> None:
-        self._safe: dict[str, str] = {}
-        self._raw: dict[str, str] = {}
-
-    def safe(self, raw: str) -> str:
-        """`raw` with every run of characters other than letters, digits, ``_ . -`` replaced by ``_``.
-
-        Raises:
-            InputError: Another name became the same, or the name is reserved.
-        """
-        if raw not in self._safe:
-            name = check_skill_name(re.sub(r'[^\w.-]+', '_', raw).lstrip('.') or '_')
-            other = self._raw.setdefault(name, raw)
-            if other != raw:
-                raise InputError(
-                    f'skills {other!r} and {raw!r} would both be stored as {name!r}; '
-                    'rename one, or choose another --skill-field'
-                )
-            self._safe[raw] = name
-        return self._safe[raw]
+    def options(self) -> Mapping[str, Any]:
+        """How skill and text are found."""
+        return self._options

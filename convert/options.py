@@ -1,28 +1,40 @@
 """Options that all corpora of documents, or all corpora, have in common."""
 
 import argparse
-from dataclasses import dataclass
+import os
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from skillit_stream.convert.faults import Faults
 from skillit_stream.errors import InputError
 
+ENCODERS = ('auto', 'gigatoken', 'tokenizers')
+LOSSES = ('all', 'answer')
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """How documents become samples, whatever the corpus."""
+    """What the samples depend on besides the corpus."""
 
-    out: str
-    """The streams folder to make."""
     tokenizer: str
     """A folder with a tokenizer, or a name on the hub."""
     seq_len: int
     """Tokens in a sample."""
     eval_fraction: float = 0.05
-    """Share of the documents that goes to eval, by hash."""
+    """Share of the documents of a skill that goes to eval, by hash."""
+    eval_documents: int | None = None
+    """Documents of a skill that go to eval, in place of a share."""
+    eval_tokens: int | None = None
+    """Tokens of a skill that go to eval, in place of a share; the document that completes them included."""
+    one_per_sample: bool = False
+    """One document a sample, padded, in place of documents packed end to end."""
+    loss: str = 'all'
+    """'all', or 'answer': only the answers of instruction data count in the loss."""
     shard_size: int | str = '64mb'
     """Largest shard, in bytes or as text such as ``64mb``."""
-    overwrite: bool = False
-    """Replace a finished streams folder at `out`."""
+    bad_records: str = 'error'
+    """'error' or 'skip'."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -36,6 +48,19 @@ class ConvertOptions:
             )
         if not 0 < self.eval_fraction < 1:
             raise InputError(f'--eval-fraction must lie between 0 and 1, but got: {self.eval_fraction}')
+        for name in ('eval_documents', 'eval_tokens'):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f'--{name.replace("_", "-")} must be at least 1, but got: {value}')
+
+    @property
+    def masked(self) -> bool:
+        """Whether samples come with a loss mask."""
+        return self.one_per_sample or self.loss == 'answer'
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,24 +75,100 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
     parser.add_argument('--tokenizer', required=True, metavar='NAME_OR_FOLDER', help='Hugging Face tokenizer')
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
-    parser.add_argument(
+    split = parser.add_mutually_exclusive_group()
+    split.add_argument(
         '--eval-fraction', type=float, default=0.05, metavar='F', help='share of documents for eval (0.05)'
     )
+    split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
+    split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')
     parser.add_argument(
         '--bad-records',
         choices=Faults.POLICIES,
         default='error',
         help='stop at the first bad record (default), or count and leave them out',
     )
+    parser.add_argument(
+        '--encoder',
+        choices=ENCODERS,
+        default='auto',
+        help='who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
+    )
+    parser.add_argument(
+        '--part-size',
+        default='256mb',
+        metavar='SIZE',
+        help='input bytes that are converted, and kept if the command is stopped, as one (256mb)',
+    )
+    work = parser.add_argument_group('how the work is divided (no influence on the result)')
+    work.add_argument('--workers', type=int, metavar='N', help='processes (default: one a core)')
+    work.add_argument(
+        '--task',
+        type=_task,
+        metavar='I/N',
+        help='do the I-th of N shares of the work (from 0) and stop; the command without --task then '
+        'does what is left and puts the streams together',
+    )
+    work.add_argument('--work', metavar='DIR', help='folder for work in progress (default: beside --out)')
+    work.add_argument(
+        '--ray', nargs='?', const='auto', metavar='ADDRESS', help='do the work on a Ray cluster'
+    )
+
+
+def add_instruction_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of a corpus of questions and answers."""
+    parser.add_argument(
+        '--one-per-sample', action='store_true', help='one example a sample, padded (default: packed)'
+    )
+    parser.add_argument(
+        '--loss',
+        choices=LOSSES,
+        default='all',
+        help='what the loss is on: all tokens (default), or the answer',
+    )
+
+
+def _task(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r'(\d+)/(\d+)', text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise argparse.ArgumentTypeError(f'must be I/N with I below N, such as 0/3, but got: {text}')
+    return int(found[1]), int(found[2])
 
 
 def options_of(args: argparse.Namespace) -> ConvertOptions:
     """The checked options of a corpus of documents."""
     return ConvertOptions(
-        out=args.out,
         tokenizer=args.tokenizer,
         seq_len=args.seq_len,
         eval_fraction=args.eval_fraction,
+        eval_documents=args.eval_documents,
+        eval_tokens=args.eval_tokens,
+        one_per_sample=getattr(args, 'one_per_sample', False),
+        loss=getattr(args, 'loss', 'all'),
         shard_size=args.shard_size,
-        overwrite=args.overwrite,
+        bad_records=args.bad_records,
     )
+
+
+def part_size_of(args: argparse.Namespace) -> int:
+    """Bytes in a part.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    found = re.fullmatch(r'(\d+)\s*(|b|kb|mb|gb)', str(args.part_size).lower())
+    if not found or not int(found[1]):
+        raise InputError(f'--part-size must be like 256mb or 268435456, but got: {args.part_size}')
+    return int(found[1]) << {'': 0, 'b': 0, 'kb': 10, 'mb': 20, 'gb': 30}[found[2]]
+
+
+def workers_of(args: argparse.Namespace) -> int:
+    """How many processes to use.
+
+    Raises:
+        InputError: Fewer than one is asked for.
+    """
+    if args.workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    if args.workers < 1:
+        raise InputError(f'--workers must be at least 1, but got: {args.workers}')
+    return args.workers

@@ -1,29 +1,121 @@
-"""Token ids -> samples: documents end to end, cut into equal lengths."""
+"""Documents -> samples of equal length: packed end to end, or one a sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from skillit_stream.convert.splits import EncodedDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Some samples.
+
+    Attributes:
+        tokens: uint16 or uint32 [n, S].
+        mask: uint8 [n, S], 1 where a token counts in the loss; None: everywhere.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
 
 class Packer:
-    """Packs the documents of one skill and split into samples.
+    """Packs the documents of one skill and split end to end.
 
     Args:
         seq_len: Tokens in a sample, S.
         dtype: Of the samples.
+        answers_only: Whether the loss is on answers alone, and samples come with a mask.
     """
 
-    def __init__(self, seq_len: int, dtype: type[np.uint16] | type[np.uint32]) -> None:
+    def __init__(
+        self, seq_len: int, dtype: type[np.uint16] | type[np.uint32], *, answers_only: bool = False
+    ) -> None:
         self._seq_len = seq_len
-        self._tail = np.empty(0, dtype)
+        self._tokens = np.empty(0, dtype)
+        self._mask = np.empty(0, np.uint8) if answers_only else None
+        self.cut_tokens = 0
 
     @property
-    def tail_tokens(self) -> int:
-        """Tokens that do not fill a sample yet."""
-        return len(self._tail)
+    def tail(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The tokens that do not fill a sample yet, and their mask; [n < S] each."""
+        return self._tokens, self._mask
 
-    def add(self, tokens: np.ndarray) -> np.ndarray:
-        """Append a document and return the samples it completes; shape (n, S), n >= 0."""
-        joined = np.concatenate([self._tail, tokens])
+    def add(self, documents: Sequence[EncodedDocument]) -> Samples:
+        """Append documents and return the samples they complete."""
+        mask = np.concatenate([_mask_of(one) for one in documents]) if self._mask is not None else None
+        return self.extend(np.concatenate([one.tokens for one in documents]), mask)
+
+    def extend(self, tokens: np.ndarray, mask: np.ndarray | None) -> Samples:
+        """Append tokens and return the samples they complete."""
+        self._tokens, whole = self._cut(self._tokens, tokens)
+        whole_mask = None
+        if self._mask is not None and mask is not None:
+            self._mask, whole_mask = self._cut(self._mask, mask)
+        return Samples(whole, whole_mask)
+
+    def _cut(self, tail: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        joined = np.concatenate([tail, more])
         whole = len(joined) // self._seq_len * self._seq_len
         # A copy, or a short tail would keep the whole of a long document alive.
-        self._tail = joined[whole:].copy()
-        return joined[:whole].reshape(-1, self._seq_len)
+        return joined[whole:].copy(), joined[:whole].reshape(-1, self._seq_len)
+
+
+class Padder:
+    """Puts one document into each sample, cut to S tokens or padded; padding does not count in the loss.
+
+    A document is cut at its end, but one with an answer at its start: without the answer it would be of no use.
+
+    Args:
+        seq_len: Tokens in a sample, S.
+        dtype: Of the samples.
+        pad_id: Fills samples up.
+        answers_only: Whether the loss is on answers alone.
+    """
+
+    def __init__(
+        self,
+        seq_len: int,
+        dtype: type[np.uint16] | type[np.uint32],
+        *,
+        pad_id: int,
+        answers_only: bool = False,
+    ) -> None:
+        self._seq_len = seq_len
+        self._dtype = dtype
+        self._pad_id = pad_id
+        self._answers_only = answers_only
+        self.cut_tokens = 0
+
+    @property
+    def tail(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Nothing: no document waits for another."""
+        return np.empty(0, self._dtype), np.empty(0, np.uint8)
+
+    def add(self, documents: Sequence[EncodedDocument]) -> Samples:
+        """The samples of documents."""
+        tokens = np.full((len(documents), self._seq_len), self._pad_id, self._dtype)
+        mask = np.zeros(tokens.shape, np.uint8)
+        for row, document in enumerate(documents):
+            begin = min(document.prompt, max(0, len(document.tokens) - self._seq_len))
+            kept = document.tokens[begin : begin + self._seq_len]
+            tokens[row, : len(kept)] = kept
+            mask[row, document.prompt - begin if self._answers_only else 0 : len(kept)] = 1
+            self.cut_tokens += len(document.tokens) - len(kept)
+        return Samples(tokens, mask)
+
+    def extend(self, tokens: np.ndarray, mask: np.ndarray | None) -> Samples:
+        """No samples: there are no tails to go on from."""
+        del mask
+        return Samples(tokens.reshape(0, self._seq_len), np.empty((0, self._seq_len), np.uint8))
+
+
+def _mask_of(document: EncodedDocument) -> np.ndarray:
+    mask = np.ones(len(document.tokens), np.uint8)
+    mask[: document.prompt] = 0
+    return mask

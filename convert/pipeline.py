@@ -1,147 +1,272 @@
-"""All parts in a row: documents -> token ids -> splits -> samples -> a finished streams folder."""
+"""All parts in a row: a corpus' files -> parts -> a finished streams folder."""
 
 import argparse
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from skillit_stream.convert.faults import Faults
-from skillit_stream.convert.options import ConvertOptions, options_of
-from skillit_stream.convert.overlap import drop_shared_samples
-from skillit_stream.convert.packing import Packer
-from skillit_stream.convert.progress import bytes_bar
-from skillit_stream.convert.readers import find_inputs
-from skillit_stream.convert.rows import Document, RowReader, SkillOf
-from skillit_stream.convert.splits import EncodedDocument, SkillSplitter, document_hash
-from skillit_stream.convert.staging import TOKENIZER_FOLDER, staged_folder
-from skillit_stream.convert.tokens import DocumentTokenizer, batches, load_tokenizer
-from skillit_stream.convert.writer import StreamsWriter, token_columns
+import numpy as np
+
+from skillit_stream.convert.merge import Assembly, DonePart, assemble_skills, unplaced
+from skillit_stream.convert.options import options_of, part_size_of, workers_of
+from skillit_stream.convert.parts import PartRecord, plan_parts
+from skillit_stream.convert.progress import progress_display
+from skillit_stream.convert.remote import Remote
+from skillit_stream.convert.runners import (
+    Job,
+    Task,
+    disk_message,
+    load_module,
+    run_in_process,
+    run_in_processes,
+    run_on_ray,
+)
+from skillit_stream.convert.staging import TOKENIZER_FOLDER, Staging, is_remote
+from skillit_stream.convert.tokens import DocumentTokenizer, load_tokenizer
+from skillit_stream.convert.writer import shard_bytes, token_columns
 from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import SPLITS, Manifest, SkillInfo, SourceInfo, SplitInfo
+from skillit_stream.streams.manifest import Manifest
+
+# Less is done by one process before others have started.
+ALONE_BYTES = 1 << 25
+WORK_FOLDER = '.work'
 
 
-def convert_rows(
-    args: argparse.Namespace, *, skill_of: SkillOf, corpus: Mapping[str, Any], text_field: str = 'text'
-) -> Manifest:
-    """Convert JSON rows into a streams folder.
+@dataclass(frozen=True)
+class Conversion:
+    """What a command has done.
+
+    Attributes:
+        manifest: Of the streams folder; None if only a share of the work was done.
+        parts: Parts there are.
+        done: Parts that are done.
+        encoder: Who encoded.
+        checked: Documents that both encoders have encoded.
+        seconds: Where the time went, all processes together.
+    """
+
+    manifest: Manifest | None
+    parts: int
+    done: int
+    encoder: str
+    checked: int
+    seconds: Mapping[str, float]
+
+
+def convert(module: str, args: argparse.Namespace) -> Conversion:
+    """Convert a corpus, or do a share of it.
 
     Args:
-        args: The command line: ``paths`` and the options of
+        module: The corpus' module, or the path of its file.
+        args: Its command line, with the options of
             :func:`~skillit_stream.convert.options.add_corpus_arguments`.
-        skill_of: Tells a row's skill.
-        corpus: The corpus' name and own options, for the manifest.
-        text_field: Field of a row with its text.
 
     Raises:
-        InputError: Something is wrong with the options or the rows; no folder is left behind.
+        InputError: Something is wrong with the options or the input. Parts that are done stay for the same
+            command; there is nothing at ``--out``.
     """
     options = options_of(args)
-    inputs = find_inputs(args.paths)
-    faults = Faults(args.bad_records)
-    total = sum(os.path.getsize(file.path) for file in inputs)
-    with staged_folder(options.out, overwrite=options.overwrite) as folder:
-        tokenizer = load_tokenizer(options.tokenizer)
-        with bytes_bar('converting', total) as advance:
-            reader = RowReader(
-                inputs, skill_of=skill_of, text_field=text_field, faults=faults, on_bytes=advance
-            )
-            written, dropped = write_documents(reader, folder, tokenizer=tokenizer, options=options)
-        if not written:
-            raise InputError(
-                f'{", ".join(args.paths)}: no documents in {len(inputs)} file(s); check the PATH'
-            )
-        manifest = Manifest(
-            tokenizer_name=tokenizer.name,
-            tokenizer_hash=tokenizer.save(os.path.join(folder, TOKENIZER_FOLDER)),
-            vocab_size=tokenizer.vocab_size,
-            seq_len=options.seq_len,
-            dtype=tokenizer.dtype.__name__,
-            columns=token_columns(tokenizer.dtype, options.seq_len),
-            skills=_skills(written, dropped, reader),
-            dropped=_unplaced(faults, written),
-            corpus={**corpus, 'eval_fraction': options.eval_fraction, 'bad_records': faults.policy},
+    workers, part_size = workers_of(args), part_size_of(args)
+    corpus = load_module(module).corpus(args)
+    place = _Place(args)
+    files = corpus.inputs()
+    with place.opened(shared=args.task is not None) as folder:
+        tokenizer = load_tokenizer(options.tokenizer, args.encoder)
+        shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
+        tokenizer_hash = place.save_tokenizer(tokenizer)
+        parts = plan_parts(files, part_size)
+        settings = {
+            'corpus': [corpus.name, dict(corpus.options())],
+            'options': {**options.to_plain(), 'tokenizer': tokenizer_hash, 'encoder': args.encoder},
+        }
+        job = Job(
+            module,
+            args,
+            options,
+            args.encoder,
+            os.path.join(folder, TOKENIZER_FOLDER),
+            os.path.join(place.work, 'parts'),
+            place.remote.root if place.remote else None,
         )
-        manifest.save(folder)
-    return manifest
+        tasks = [Task(part, part.signature(settings)) for part in parts]
+        _run(job, _missing(job, tasks, args.task), args, workers)
+        done = [
+            DonePart(job.part_folder(task.part), record)
+            for task in tasks
+            if (record := PartRecord.load(job.part_folder(task.part), task.signature)) is not None
+        ]
+        if args.task is not None:
+            return _conversion(None, len(parts), done)
+        assembly = Assembly(
+            folder, place.work, options, tokenizer, done, place.remote.root if place.remote else None
+        )
+        with place.of_no_use():
+            manifest = _assemble(assembly, tokenizer_hash, corpus, files)
+        place.publish(manifest)
+    return _conversion(manifest, len(parts), done)
 
 
-def write_documents(
-    documents: Iterable[Document], folder: str, *, tokenizer: DocumentTokenizer, options: ConvertOptions
-) -> tuple[dict[str, dict[str, SplitInfo]], dict[str, dict[str, int]]]:
-    """Encode, split, pack and write documents.
+def _missing(job: Job, tasks: list[Task], share: tuple[int, int] | None) -> list[Task]:
+    """The tasks of a share that are not done."""
+    index, count = share or (0, 1)
+    return [
+        task
+        for task in tasks
+        if task.part.number % count == index
+        and PartRecord.load(job.part_folder(task.part), task.signature) is None
+    ]
 
-    Returns:
-        What was written (skill -> split -> contents) and what was not (skill -> reason -> count).
+
+def _run(job: Job, tasks: list[Task], args: argparse.Namespace, workers: int) -> None:
+    total = sum(task.part.size for task in tasks)
+    workers = min(workers, len(tasks))
+    with progress_display(total) as report:
+        try:
+            if args.ray:
+                run_on_ray(job, tasks, report, args.ray)
+            elif workers > 1 and (args.workers or total > ALONE_BYTES):
+                run_in_processes(job, tasks, report, workers)
+            else:
+                run_in_process(job, tasks, report)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise InputError(disk_message(error)) from error
+
+
+def _assemble(assembly: Assembly, tokenizer_hash: str, corpus: Any, files: list[Any]) -> Manifest:
+    options, tokenizer = assembly.options, assembly.tokenizer
+    skills = assemble_skills(assembly)
+    if not skills:
+        raise InputError(f'no documents in {len(files)} file(s); check the PATH')
+    sizes = {'eval_fraction': options.eval_fraction}
+    for name in ('eval_documents', 'eval_tokens'):
+        if getattr(options, name) is not None:
+            sizes = {name: getattr(options, name)}
+    extra: dict[str, Any] = {'one_per_sample': True} if options.one_per_sample else {}
+    if options.loss != 'all':
+        extra['loss'] = options.loss
+    return Manifest(
+        tokenizer_name=tokenizer.name,
+        tokenizer_hash=tokenizer_hash,
+        vocab_size=tokenizer.vocab_size,
+        seq_len=options.seq_len,
+        dtype=tokenizer.dtype.__name__,
+        columns=token_columns(tokenizer.dtype, options.seq_len, masked=options.masked),
+        skills=skills,
+        dropped=unplaced(assembly, skills),
+        corpus={
+            'name': corpus.name,
+            **corpus.options(),
+            **sizes,
+            **extra,
+            'bad_records': options.bad_records,
+        },
+    )
+
+
+def _conversion(manifest: Manifest | None, parts: int, done: list[DonePart]) -> Conversion:
+    seconds: dict[str, float] = {}
+    for part in done:
+        for stage, value in part.record.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + value
+    encoders = sorted({part.record.encoder for part in done})
+    checked = sum(part.record.checked for part in done)
+    return Conversion(manifest, parts, len(done), ' and '.join(encoders), checked, seconds)
+
+
+class _Place:
+    """Where a command works and where the streams come to lie.
+
+    Args:
+        args: ``out``, ``overwrite`` and ``work`` of the command line.
 
     Raises:
-        InputError: A skill is too small for one sample of each split.
+        InputError: The streams cannot be written there.
     """
-    writer = StreamsWriter(
-        folder, seq_len=options.seq_len, dtype=tokenizer.dtype, shard_size=options.shard_size
-    )
-    skills: dict[str, SkillSink] = {}
-    try:
-        for batch in batches(documents):
-            for document, tokens in zip(batch, tokenizer.encode([d.text for d in batch]), strict=True):
-                sink = skills.get(document.skill)
-                if sink is None:
-                    sink = skills[document.skill] = SkillSink(document.skill, writer, options)
-                text = document.text.encode()
-                sink.splitter.add(EncodedDocument(document_hash(text), tokens, len(text)))
-        for sink in skills.values():
-            sink.splitter.finish()
-        written = writer.finish()
-    except BaseException:
-        writer.abort()
-        raise
-    dropped: dict[str, dict[str, int]] = {}
-    for skill, sink in skills.items():
-        written[skill], shared = drop_shared_samples(writer, skill, written[skill])
-        dropped[skill] = {'tail_tokens': sink.tail_tokens, 'eval_samples_in_train': shared}
-    return written, dropped
 
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.remote = Remote(args.out) if is_remote(args.out) else None
+        self._staging = None if self.remote else Staging(args.out, overwrite=args.overwrite)
+        if self.remote:
+            if not args.work:
+                raise InputError(
+                    f'--out {args.out}: needs a local folder for work in progress; pass one as --work'
+                )
+            self.remote.check(overwrite=args.overwrite)
+            self.folder, self.work = os.path.join(args.work, 'streams'), args.work
+        else:
+            self.folder = self._staging.folder if self._staging else ''
+            self.work = args.work or os.path.join(self.folder, WORK_FOLDER)
 
-class SkillSink:
-    """Where the documents of one skill go: its splitter, and a packer for each split."""
+    @contextmanager
+    def opened(self, *, shared: bool) -> Iterator[str]:
+        """The folder to put the streams together in; nothing is left of it if no part was done."""
+        if self._staging:
+            self._staging.open()
+        os.makedirs(os.path.join(self.work, 'parts'), exist_ok=True)
+        os.makedirs(self.folder, exist_ok=True)
+        lock = open(os.path.join(self.work, '.lock'), 'w')  # noqa: SIM115 (held to the end)
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise InputError(
+                f'{self.work}: another command is at work there; wait for it to end, or end it'
+            ) from None
+        try:
+            yield self.folder
+        except BaseException:
+            if not any(True for _ in self._done()):
+                self.clear()
+            raise
+        finally:
+            lock.close()
 
-    def __init__(self, skill: str, writer: StreamsWriter, options: ConvertOptions) -> None:
-        self._skill = skill
-        self._writer = writer
-        self._packers = {split: Packer(options.seq_len, writer.dtype.type) for split in SPLITS}
-        self.splitter = SkillSplitter(
-            skill, eval_fraction=options.eval_fraction, seq_len=options.seq_len, emit=self._write
-        )
+    @contextmanager
+    def of_no_use(self) -> Iterator[None]:
+        """Within this context an InputError means that the parts are of no use: the input has to change."""
+        try:
+            yield
+        except InputError:
+            self.clear()
+            raise
 
-    @property
-    def tail_tokens(self) -> int:
-        """Tokens, train and eval together, that fill no sample."""
-        return sum(packer.tail_tokens for packer in self._packers.values())
+    def _done(self) -> Iterator[str]:
+        parts = os.path.join(self.work, 'parts')
+        for name in os.listdir(parts) if os.path.isdir(parts) else ():
+            if os.path.exists(os.path.join(parts, name, 'part.json')):
+                yield name
 
-    def _write(self, split: str, document: EncodedDocument) -> None:
-        self._writer.count_document(self._skill, split, document.bytes)
-        for sample in self._packers[split].add(document.tokens):
-            self._writer.write(self._skill, split, sample)
+    def save_tokenizer(self, tokenizer: DocumentTokenizer) -> str:
+        """Save the tokenizer with the streams and return its hash; several commands may do so at once."""
+        scratch = os.path.join(self.work, f'tokenizer.{os.getpid()}')
+        digest = tokenizer.save(scratch)
+        folder = os.path.join(self.folder, TOKENIZER_FOLDER)
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(scratch):
+            shutil.move(os.path.join(scratch, name), os.path.join(folder, name))
+        os.rmdir(scratch)
+        return digest
 
+    def publish(self, manifest: Manifest) -> None:
+        """Write the manifest: the streams are complete."""
+        if self.remote:
+            self.remote.upload(os.path.join(self.folder, TOKENIZER_FOLDER), TOKENIZER_FOLDER)
+            manifest.save(self.folder)
+            self.remote.upload_file(self.folder, 'skills.json')
+            self.clear()
+        elif self._staging:
+            manifest.save(self.folder)
+            shutil.rmtree(self.work)
+            self._staging.publish()
 
-def _skills(
-    written: dict[str, dict[str, SplitInfo]], dropped: dict[str, dict[str, int]], reader: RowReader
-) -> dict[str, SkillInfo]:
-    sources: dict[str, list[SourceInfo]] = reader.sources
-    return {
-        skill: SkillInfo(
-            splits=splits,
-            sources=tuple(sources.get(skill, ())),
-            dropped={**dropped[skill], **dict(sorted(reader.faults.counts[skill].items()))},
-        )
-        for skill, splits in written.items()
-    }
-
-
-def _unplaced(faults: Faults, written: Mapping[str, Any]) -> dict[str, int]:
-    """Counts of bad records of no known skill, or of a skill that no document is left of."""
-    total: dict[str, int] = {}
-    for skill, counts in faults.counts.items():
-        if skill not in written:
-            for reason, count in counts.items():
-                total[reason] = total.get(reason, 0) + count
-    return dict(sorted((reason, count) for reason, count in total.items() if count))
+    def clear(self) -> None:
+        """Remove all that was made."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        if self._staging:
+            self._staging.clear()

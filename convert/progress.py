@@ -1,8 +1,11 @@
 """What the terminal shows: a bar while it runs, a table when it is done."""
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import (
@@ -15,10 +18,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from skillit_stream.convert.conversion import Progress as Done
+from skillit_stream.convert.conversion import Report
+from skillit_stream.convert.staging import is_remote
 from skillit_stream.streams.manifest import Manifest
 
 # Where there is no terminal to ask, wide enough that no row is broken.
 PLAIN_WIDTH = 140
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
@@ -40,9 +47,72 @@ def bytes_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.advance(task, count)
 
 
+@contextmanager
+def progress_display(total: int) -> Iterator[Report]:
+    """Show what has been done of `total` bytes: a bar on a terminal, elsewhere a line every half minute."""
+    console = Console(stderr=True)
+    state = _State(total)
+    if not console.is_terminal:
+        yield _Lines(state).report
+        return
+    columns = (BarColumn(), DownloadColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task('', total=total)
+
+        def report(done: Done) -> None:
+            state.add(done)
+            progress.update(task, completed=state.bytes, description=state.said())
+
+        yield report
+
+
+class _State:
+    """Sums of what was reported."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.began = monotonic()
+        self.bytes = self.text_bytes = self.tokens = 0
+        self.documents: Counter[str] = Counter()
+
+    def add(self, done: Done) -> None:
+        self.bytes += done.bytes
+        self.text_bytes += done.text_bytes
+        self.tokens += done.tokens
+        self.documents.update(done.documents or {})
+
+    def said(self) -> str:
+        seconds = max(monotonic() - self.began, 1e-3)
+        rate = f'{self.text_bytes / seconds / 1e6:.0f} MB of text/s, {self.tokens / seconds / 1e6:.1f} Mtok/s'
+        largest = ', '.join(f'{skill} {count:,}' for skill, count in self.documents.most_common(4))
+        more = len(self.documents) - 4
+        return f'{rate}; {largest}{f", {more} more" if more > 0 else ""}'
+
+
+class _Lines:
+    """A line now and then, for logs."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+        self._last = monotonic()
+
+    def report(self, done: Done) -> None:
+        self._state.add(done)
+        now = monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        state = self._state
+        share = state.bytes / max(state.total, 1)
+        left = (now - state.began) * (1 - share) / max(share, 1e-9)
+        print(
+            f'{share:.0%} of {state.total / 1e9:.2f} GB; {state.said()}; {left:.0f} s left', file=sys.stderr
+        )
+
+
 def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> None:
     """Print a table of a streams folder: a row for each skill and split, and what was left out."""
-    table = Table(title=f'{title}: {os.path.normpath(root)}', title_justify='left')
+    table = Table(title=f'{title}: {root if is_remote(root) else os.path.normpath(root)}', title_justify='left')
     table.add_column('skill')
     table.add_column('split')
     for name in ('documents', 'MB of text', 'samples', 'tokens', 'dropped'):

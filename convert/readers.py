@@ -11,19 +11,26 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import zstandard
 
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.errors import InputError
 
+if TYPE_CHECKING:
+    from skillit_stream.convert.corpus import Tap
+
 FORMATS = ('.jsonl', '.json')
 ARCHIVES = ('.gz', '.zst', '.xz', '.bz2')
 SUFFIXES = tuple(form + archive for form in FORMATS for archive in ('', *ARCHIVES))
 # Small, because one compressed chunk is decompressed in one go and text compresses up to a hundredfold.
 CHUNK_BYTES = 1 << 16
+HASH_CHUNK_BYTES = 1 << 20
+# No document is this long; a file of other data, taken for text, can be one endless line.
+LONGEST_LINE = 1 << 31
 # Frames written with `zstd --long` need a window larger than the library's default.
 ZSTD_WINDOW = 1 << 31
 
@@ -39,9 +46,29 @@ class InputFile:
     folders: tuple[str, ...]
     """Names of the folders above it, outermost first, starting with PATH itself (or a lone file's folder)."""
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk; 0 if it cannot be looked at (reading it says why)."""
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return 0
 
-def find_inputs(paths: list[str]) -> list[InputFile]:
+    @property
+    def stamp(self) -> str:
+        """Changes when the file is written to; work done from an older one is done again."""
+        try:
+            return str(os.stat(self.path).st_mtime_ns)
+        except OSError:
+            return ''
+
+
+def find_inputs(paths: list[str], suffixes: tuple[str, ...] = SUFFIXES) -> list[InputFile]:
     """List the input files at and below `paths`, each PATH in turn, sorted by name.
+
+    Args:
+        paths: Files and folders.
+        suffixes: What the names of input files end in; others in a folder are passed over.
 
     Raises:
         InputError: A PATH is missing or of an unknown kind, a file is named twice, or there is none.
@@ -49,17 +76,17 @@ def find_inputs(paths: list[str]) -> list[InputFile]:
     found: list[InputFile] = []
     for path in paths:
         if os.path.isdir(path):
-            found += _walk(path)
+            found += _walk(path, suffixes)
         elif not os.path.exists(path):
             raise InputError(f'{path}: no such file or folder; check the PATH given to `skillit convert`')
-        elif path.endswith(SUFFIXES):
+        elif path.endswith(suffixes):
             folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
             found.append(InputFile(path, os.path.basename(path), (folder,)))
         else:
-            raise InputError(f'{path}: not one of {", ".join(SUFFIXES)}; rename or convert the file')
+            raise InputError(f'{path}: not one of {", ".join(suffixes)}; rename or convert the file')
     if not found:
         raise InputError(
-            f'{", ".join(paths)}: no input files; PATH must hold at least one of {", ".join(SUFFIXES)}'
+            f'{", ".join(paths)}: no input files; PATH must hold at least one of {", ".join(suffixes)}'
         )
     seen: dict[str, str] = {}
     for file in found:
@@ -69,18 +96,30 @@ def find_inputs(paths: list[str]) -> list[InputFile]:
     return found
 
 
-def _walk(root: str) -> list[InputFile]:
+def _walk(root: str, suffixes: tuple[str, ...]) -> list[InputFile]:
     top = os.path.basename(os.path.abspath(root))
     found = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
         relative = os.path.relpath(folder, root)
         parts = () if relative == '.' else tuple(relative.split(os.sep))
         for name in sorted(names):
-            if name.endswith(SUFFIXES) and not name.startswith('.'):
+            if name.endswith(suffixes) and not name.startswith('.'):
                 path = os.path.join(folder, name)
                 found.append(InputFile(path, '/'.join((*parts, name)), (top, *parts)))
     return found
+
+
+def form_of(path: str) -> str:
+    """The suffix of a file's name without that of its archive: ``.jsonl`` for ``a.jsonl.zst``."""
+    for archive in ARCHIVES:
+        path = path.removesuffix(archive)
+    return os.path.splitext(path)[1]
+
+
+def _refuse_folder(error: OSError) -> None:
+    # os.walk itself passes over a folder that it cannot list: its files would be missing without a word.
+    raise InputError(f'{error.filename}: cannot be listed ({error.strerror}); check the folder') from error
 
 
 class HashingFile:
@@ -102,8 +141,9 @@ class HashingFile:
 
     def finish(self) -> str:
         """Read what is left and return the hash, which is the whole file's even if its end was no use."""
-        while self.read(CHUNK_BYTES):
-            pass
+        with suppress(OSError):  # the disk gives no more; who read it has said so
+            while self.read(CHUNK_BYTES):
+                pass
         return f'blake2b:{self._digest.hexdigest()}'
 
     def close(self) -> None:
@@ -111,13 +151,52 @@ class HashingFile:
         self._file.close()
 
 
+def hash_file(path: str) -> tuple[str, int]:
+    """Hash and size in bytes of a file, as :class:`HashingFile` tells them.
+
+    Raises:
+        BadRecordError: It cannot be read.
+    """
+    try:
+        raw = HashingFile(path, lambda _: None)
+        with closing(raw):
+            while raw.read(HASH_CHUNK_BYTES):
+                pass
+            return raw.finish(), raw.bytes
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, where: str) -> BadRecordError:
+    what = f'cannot be read ({error.strerror})'
+    return BadRecordError('unreadable_file', where=where, what=what, remedy='check the file')
+
+
+@contextmanager
+def open_input(file: InputFile, tap: 'Tap') -> Iterator[HashingFile]:
+    """Open a file of a corpus; when the block is done, `tap` is told its hash and size.
+
+    Raises:
+        BadRecordError: It cannot be opened.
+    """
+    try:
+        raw = HashingFile(file.path, tap.on_bytes)
+    except OSError as error:
+        raise _unreadable(error, file.path) from error
+    try:
+        yield raw
+        tap.finish(raw.finish(), raw.bytes)
+    finally:
+        raw.close()
+
+
 def read_lines(raw: HashingFile, path: str) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end) of the possibly compressed file `raw`.
 
     Raises:
-        BadRecordError: The file ends early or is not what its name says.
+        BadRecordError: The file ends early, is not what its name says, or holds an endless line.
     """
-    number = 0
+    number = size = 0
     pieces: list[bytes] = []
     # `number` lives outside the loop so that a fault can name the last line that was whole.
     chunks = _chunks(raw, path)
@@ -130,10 +209,16 @@ def read_lines(raw: HashingFile, path: str) -> Iterator[tuple[int, bytes]]:
             break
         first, *rest = chunk.split(b'\n')
         pieces.append(first)
+        size += len(first)
+        if size > LONGEST_LINE:
+            what = f'a line of more than {LONGEST_LINE >> 30} GB'
+            raise BadRecordError(
+                'oversized_line', where=f'{path}:{number + 1}', what=what, remedy='check the file'
+            )
         for following in rest:
             number += 1
             yield number, b''.join(pieces)
-            pieces = [following]
+            pieces, size = [following], len(following)
     last = b''.join(pieces)
     if last:
         yield number + 1, last
@@ -179,9 +264,7 @@ def _archive_fault(error: Exception, path: str, line: int) -> BadRecordError:
             'truncated_file', where=where, what='the archive is truncated here', remedy='fetch the file again'
         )
     if isinstance(error, OSError) and error.errno is not None:
-        return BadRecordError(
-            'unreadable_file', where=where, what=f'cannot be read ({error.strerror})', remedy='check the file'
-        )
+        return _unreadable(error, where)
     kind = os.path.splitext(path)[1]
     return BadRecordError(
         'broken_archive',

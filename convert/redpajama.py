@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.options import add_corpus_arguments
-from skillit_stream.convert.pipeline import convert_rows
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import Row
-from skillit_stream.streams.manifest import Manifest
 
 HELP = 'RedPajama-1T: skills are its seven subsets'
 SKILLS = ('arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia')
@@ -52,9 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> Manifest:
-    """Convert the rows at and below the PATHs."""
-    return convert_rows(args, skill_of=skill_of, corpus={'name': 'redpajama'})
+def corpus(args: argparse.Namespace) -> RowCorpus:
+    """The rows at and below the PATHs."""
+    return RedPajama(args.paths)
+
+
+class RedPajama(RowCorpus):
+    """RedPajama-1T."""
+
+    name = 'redpajama'
+
+    def skill_of(self, row: Row, file: InputFile, where: str) -> str:
+        """The subset a row belongs to."""
+        return skill_of(row, file, where)
 
 
 def skill_of(row: Row, file: InputFile, where: str) -> str:

@@ -1,107 +1,38 @@
-"""Lines -> documents: parse a JSON row, ask the corpus for its skill, find its text."""
+"""JSON rows: parse a line, look fields up, find the text."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import codecs
+import json
 from typing import Any
 
 import orjson
 
-from skillit_stream.convert.faults import BadRecordError, Faults
-from skillit_stream.convert.readers import HashingFile, InputFile, read_lines
-from skillit_stream.streams.manifest import SourceInfo
+from skillit_stream.convert.faults import BadRecordError
 
 Row = dict[str, Any]
-SkillOf = Callable[[Row, InputFile, str], str]
-"""(row, the file it is in, 'file:line' for messages) -> skill; raises BadRecordError when it cannot tell."""
 
 MISSING = object()
+# Some programs of Windows write it at the start of a file.
+BOM = codecs.BOM_UTF8
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A piece of text that belongs to one skill."""
+def load_json(data: bytes) -> Any:
+    """The value of a JSON text, with null for the numbers that Python writes and JSON has not (``NaN``).
 
-    skill: str
-    text: str
-
-
-class RowReader:
-    """The documents of JSON-lines files, in the order of the files and their lines.
-
-    Args:
-        inputs: The files, from :func:`~skillit_stream.convert.readers.find_inputs`.
-        skill_of: The corpus' way to tell a row's skill.
-        text_field: Key of the text, or a path of keys joined by dots.
-        faults: What to do about bad records.
-        on_bytes: Called with the number of bytes read from disk, for a progress bar.
+    Raises:
+        orjson.JSONDecodeError: It is not JSON, or not UTF-8.
     """
-
-    def __init__(
-        self,
-        inputs: list[InputFile],
-        *,
-        skill_of: SkillOf,
-        text_field: str = 'text',
-        faults: Faults,
-        on_bytes: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self.inputs = inputs
-        self.faults = faults
-        self.sources: dict[str, list[SourceInfo]] = {}
-        self._skill_of = skill_of
-        self._text_field = text_field
-        self._on_bytes = on_bytes
-
-    def __iter__(self) -> Iterator[Document]:
-        """Read every file once.
-
-        Raises:
-            BadRecordError: A record cannot be used and the policy is ``error``.
-        """
-        for file in self.inputs:
-            try:
-                raw = HashingFile(file.path, self._on_bytes)
-            except OSError as error:
-                what = f'cannot be opened ({error.strerror})'
-                self.faults.handle(
-                    BadRecordError('unreadable_file', where=file.path, what=what, remedy='check the file')
-                )
-                continue
-            skills: set[str] = set()
-            before = self.faults.counts[None].copy()
-            try:
-                for document in self._documents(raw, file):
-                    skills.add(document.skill)
-                    yield document
-                source = SourceInfo(file=file.name, hash=raw.finish(), bytes=raw.bytes)
-            finally:
-                raw.close()
-            self.faults.place(before, skills)
-            for skill in skills:
-                self.sources.setdefault(skill, []).append(source)
-
-    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document]:
-        lines = read_lines(raw, file.path)
-        while True:
-            try:
-                number, line = next(lines, (0, b''))
-            except BadRecordError as fault:
-                self.faults.handle(fault)
-                return
-            if not number:
-                return
-            if not line.strip():
-                continue  # an empty line separates records, it is not one
-            skill = None
-            where = f'{file.path}:{number}'
-            try:
-                row = parse_row(line, where)
-                skill = self._skill_of(row, file, where)
-                document = Document(skill, find_text(row, self._text_field, where))
-            except BadRecordError as fault:
-                self.faults.handle(fault, skill)
-            else:
-                yield document
+    data = data.removeprefix(BOM)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if b'NaN' not in data and b'Infinity' not in data:
+            raise
+        try:
+            # Written and read again, what only Python takes for text (lone surrogates) is refused after all.
+            return orjson.loads(orjson.dumps(json.loads(data.decode())))
+        except (ValueError, TypeError, RecursionError):
+            pass
+        raise
 
 
 def parse_row(line: bytes, where: str) -> Row:
@@ -111,12 +42,21 @@ def parse_row(line: bytes, where: str) -> Row:
         BadRecordError: It is not JSON (wrong encodings and lone surrogates included), or not an object.
     """
     try:
-        row = orjson.loads(line)
+        row = load_json(line)
     except orjson.JSONDecodeError as error:
         what = f'broken JSON at column {error.colno} ({error.msg})'
         raise BadRecordError(
             'broken_json', where=where, what=what, remedy='mend or remove the line'
         ) from error
+    return check_row(row, where)
+
+
+def check_row(row: Any, where: str) -> Row:
+    """`row` if it is an object.
+
+    Raises:
+        BadRecordError: It is not.
+    """
     if not isinstance(row, dict):
         what = f'a row must be one JSON object, but got: {type(row).__name__}'
         raise BadRecordError('not_an_object', where=where, what=what, remedy='write one object a line')
@@ -144,8 +84,14 @@ def look_up(row: Row, path: str) -> Any:
     return value
 
 
-def find_text(row: Row, field: str, where: str) -> str:
+def find_text(row: Row, field: str, where: str, remedy: str = 'name the right --text-field') -> str:
     """The text of a row.
+
+    Args:
+        row: The row.
+        field: Key of the text, or a path of keys joined by dots.
+        where: File and line.
+        remedy: What to do about a field that is missing or no string.
 
     Raises:
         BadRecordError: There is none, it is not a string, or it is empty.
@@ -154,12 +100,12 @@ def find_text(row: Row, field: str, where: str) -> str:
     if text is MISSING:
         keys = ', '.join(list(row)[:8]) or 'none'
         what = f'a row without {field!r} (its keys: {keys})'
-        raise BadRecordError('missing_text', where=where, what=what, remedy='name the right --text-field')
+        raise BadRecordError('missing_text', where=where, what=what, remedy=remedy)
     if not isinstance(text, str):
         what = f'{field!r} must be a string, but got: {type(text).__name__}'
-        raise BadRecordError('mistyped_text', where=where, what=what, remedy='name the right --text-field')
+        raise BadRecordError('mistyped_text', where=where, what=what, remedy=remedy)
     if not text:
         raise BadRecordError(
-            'empty_text', where=where, what=f'{field!r} is an empty string', remedy='remove the line'
+            'empty_text', where=where, what=f'{field!r} is an empty string', remedy='remove the record'
         )
     return text

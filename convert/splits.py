@@ -1,19 +1,19 @@
 """Documents -> train, eval, by a hash of the text.
 
 A document is an eval document if its hash lies below a threshold. The threshold is the eval fraction, unless
-one split of a small skill would not fill a single sample: then it is the nearest one that fills it. So the
-split is a function of the skill's documents alone, not of their order, exact duplicates are always on the
-same side, and a document keeps its side when a corpus grows (in a skill so small that the threshold had to
-move: mostly).
+one split of a small skill would not fill a single sample: then it is the nearest one that fills it. Where eval
+is to have a number of documents or tokens, it is the one below which there are that many. So the split is a
+function of the skill's documents alone, not of their order, exact duplicates are always on the same side,
+and a document keeps its side when a corpus grows (where the threshold had to move: mostly).
 
 Which threshold that is comes out only at the end, but only the documents next to the eval fraction can change
-sides. They are held back: at most one sample's worth of tokens on either side, plus one document. Memory does
-not grow with the corpus.
+sides. They are held back: at most what a split must have on either side, plus one document. Each part of a
+corpus holds back its own; what the parts held back is enough to find the threshold of the whole.
 """
 
 import hashlib
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,18 +42,43 @@ class EncodedDocument:
     """UTF-8 bytes of its text."""
     copies: int = 1
     """How many identical documents it stands for."""
+    prompt: int = 0
+    """How many tokens at its start come before the answer; 0 where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many tokens and so many documents."""
+
+    tokens: int = 0
+    documents: int = 0
+
+    def __add__(self, other: 'Amount') -> 'Amount':
+        return Amount(self.tokens + other.tokens, self.documents + other.documents)
+
+    def __sub__(self, other: 'Amount') -> 'Amount':
+        return Amount(self.tokens - other.tokens, self.documents - other.documents)
+
+    def covers(self, need: 'Amount') -> bool:
+        """Whether it is no less, in both."""
+        return self.tokens >= need.tokens and self.documents >= need.documents
+
+
+def amount_of(document: EncodedDocument) -> Amount:
+    """What a document and its copies come to."""
+    return Amount(len(document.tokens) * document.copies, document.copies)
 
 
 class Reserve:
-    """The documents of one split that are nearest to the threshold: just enough of them to fill one sample.
+    """The documents of one split that are nearest to the threshold: just enough of them for what it needs.
 
     Args:
         threshold: The hash from which distances are measured.
-        need: Tokens to hold, where the split has that many.
+        need: What to hold, where the split has that much.
     """
 
-    def __init__(self, threshold: int, need: int) -> None:
-        self.tokens = 0
+    def __init__(self, threshold: int, need: Amount) -> None:
+        self.held = Amount()
         self._threshold = threshold
         self._need = need
         self._farthest_first: list[tuple[int, int]] = []
@@ -63,30 +88,50 @@ class Reserve:
         """Take a document in and return those that can no longer change sides."""
         held = self._documents.get(document.key)
         if held is not None:
-            held.copies += 1
+            held.copies += document.copies
         else:
             self._documents[document.key] = document
             heapq.heappush(self._farthest_first, (-self._distance(document), document.key))
-        self.tokens += len(document.tokens)
+        self.held += amount_of(document)
         released = []
         while self._farthest_first:
             farthest = self._documents[self._farthest_first[0][1]]
-            rest = self.tokens - len(farthest.tokens) * farthest.copies
-            if rest < self._need:
+            rest = self.held - amount_of(farthest)
+            if not rest.covers(self._need):
                 break
             heapq.heappop(self._farthest_first)
             released.append(self._documents.pop(farthest.key))
-            self.tokens = rest
+            self.held = rest
         return released
 
     def drain(self) -> list[EncodedDocument]:
         """Hand out what is left, the nearest first."""
         documents = sorted(self._documents.values(), key=self._distance)
-        self._documents, self._farthest_first, self.tokens = {}, [], 0
+        self._documents, self._farthest_first, self.held = {}, [], Amount()
         return documents
 
     def _distance(self, document: EncodedDocument) -> int:
         return abs(document.key - self._threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How large the splits of a skill are.
+
+    Attributes:
+        eval_fraction: Expected share of documents in eval.
+        train: What train must have.
+        eval: What eval must have, whatever the fraction.
+    """
+
+    eval_fraction: float
+    train: Amount
+    eval: Amount
+
+    @property
+    def threshold(self) -> int:
+        """Documents with a hash below go to eval, if no split needs more."""
+        return int(self.eval_fraction * (1 << (8 * HASH_BYTES)))
 
 
 class SkillSplitter:
@@ -94,62 +139,79 @@ class SkillSplitter:
 
     Args:
         skill: The skill's name, for messages.
-        eval_fraction: Expected share of documents in eval, between 0 and 1.
-        seq_len: Tokens that fill a sample; each split gets at least these, or there is an error.
-        emit: Called as ``emit(split, document)`` when a document's side is settled.
+        rule: How large the splits are.
+        emit: Called as ``emit(split, document)``, once for each copy, when a document's side is settled.
+        settled: What of each split has been settled elsewhere.
     """
 
     def __init__(
-        self, skill: str, *, eval_fraction: float, seq_len: int, emit: Callable[[str, EncodedDocument], None]
+        self,
+        skill: str,
+        rule: SplitRule,
+        emit: Callable[[str, EncodedDocument], None],
+        settled: Mapping[str, Amount] | None = None,
     ) -> None:
         self.skill = skill
-        self._threshold = int(eval_fraction * (1 << (8 * HASH_BYTES)))
-        self._seq_len = seq_len
+        self.settled = {TRAIN: Amount(), EVAL: Amount(), **(settled or {})}
+        self._rule = rule
+        self._needs = {TRAIN: rule.train, EVAL: rule.eval}
         self._emit = emit
-        self._reserves = {split: Reserve(self._threshold, seq_len) for split in (TRAIN, EVAL)}
-        self._settled = dict.fromkeys((TRAIN, EVAL), 0)
+        # A document may have to leave a split for what the other one needs.
+        self._reserves = {
+            TRAIN: Reserve(rule.threshold, rule.eval),
+            EVAL: Reserve(rule.threshold, rule.train),
+        }
 
     def add(self, document: EncodedDocument) -> None:
         """Take the next document of the skill."""
-        split = EVAL if document.key < self._threshold else TRAIN
+        split = EVAL if document.key < self._rule.threshold else TRAIN
         for released in self._reserves[split].add(document):
-            self._settle(split, released)
+            self.settle(split, released)
+
+    def settle(self, split: str, document: EncodedDocument) -> None:
+        """Send a document to a split, whatever its hash."""
+        self.settled[split] += amount_of(document)
+        for _ in range(document.copies):
+            self._emit(split, document)
+
+    def hold(self) -> list[EncodedDocument]:
+        """The documents whose side only the whole of the skill decides; they are forgotten here."""
+        return [document for reserve in self._reserves.values() for document in reserve.drain()]
 
     def finish(self) -> None:
         """Settle the documents held back.
 
         Raises:
-            InputError: The skill cannot fill one sample of each split.
+            InputError: The skill has too little for both splits.
         """
         left = {split: reserve.drain() for split, reserve in self._reserves.items()}
-        totals = {split: self._settled[split] + _count(left[split]) for split in left}
+        totals = {
+            split: sum(map(amount_of, documents), self.settled[split]) for split, documents in left.items()
+        }
         before = dict(totals)
-        short = next((split for split in (EVAL, TRAIN) if totals[split] < self._seq_len), None)
+        short = next((split for split in (EVAL, TRAIN) if not totals[split].covers(self._needs[split])), None)
         if short is not None:
             other = TRAIN if short == EVAL else EVAL
-            while totals[short] < self._seq_len and left[other]:
+            while not totals[short].covers(self._needs[short]) and left[other]:
                 moved = left[other].pop(0)
                 left[short].append(moved)
-                totals[short] += _count([moved])
-                totals[other] -= _count([moved])
-            if min(totals.values()) < self._seq_len:
+                totals[short] += amount_of(moved)
+                totals[other] -= amount_of(moved)
+            if not all(totals[split].covers(need) for split, need in self._needs.items()):
                 self._refuse(before)
         for split, documents in left.items():
             for document in documents:
-                self._settle(split, document)
+                self.settle(split, document)
 
-    def _settle(self, split: str, document: EncodedDocument) -> None:
-        self._settled[split] += _count([document])
-        for _ in range(document.copies):
-            self._emit(split, document)
-
-    def _refuse(self, totals: dict[str, int]) -> None:
+    def _refuse(self, totals: Mapping[str, Amount]) -> None:
+        total = totals[TRAIN] + totals[EVAL]
         raise InputError(
-            f'skill {self.skill!r}: its {sum(totals.values())} tokens give {totals[TRAIN]} to train and '
-            f'{totals[EVAL]} to eval, but each needs at least --seq-len {self._seq_len}; '
-            'lower --seq-len, change --eval-fraction, or add documents'
+            f'skill {self.skill!r}: its {total.tokens} tokens in {total.documents} documents give '
+            f'{_said(totals[TRAIN])} to train and {_said(totals[EVAL])} to eval, but they need '
+            f'{_said(self._rule.train)} and {_said(self._rule.eval)}; lower --seq-len, change the size of eval, '
+            'or add documents'
         )
 
 
-def _count(documents: list[EncodedDocument]) -> int:
-    return sum(len(document.tokens) * document.copies for document in documents)
+def _said(amount: Amount) -> str:
+    return f'{amount.tokens} tokens in {amount.documents}'

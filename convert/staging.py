@@ -28,13 +28,8 @@ def check_skill_name(name: str) -> str:
     return name
 
 
-@contextmanager
-def staged_folder(target: str, *, overwrite: bool = False) -> Iterator[str]:
-    """Give an empty folder beside `target` that takes its place when the block ends well.
-
-    What a killed run left behind is cleared first. The target of an earlier run is moved aside, not deleted,
-    until the new one stands in its place; if a kill falls between the two renames, the next run moves it
-    back.
+class Staging:
+    """The place of a streams folder that is being made.
 
     Args:
         target: The folder to make; a local path.
@@ -43,31 +38,65 @@ def staged_folder(target: str, *, overwrite: bool = False) -> Iterator[str]:
     Raises:
         InputError: The target is remote, or exists and may not be replaced.
     """
-    if '://' in target:
-        raise InputError(f'--out {target}: must be a local folder; convert to one, then upload it')
-    target = os.path.abspath(target)
-    parent, name = os.path.split(target)
-    staging = os.path.join(parent, f'.{name}.skillit-partial')
-    previous = os.path.join(parent, f'.{name}.skillit-previous')
-    if not os.path.exists(target) and os.path.isdir(previous):
-        os.rename(previous, target)
-    _check_target(target, overwrite)
-    _remove(staging)
-    _remove(previous)
+
+    def __init__(self, target: str, *, overwrite: bool = False) -> None:
+        if is_remote(target):
+            raise InputError(f'--out {target}: must be a local folder; convert to one, then upload it')
+        self.target = os.path.abspath(target)
+        parent, name = os.path.split(self.target)
+        self.folder = os.path.join(parent, f'.{name}.skillit-partial')
+        self._previous = os.path.join(parent, f'.{name}.skillit-previous')
+        # A kill between the two renames of `publish`.
+        if not os.path.exists(self.target) and os.path.isdir(self._previous):
+            os.rename(self._previous, self.target)
+        _check_target(self.target, overwrite)
+
+    def open(self) -> str:
+        """Make the folder, or find it as an earlier try left it."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f'--out {self.target}: cannot be made ({error.strerror}); choose another folder'
+            ) from error
+        return self.folder
+
+    def publish(self) -> None:
+        """Put the folder in the target's place; an older target is moved aside until it stands there."""
+        _remove(self._previous)
+        if os.path.exists(self.target):
+            os.rename(self.target, self._previous)
+        os.rename(self.folder, self.target)
+        _remove(self._previous)
+
+    def clear(self) -> None:
+        """Remove the folder with all that is in it."""
+        _remove(self.folder)
+
+
+@contextmanager
+def staged_folder(target: str, *, overwrite: bool = False) -> Iterator[str]:
+    """Give an empty folder beside `target` that takes its place when the block ends well.
+
+    What a killed run left behind is cleared first. The target of an earlier run is moved aside, not deleted,
+    until the new one stands in its place; if a kill falls between the two renames, the next run moves it
+    back.
+
+    Raises:
+        InputError: As :class:`Staging`.
+    """
+    staging = Staging(target, overwrite=overwrite)
+    staging.clear()
     try:
-        os.makedirs(staging)
-    except OSError as error:
-        raise InputError(
-            f'--out {target}: cannot be made ({error.strerror}); choose another folder'
-        ) from error
-    try:
-        yield staging
-        if os.path.exists(target):
-            os.rename(target, previous)
-        os.rename(staging, target)
-        _remove(previous)
+        yield staging.open()
+        staging.publish()
     finally:
-        _remove(staging)
+        staging.clear()
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is one of an object store."""
+    return '://' in path
 
 
 def _check_target(target: str, overwrite: bool) -> None:

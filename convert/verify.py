@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,11 +49,10 @@ def verify(root: str) -> Manifest:
     total = sum(info.tokens for skill in manifest.skills.values() for info in skill.splits.values())
     with bytes_bar('verifying', total * np.dtype(manifest.dtype).itemsize) as advance:
         for name, skill in manifest.skills.items():
-            if set(skill.splits) != set(SPLITS):
-                raise _mismatch(root, f'skill {name!r} has splits {list(skill.splits)}, not {list(SPLITS)}')
+            _check_splits(root, name, skill.splits)
             seen: set[bytes] = set()
             # Eval first: it is the small one, and its hashes are what is kept.
-            for split in ('eval', 'train'):
+            for split in (split for split in ('eval', 'train') if split in skill.splits):
                 folder = os.path.join(root, name, split)
                 info = skill.splits[split]
                 for digest in _check_split(folder, manifest, info):
@@ -63,6 +62,13 @@ def verify(root: str) -> Manifest:
                     elif digest in seen:
                         raise _mismatch(folder, f'a sample of skill {name!r} is in train and in eval')
     return manifest
+
+
+def _check_splits(root: str, name: str, splits: Mapping[str, SplitInfo]) -> None:
+    """A skill has one split or both, as the manifest says and as the folders are."""
+    there = [split for split in SPLITS if os.path.isdir(os.path.join(root, name, split))]
+    if not splits or set(splits) != set(there):
+        raise _mismatch(root, f'skill {name!r} has splits {there}, the manifest says {sorted(splits)}')
 
 
 def _check_tokenizer(root: str, manifest: Manifest) -> None:

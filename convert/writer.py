@@ -1,32 +1,24 @@
-"""Samples -> MDS shards: one ``MDSWriter`` for each skill and split, and exact counts of what went in."""
+"""The streams of a generated corpus, with exact counts of what went in, and what all splits have in common."""
 
 import hashlib
+import json
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from skillit_stream.convert.packing import Samples
 from skillit_stream.convert.staging import check_skill_name
 from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import SPLITS, SplitInfo
+from skillit_stream.streams.manifest import SplitInfo
 
-# Kept in index.json; fast enough not to be felt, and what StreamingDataset's validate_hash can check.
-SHARD_HASH = 'xxh64'
 SMALLEST_SHARD = 4096
 
 
-@dataclass(slots=True)
-class _Split:
-    writer: Any
-    samples: int = 0
-    targets: int = 0
-    bytes: int = 0
-    documents: int = 0
-
-
 class StreamsWriter:
-    """Writes ``ROOT/<skill>/<split>/`` under a folder.
+    """Writes ``ROOT/<skill>/<split>/`` under a local folder.
 
     Args:
         root: The folder, existing and empty.
@@ -52,86 +44,72 @@ class StreamsWriter:
         self.seq_len = seq_len
         self.dtype = np.dtype(dtype)
         self.columns = token_columns(dtype, seq_len, masked=masked)
-        self._shard_bytes = self._check_shard_size(shard_size)
-        self._splits: dict[tuple[str, str], _Split] = {}
+        self._shard_bytes = shard_bytes(shard_size, self.dtype, seq_len)
+        self._writers: dict[tuple[str, str], Any] = {}
+        self._documents: Counter[tuple[str, str]] = Counter()
+        self._bytes: Counter[tuple[str, str]] = Counter()
 
     def write(self, skill: str, split: str, tokens: np.ndarray, mask: np.ndarray | None = None) -> None:
         """Write one sample: `tokens` and, in a masked folder, `mask`, both of shape (S,)."""
         if tokens.shape != (self.seq_len,) or (mask is None) == ('loss_mask' in self.columns):
             raise RuntimeError(f'Internal error: a sample of shape {tokens.shape} for columns {self.columns}')
-        target = self._split(skill, split)
-        sample: dict[str, np.ndarray] = {'tokens': tokens.astype(self.dtype, copy=False)}
-        if mask is not None:
-            sample['loss_mask'] = mask.astype(np.uint8, copy=False)
-        target.writer.write(sample)
-        target.samples += 1
-        target.targets += self.seq_len if mask is None else int(mask.sum())
+        masks = None if mask is None else mask.astype(np.uint8, copy=False)[None]
+        samples = Samples(tokens.astype(self.dtype, copy=False)[None], masks)
+        self._writer(skill, split).write_samples(samples)
 
     def count_document(self, skill: str, split: str, text_bytes: int) -> None:
         """Count a document of `text_bytes` UTF-8 bytes, whose samples are written apart."""
-        target = self._split(skill, split)
-        target.documents += 1
-        target.bytes += text_bytes
+        self._documents[skill, split] += 1
+        self._bytes[skill, split] += text_bytes
 
     def finish(self) -> dict[str, dict[str, SplitInfo]]:
-        """Close all shards and return what was written: skill -> split -> contents."""
+        """Write the last shards and the indexes; skill -> split -> contents."""
         written: dict[str, dict[str, SplitInfo]] = {}
-        order = sorted(self._splits, key=lambda key: (key[0], SPLITS.index(key[1])))
-        for skill, name in order:
-            split = self._splits[skill, name]
-            split.writer.finish()
-            written.setdefault(skill, {})[name] = SplitInfo(
-                samples=split.samples,
-                tokens=split.samples * self.seq_len,
-                target_tokens=split.targets,
-                bytes=split.bytes,
-                documents=split.documents,
-                index_hash=index_hash(os.path.join(self.root, skill, name)),
+        for (skill, split), writer in self._writers.items():
+            writer.finish()
+            written.setdefault(skill, {})[split] = SplitInfo(
+                samples=writer.samples,
+                tokens=writer.samples * self.seq_len,
+                target_tokens=writer.targets,
+                bytes=self._bytes[skill, split],
+                documents=self._documents[skill, split],
+                index_hash=index_hash(os.path.join(self.root, skill, split)),
             )
         return written
 
-    def sibling(self) -> 'StreamsWriter':
-        """A new writer for the same folder and kind of samples, to write a split over again."""
-        masked = 'loss_mask' in self.columns
-        return StreamsWriter(
-            self.root,
-            seq_len=self.seq_len,
-            dtype=self.dtype.type,
-            masked=masked,
-            shard_size=self._shard_bytes,
-        )
-
     def abort(self) -> None:
         """Stop the writers' threads; what they wrote is for the caller to remove."""
-        for split in self._splits.values():
-            split.writer.cancel_future_jobs()
+        for writer in self._writers.values():
+            writer.cancel_future_jobs()
 
-    def _split(self, skill: str, name: str) -> _Split:
-        split = self._splits.get((skill, name))
-        if split is None:
-            from streaming import MDSWriter
+    def _writer(self, skill: str, split: str) -> Any:
+        if (skill, split) not in self._writers:
+            from skillit_stream.convert.shard_writer import ShardWriter
 
-            folder = os.path.join(self.root, check_skill_name(skill), name)
-            writer = MDSWriter(
-                out=folder, columns=self.columns, hashes=[SHARD_HASH], size_limit=self._shard_bytes
-            )
-            split = self._splits[skill, name] = _Split(writer)
-        return split
+            folder = os.path.join(self.root, check_skill_name(skill), split)
+            self._writers[skill, split] = ShardWriter(folder, self.columns, self._shard_bytes)
+        return self._writers[skill, split]
 
-    def _check_shard_size(self, shard_size: int | str) -> int:
-        from streaming.base.util import bytes_to_int
 
-        try:
-            size = bytes_to_int(shard_size)
-        except ValueError as error:
-            raise InputError(f'--shard-size must be like 64mb or 67108864, but got: {shard_size}') from error
-        smallest = SMALLEST_SHARD + 2 * self.seq_len * (self.dtype.itemsize + 1)
-        if not smallest <= size < 1 << 32:
-            raise InputError(
-                f'--shard-size must lie between {smallest} bytes at --seq-len {self.seq_len} and 4gb, '
-                f'but got: {shard_size}'
-            )
-        return size
+def shard_bytes(shard_size: int | str, dtype: np.dtype, seq_len: int) -> int:
+    """The largest shard in bytes.
+
+    Raises:
+        InputError: It cannot be read, or does not hold a sample.
+    """
+    from streaming.base.util import bytes_to_int
+
+    try:
+        size = bytes_to_int(shard_size)
+    except ValueError as error:
+        raise InputError(f'--shard-size must be like 64mb or 67108864, but got: {shard_size}') from error
+    smallest = SMALLEST_SHARD + 2 * seq_len * (dtype.itemsize + 1)
+    if not smallest <= size < 1 << 32:
+        raise InputError(
+            f'--shard-size must lie between {smallest} bytes at --seq-len {seq_len} and 4gb, '
+            f'but got: {shard_size}'
+        )
+    return size
 
 
 def token_columns(
@@ -148,3 +126,9 @@ def index_hash(folder: str) -> str:
     """``sha256:`` and the hex digest of a split's ``index.json``."""
     with open(os.path.join(folder, 'index.json'), 'rb') as file:
         return f'sha256:{hashlib.sha256(file.read()).hexdigest()}'
+
+
+def write_index(folder: str, shards: Sequence[Mapping[str, Any]]) -> None:
+    """Write the ``index.json`` of a split as MDSWriter does."""
+    with open(os.path.join(folder, 'index.json'), 'w', encoding='utf-8') as file:
+        json.dump({'version': 2, 'shards': list(shards)}, file, sort_keys=True)

@@ -1,12 +1,17 @@
 """Fixtures for all tests; as the topmost conftest it also puts tests/ on the import path (`from mds import`)."""
 
 import atexit
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from object_store import Store
 
 # Streaming opens all shared memory of the process's other datasets whenever it makes one, and keeps it.
 _SOFT, _HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -65,3 +70,25 @@ def become_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
         monkeypatch.setattr(World, 'detect', staticmethod(lambda: World(ranks, 1, 1, rank)))
 
     return become
+
+
+@pytest.fixture(scope='session')
+def object_store_server() -> Iterator['Store']:
+    """An S3 server for the whole session."""
+    from object_store import Store
+
+    # moto asks for credentials too.
+    os.environ.setdefault('AWS_ACCESS_KEY_ID', 'test')
+    os.environ.setdefault('AWS_SECRET_ACCESS_KEY', 'test')
+    server = Store()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def store(object_store_server: 'Store', monkeypatch: pytest.MonkeyPatch) -> 'Store':
+    """The S3 server, which everything in the test that asks for `s3://` finds."""
+    monkeypatch.setenv('S3_ENDPOINT_URL', object_store_server.url)
+    monkeypatch.setenv('AWS_DEFAULT_REGION', 'us-east-1')
+    object_store_server.failures.clear()
+    return object_store_server

@@ -47,8 +47,8 @@ def build_run(config: TrainConfig) -> Run:
     """
     _check_times(config)
     manifest = Manifest.load(config.streams)
-    skills = _chosen('train_loader.skills', config.train_loader.skills, manifest)
-    eval_skills = _chosen('eval_loader.skills', config.eval_loader.skills, manifest)
+    skills = _chosen('train', config.train_loader.skills, manifest)
+    eval_skills = _chosen('eval', config.eval_loader.skills, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = _policy(config, sizes, eval_skills)
     _check_evaluated(policy, eval_skills)
@@ -129,12 +129,19 @@ def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
     return DataMixing(policy, warn_passes=config.train_loader.warn_passes, log_path=log)
 
 
-def _chosen(key: str, names: list[str] | None, manifest: Manifest) -> list[str]:
-    known = list(manifest.skills)
+def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str]:
+    """The skills of a loader: those that are named, or all that have its split."""
+    known = [skill for skill, info in manifest.skills.items() if split in info.splits]
+    if not known:
+        raise InputError(f'The streams have no {split} split of any skill: convert the corpus with one.')
     for name in names or ():
+        if name in manifest.skills and name not in known:
+            raise InputError(
+                f'`{split}_loader.skills` names skill {name!r}, but it has no {split} split: leave it out.'
+            )
         if name not in known:
             raise InputError(
-                f'`{key}` names skill {name!r}, but the streams have none: {nearest(name, known)}'
+                f'`{split}_loader.skills` names skill {name!r}, but the streams have none: {nearest(name, known)}'
             )
     return list(names) if names else known
 

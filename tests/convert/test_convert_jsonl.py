@@ -208,7 +208,7 @@ def test_corpora_without_documents_are_refused(tmp_path, refused, write_rows, op
 def test_a_skill_without_enough_tokens_is_refused(tmp_path, refused, write_rows, options):
     path = write_rows('a.jsonl', GOOD[:1])
     error = refused('convert', 'jsonl', path, '--skill', 'prose', *options)
-    assert_matches(r"skill 'prose': its \d+ tokens give .* lower --seq-len", error)
+    assert_matches(r"skill 'prose': its \d+ tokens in \d+ documents give .* lower --seq-len", error)
     assert left_in(tmp_path) == ['corpus']
 
 
@@ -220,7 +220,13 @@ def test_a_skill_without_enough_tokens_is_refused(tmp_path, refused, write_rows,
         ('--shard-size', 'huge', '--shard-size must be like 64mb or 67108864, but got: huge'),
         ('--shard-size', '100b', '--shard-size must lie between'),
         ('--tokenizer', '/no/such/folder', '--tokenizer /no/such/folder: no such folder'),
-        ('--out', 's3://bucket/S', '--out s3://bucket/S: must be a local folder'),
+        (
+            '--out',
+            's3://bucket/S',
+            '--out s3://bucket/S: needs a local folder for work in progress; pass one',
+        ),
+        ('--part-size', 'small', '--part-size must be like 256mb or 268435456, but got: small'),
+        ('--workers', 0, '--workers must be at least 1, but got: 0'),
         ('--skill', 'tokenizer', "skill 'tokenizer' is a reserved name"),
         ('--skill', '../up', "skill '../up' cannot name a folder"),
     ],

@@ -1,0 +1,109 @@
+"""Which instances of a task of Natural Instructions are for eval.
+
+The published experiments list them in a pickle, task name to indices. A pickle can run any code, so only
+numbers, containers and NumPy arrays are let through.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+from typing import Any
+
+import orjson
+
+from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.errors import InputError, first_line
+
+# What pickles of integers in containers and arrays name; any other name is refused.
+HARMLESS = {
+    ('collections', 'OrderedDict'),
+    ('collections', 'defaultdict'),
+    ('builtins', 'list'),
+    ('builtins', 'set'),
+    ('builtins', 'range'),
+    ('numpy', 'ndarray'),
+    ('numpy', 'dtype'),
+    *(
+        (f'numpy.{core}.{module}', name)
+        for core in ('core', '_core')
+        for module, name in (
+            ('multiarray', '_reconstruct'),
+            ('multiarray', 'scalar'),
+            ('numeric', '_frombuffer'),
+        )
+    ),
+}
+
+
+class DevSplit:
+    """The first instances of each task, or those that a file lists.
+
+    Args:
+        count: How many, but at most half of a task.
+        listed: Task name -> indices from 0, instead.
+        digest: Hash of the file they are from.
+    """
+
+    def __init__(
+        self, count: int = 0, listed: dict[str, frozenset[int]] | None = None, digest: str = ''
+    ) -> None:
+        self.count = count
+        self.listed = listed
+        self.hash = digest or f'first {count}'
+
+    def indices(self, task: str, size: int, where: str) -> frozenset[int]:
+        """The instances of a task that are for eval.
+
+        Args:
+            task: Its name.
+            size: How many instances it has.
+            where: Its file, for messages.
+
+        Raises:
+            BadRecordError: The file does not list it, or lists an instance that it has not.
+        """
+        if self.listed is None:
+            return frozenset(range(min(self.count, size // 2)))
+        if task not in self.listed:
+            what = f'the --dev-split file does not list the task {task}'
+            raise BadRecordError('no_dev_split', where=where, what=what, remedy='add it to the file')
+        outside = [index for index in self.listed[task] if not 0 <= index < size]
+        if outside:
+            what = f'the --dev-split file lists instance {outside[0]}, but the task has {size}'
+            raise BadRecordError('no_dev_split', where=where, what=what, remedy='take the right file')
+        return self.listed[task]
+
+
+def read_dev_split(path: str) -> DevSplit:
+    """Read a file that lists instances for eval: JSON, or a pickle where its name ends in ``.pkl``.
+
+    Raises:
+        InputError: It cannot be read, or does not map task names to indices.
+    """
+    try:
+        with open(path, 'rb') as file:
+            data = file.read()
+        is_pickle = os.path.splitext(path)[1] in ('.pkl', '.pickle')
+        listed = _Unpickler(io.BytesIO(data)).load() if is_pickle else orjson.loads(data)
+        indices = {str(task): frozenset(map(_index, found)) for task, found in listed.items()}
+    except Exception as error:  # a broken pickle raises anything
+        raise InputError(
+            f'--dev-split {path}: must map task names to indices of instances ({first_line(error)}); '
+            'mend the file'
+        ) from error
+    return DevSplit(listed=indices, digest=f'blake2b:{hashlib.blake2b(data, digest_size=32).hexdigest()}')
+
+
+def _index(value: Any) -> int:
+    if isinstance(value, bool) or value != int(value):
+        raise ValueError(f'not an index: {value!r}')
+    return int(value)
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """The thing of that name, if it is harmless."""
+        if (module, name) not in HARMLESS:
+            raise pickle.UnpicklingError(f'{module}.{name} is not allowed here')
+        return super().find_class(module, name)

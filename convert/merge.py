@@ -1,0 +1,287 @@
+"""Finished parts -> a streams folder: settle what waited for the whole corpus, write indexes and manifest."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from skillit_stream.convert.conversion import new_packer, sample_keys, split_rule
+from skillit_stream.convert.options import ConvertOptions
+from skillit_stream.convert.packing import Packer, Padder, Samples
+from skillit_stream.convert.parts import PartRecord, SkillRecord, SplitRecord, Spool, make_folder
+from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter
+from skillit_stream.convert.tokens import DocumentTokenizer
+from skillit_stream.convert.writer import index_hash, shard_bytes, token_columns, write_index
+from skillit_stream.errors import InputError
+from skillit_stream.streams.manifest import SkillInfo, SourceInfo, SplitInfo
+
+# Eval documents packed at once.
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class DonePart:
+    """A part that is done."""
+
+    folder: str
+    record: PartRecord
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What a streams folder is put together from.
+
+    Attributes:
+        root: The folder; complete when the manifest lies in it. With a remote, a folder for what is uploaded.
+        scratch: A folder of the command's own.
+        options: Of the command.
+        tokenizer: Gives dtype and padding.
+        parts: All of them, in order.
+        remote: Where the streams go if not to `root`; train shards are there already.
+    """
+
+    root: str
+    scratch: str
+    options: ConvertOptions
+    tokenizer: DocumentTokenizer
+    parts: Sequence[DonePart]
+    remote: str | None = None
+
+
+def assemble_skills(assembly: Assembly) -> dict[str, SkillInfo]:
+    """Put the streams of all skills together; they are complete but for the manifest.
+
+    Raises:
+        InputError: A skill has too little for both splits, or two skills would have one name.
+    """
+    raw_names: dict[str, str] = {}
+    for part in assembly.parts:
+        for skill, record in part.record.skills.items():
+            other = raw_names.setdefault(skill, record.raw_name)
+            if other != record.raw_name:
+                raise InputError(
+                    f'skills {other!r} and {record.raw_name!r} would both be stored as {skill!r}; rename one, or '
+                    'choose another --skill-field'
+                )
+    return {skill: info for skill in sorted(raw_names) if (info := _assemble(assembly, skill)) is not None}
+
+
+def unplaced(assembly: Assembly, skills: Mapping[str, SkillInfo]) -> dict[str, int]:
+    """Counts of bad records of no known skill, or of a skill that no document is left of."""
+    total: Counter[str] = Counter()
+    for part in assembly.parts:
+        total.update(part.record.faults)
+        for skill, record in part.record.skills.items():
+            if skill not in skills:
+                total.update(record.faults)
+    return dict(sorted((reason, count) for reason, count in total.items() if count))
+
+
+def _assemble(assembly: Assembly, skill: str) -> SkillInfo | None:
+    parts = [
+        (part.folder, part.record.skills[skill]) for part in assembly.parts if skill in part.record.skills
+    ]
+    if not any(record.train.documents or record.eval.documents or record.sources for _, record in parts):
+        return None
+    return _SkillAssembly(assembly, skill, parts).assemble()
+
+
+class _SkillAssembly:
+    """One skill while it is put together."""
+
+    def __init__(self, assembly: Assembly, skill: str, parts: Sequence[tuple[str, SkillRecord]]) -> None:
+        self.assembly = assembly
+        self.skill = skill
+        self.parts = parts
+        dtype = assembly.tokenizer.dtype
+        self.spools = [Spool(folder, skill, dtype) for folder, _ in parts]
+        self.added: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
+        self.dropped: Counter[str] = Counter()
+
+    def assemble(self) -> SkillInfo:
+        if any(record.by_hash for _, record in self.parts):
+            self._settle_held()
+        splits = {}
+        train_keys: Iterator[np.ndarray] = iter(())
+        if self._has(TRAIN):
+            splits[TRAIN], train_keys = self._finish_train()
+        if self._has(EVAL):
+            splits[EVAL] = self._write_eval(train_keys)
+        for _, record in self.parts:
+            self.dropped.update(record.faults)
+        sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
+        return SkillInfo(
+            splits=splits,
+            sources=sources,
+            dropped=dict(sorted(self.dropped.items())),
+        )
+
+    def _has(self, split: str) -> bool:
+        """Whether there is anything in a split; only a corpus that decides on splits itself leaves one out."""
+        return bool(self.added[split]) or any(record.documents for record in self._records(split))
+
+    def _settle_held(self) -> None:
+        """Decide on the documents that parts held back."""
+        settled = {
+            split: sum((Amount(one.tokens, one.documents) for one in self._records(split)), Amount())
+            for split in (TRAIN, EVAL)
+        }
+        rule = split_rule(self.assembly.options)
+        splitter = SkillSplitter(
+            self.skill, rule, lambda split, document: self.added[split].append(document), settled
+        )
+        for spool in self.spools:
+            for document in spool.documents('held'):
+                splitter.add(document)
+        splitter.finish()
+
+    def _finish_train(self) -> tuple[SplitInfo, Iterator[np.ndarray]]:
+        """Write what the parts left over of train, and the index of all of it."""
+        packer = self._packer()
+        dtype = self.assembly.tokenizer.dtype
+        pieces: list[Samples] = []
+        for spool in self.spools:
+            tail, mask = spool.array('tail', dtype), spool.array('tail_mask', np.uint8)
+            pieces.append(packer.extend(np.array(tail), np.array(mask)))
+        if self.added[TRAIN]:
+            pieces.append(packer.add(self.added[TRAIN]))
+        pieces = [one for one in pieces if len(one)]
+        writer = self._writer(os.path.join(self.assembly.scratch, 'rest'), TRAIN, label='rest')
+        for piece in pieces:
+            writer.write_samples(piece)
+        rest = SplitRecord(
+            documents=len(self.added[TRAIN]),
+            bytes=sum(one.bytes for one in self.added[TRAIN]),
+            samples=writer.samples,
+            targets=writer.targets,
+            cut_tokens=packer.cut_tokens,
+            shards=writer.finish_shards(),
+        )
+        records = [*self._records(TRAIN), rest]
+        self._count_cut(packer, records)
+        digest = self._finish_split(TRAIN, writer, [shard for record in records for shard in record.shards])
+        samples = sum(record.samples for record in records)
+        info = SplitInfo(
+            samples=samples,
+            tokens=samples * self.assembly.options.seq_len,
+            target_tokens=sum(record.targets for record in records),
+            bytes=sum(record.bytes for record in records),
+            documents=sum(record.documents for record in records),
+            index_hash=digest,
+        )
+        spooled = (spool.array('keys', np.uint64) for spool in self.spools)
+        return info, chain(spooled, map(sample_keys, pieces))
+
+    def _finish_split(self, split: str, writer: Any, shards: Sequence[Mapping[str, Any]]) -> str:
+        """Bring a split's shards together and write its index; returns the hash of that."""
+        if not shards:
+            raise InputError(
+                f'skill {self.skill!r}: no {split} sample could be filled; lower --seq-len, or add documents'
+            )
+        if self.assembly.remote:
+            # The shards are there already.
+            write_index(writer.local, shards)
+            digest = index_hash(writer.local)
+            writer.cloud_writer.upload_file('index.json')
+            return digest
+        target = os.path.join(self.assembly.root, self.skill, split)
+        os.makedirs(target, exist_ok=True)
+        for folder in (writer.local, *(os.path.join(folder, self.skill, split) for folder, _ in self.parts)):
+            # A command that was killed here finds some of them moved.
+            for name in os.listdir(folder) if folder != target and os.path.isdir(folder) else ():
+                os.replace(os.path.join(folder, name), os.path.join(target, name))
+        write_index(target, shards)
+        return index_hash(target)
+
+    def _write_eval(self, train_keys: Iterator[np.ndarray]) -> SplitInfo:
+        """Pack and write eval, without what is in train too."""
+        documents, shared = self._eval_documents(), self._shared_samples(train_keys)
+        packer = self._packer()
+        writer = self._writer(self.assembly.root, EVAL)
+        count = text = dropped = 0
+        for batch in _batches(documents):
+            count += len(batch)
+            text += sum(one.bytes for one in batch)
+            samples = packer.add(batch)
+            kept = ~np.isin(sample_keys(samples), shared)
+            dropped += int((~kept).sum())
+            writer.write_samples(
+                Samples(samples.tokens[kept], None if samples.mask is None else samples.mask[kept])
+            )
+        self._count_cut(packer, [SplitRecord(cut_tokens=packer.cut_tokens)])
+        self.dropped['eval_samples_in_train'] += dropped
+        if not writer.samples:
+            raise InputError(
+                f'skill {self.skill!r}: each of its {dropped} eval samples is in train too; '
+                'raise --seq-len, or add other documents'
+            )
+        digest = self._finish_split(EVAL, writer, writer.finish_shards())
+        return SplitInfo(
+            samples=writer.samples,
+            tokens=writer.samples * self.assembly.options.seq_len,
+            target_tokens=writer.targets,
+            bytes=text,
+            documents=count,
+            index_hash=digest,
+        )
+
+    def _eval_documents(self) -> Iterator[EncodedDocument]:
+        """The documents of eval, without those that the corpus itself put into train as well."""
+        in_train = np.unique(np.concatenate([spool.array('train_keys', np.uint64) for spool in self.spools]))
+        for source in (*(spool.documents(EVAL) for spool in self.spools), iter(self.added[EVAL])):
+            for document in source:
+                if len(in_train) and np.isin(np.uint64(document.key >> 64), in_train):
+                    self.dropped['eval_documents_in_train'] += 1
+                else:
+                    yield document
+
+    def _shared_samples(self, train_keys: Iterator[np.ndarray]) -> np.ndarray:
+        """Keys of the samples that would be in both splits, uint64 [n]; eval is packed once to find them."""
+        packer = self._packer()
+        before = self.dropped.copy()
+        keys = [sample_keys(packer.add(batch)) for batch in _batches(self._eval_documents())]
+        self.dropped = before
+        in_eval = np.unique(np.concatenate([np.empty(0, np.uint64), *keys]))
+        found = [np.intersect1d(array, in_eval) for array in train_keys]
+        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+
+    def _records(self, split: str) -> list[SplitRecord]:
+        return [getattr(record, split) for _, record in self.parts]
+
+    def _packer(self) -> Packer | Padder:
+        return new_packer(self.assembly.options, self.assembly.tokenizer)
+
+    def _count_cut(self, packer: Packer | Padder, records: Sequence[SplitRecord]) -> None:
+        """Tokens that no sample holds: what was left over at the end, and what was cut off."""
+        self.dropped['tail_tokens'] += len(packer.tail[0])
+        self.dropped['cut_tokens'] += sum(record.cut_tokens for record in records)
+
+    def _writer(self, root: str, split: str, label: str = '') -> Any:
+        """A writer into an empty folder: MDSWriter takes no other."""
+        from skillit_stream.convert.shard_writer import ShardWriter
+
+        options, dtype = self.assembly.options, np.dtype(self.assembly.tokenizer.dtype)
+        local = os.path.join(root, self.skill, split)
+        make_folder(local)
+        remote = self.assembly.remote
+        return ShardWriter(
+            (local, f'{remote}/{self.skill}/{split}') if remote else local,
+            token_columns(dtype.type, options.seq_len, masked=options.masked),
+            shard_bytes(options.shard_size, dtype, options.seq_len),
+            label,
+        )
+
+
+def _batches(documents: Iterator[EncodedDocument]) -> Iterator[list[EncodedDocument]]:
+    batch: list[EncodedDocument] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,208 @@
+"""Parts of a corpus: consecutive files that are converted together, and what is kept of one that is done.
+
+The parts follow from the files alone, never from who converts them, and each is converted for itself: any number
+of processes and machines gives the same streams, and a command that was killed goes on with the parts that
+are missing. A part's folder::
+
+    part.json        written last: the part is done
+    <skill>/train/   its train shards, under names that no other part uses
+    <skill>.*        what only the whole corpus decides on (see `Spool`)
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
+from skillit_stream.streams.manifest import write_json
+
+RECORD_NAME = 'part.json'
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive files of a corpus."""
+
+    number: int
+    files: tuple[InputFile, ...]
+    size: int
+    """Bytes on disk."""
+
+    @property
+    def name(self) -> str:
+        """In file names."""
+        return f'{self.number:05}'
+
+    def signature(self, settings: Mapping[str, Any]) -> str:
+        """Changes when a file of the part or a setting does: the part must then be converted again."""
+        files = [(file.name, file.size, file.stamp) for file in self.files]
+        text = json.dumps([settings, self.number, files], sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def plan_parts(files: Sequence[InputFile], part_bytes: int) -> list[Part]:
+    """Cut the list of files into parts of at least `part_bytes` (the last may be smaller)."""
+    parts: list[Part] = []
+    waiting: list[InputFile] = []
+    size = 0
+    for file in files:
+        waiting.append(file)
+        size += file.size
+        if size >= part_bytes:
+            parts.append(Part(len(parts), tuple(waiting), size))
+            waiting, size = [], 0
+    if waiting:
+        parts.append(Part(len(parts), tuple(waiting), size))
+    return parts
+
+
+@dataclass
+class SplitRecord:
+    """What a part has settled of one split of a skill."""
+
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    samples: int = 0
+    targets: int = 0
+    cut_tokens: int = 0
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    """Entries of an index.json."""
+
+
+@dataclass
+class SkillRecord:
+    """What a part has of one skill."""
+
+    raw_name: str
+    """As the corpus names it."""
+    train: SplitRecord = field(default_factory=SplitRecord)
+    eval: SplitRecord = field(default_factory=SplitRecord)
+    by_hash: bool = False
+    """Whether the split of a document had to be decided: the corpus did not say."""
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """Files it was found in: file, hash, bytes."""
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class PartRecord:
+    """The contents of part.json."""
+
+    signature: str
+    skills: dict[str, SkillRecord] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    """Of no known skill."""
+    encoder: str = ''
+    checked: int = 0
+    """Documents encoded by both encoders."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Where the time went."""
+
+    def save(self, folder: str) -> None:
+        """Write part.json."""
+        write_json(os.path.join(folder, RECORD_NAME), asdict(self))
+
+    @classmethod
+    def load(cls, folder: str, signature: str) -> 'PartRecord | None':
+        """Read part.json; None if the part is not done, or was done from other files or settings."""
+        try:
+            with open(os.path.join(folder, RECORD_NAME), encoding='utf-8') as file:
+                data = json.load(file)
+            if data['signature'] != signature:
+                return None
+            skills = {
+                name: SkillRecord(
+                    **{
+                        **skill,
+                        'train': SplitRecord(**skill['train']),
+                        'eval': SplitRecord(**skill['eval']),
+                    }
+                )
+                for name, skill in data['skills'].items()
+            }
+            return cls(**{**data, 'skills': skills})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+_ROW = np.dtype(
+    [('key', f'V{HASH_BYTES}'), ('tokens', '<i8'), ('bytes', '<i8'), ('prompt', '<i8'), ('copies', '<i8')]
+)
+
+
+class Spool:
+    """Documents and arrays of one skill of a part on disk, appended to while the part is converted.
+
+    - ``eval``: documents settled for eval; they are packed when all parts are there, without the samples that
+      are in train too.
+    - ``held``: documents that may yet change sides.
+    - ``tail``, ``tail_mask``: train tokens that did not fill a sample.
+    - ``keys``: a hash of each train sample.
+    - ``train_keys``: half the hash of each document that the corpus itself put into train.
+
+    Args:
+        folder: The part's.
+        skill: Safe name of the skill.
+        dtype: Of the tokens.
+    """
+
+    def __init__(self, folder: str, skill: str, dtype: Any) -> None:
+        self._stem = os.path.join(folder, skill)
+        self._dtype = np.dtype(dtype)
+
+    def add_documents(self, kind: str, documents: Sequence[EncodedDocument]) -> None:
+        """Append documents to 'eval' or 'held'."""
+        rows = np.array(
+            [
+                (one.key.to_bytes(HASH_BYTES, 'big'), len(one.tokens), one.bytes, one.prompt, one.copies)
+                for one in documents
+            ],
+            _ROW,
+        )
+        self.append(kind, rows)
+        self.append(f'{kind}_tokens', np.concatenate([one.tokens for one in documents]))
+
+    def documents(self, kind: str) -> Iterator[EncodedDocument]:
+        """The documents again, in order; memory is that of one."""
+        rows = self.array(kind, _ROW)
+        tokens = self.array(f'{kind}_tokens', self._dtype)
+        begin = 0
+        for row in rows:
+            end = begin + int(row['tokens'])
+            yield EncodedDocument(
+                int.from_bytes(bytes(row['key']), 'big'),
+                np.array(tokens[begin:end]),
+                int(row['bytes']),
+                int(row['copies']),
+                int(row['prompt']),
+            )
+            begin = end
+
+    def append(self, kind: str, array: np.ndarray) -> None:
+        """Append an array to the file of a kind."""
+        if len(array):
+            with open(self._path(kind), 'ab') as file:
+                file.write(array.tobytes())
+
+    def array(self, kind: str, dtype: Any) -> np.ndarray:
+        """All that was appended to a kind, mapped from disk; empty if nothing was."""
+        if not os.path.exists(self._path(kind)):
+            return np.empty(0, dtype)
+        return np.memmap(self._path(kind), dtype, mode='r')
+
+    def _path(self, kind: str) -> str:
+        return f'{self._stem}.{kind}'
+
+
+def make_folder(folder: str) -> None:
+    """An empty folder, whatever was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)

@@ -1,0 +1,163 @@
+"""Where a row's or a file's skill is found, for corpora that do not say themselves: options and their meaning."""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.rows import MISSING, Row, look_up
+from skillit_stream.convert.staging import check_skill_name
+from skillit_stream.errors import InputError
+
+SkillOf = Callable[[Row, InputFile, str], str]
+"""(row, the file it is in, 'file:line' for messages) -> skill; raises BadRecordError when it cannot tell."""
+
+OPTIONS = ('skill', 'skill_field', 'skill_from', 'skill_pattern')
+
+
+def add_skill_arguments(parser: argparse.ArgumentParser, *, fields: bool = True, files: bool = True) -> None:
+    """Add the options, one of which must be given.
+
+    Args:
+        parser: Of the corpus.
+        fields: The corpus has rows with fields.
+        files: The corpus has files in folders.
+    """
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument('--skill', metavar='NAME', help='everything belongs to this skill')
+    if fields:
+        group.add_argument('--skill-field', metavar='PATH.TO.KEY', help='the skill is this field of the row')
+    if files:
+        group.add_argument('--skill-from', choices=['folder'], help="the skill is the file's folder")
+        group.add_argument(
+            '--skill-pattern',
+            metavar='REGEX',
+            help="the skill is what the first group matches in the file's path below PATH",
+        )
+
+
+def add_text_field_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the field with the text."""
+    parser.add_argument(
+        '--text-field', default='text', metavar='PATH.TO.KEY', help='field with the text (default: text)'
+    )
+
+
+def chosen_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those options that were given, for the manifest."""
+    return {name: getattr(args, name) for name in OPTIONS if getattr(args, name, None) is not None}
+
+
+def choose_skill_of(args: argparse.Namespace) -> SkillOf:
+    """The function from row to skill that the options ask for.
+
+    Raises:
+        InputError: A name cannot be a skill, or a pattern is none.
+    """
+    [(option, value)] = chosen_options(args).items()
+    if option == 'skill':
+        name = check_skill_name(value)
+        return lambda _row, _file, _where: name
+    if option == 'skill_field':
+        return lambda row, _file, where: skill_in_field(row, value, where)
+    if option == 'skill_from':
+        return lambda _row, file, _where: folder_of(file)
+    pattern = compile_pattern(value)
+    return lambda _row, file, where: skill_in_path(pattern, file, where)
+
+
+def skill_in_field(row: Row, field: str, where: str) -> str:
+    """The value of the row's skill field as a string.
+
+    Raises:
+        BadRecordError: The field is missing, empty, or neither a string nor a whole number.
+    """
+    value = look_up(row, field)
+    if value is MISSING:
+        keys = ', '.join(list(row)[:8]) or 'none'
+        what = f'a row without the skill field {field!r} (its keys: {keys})'
+        raise BadRecordError('missing_skill', where=where, what=what, remedy='name the right --skill-field')
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == '':
+        what = f'the skill field {field!r} must be a name, but got: {str(value)[:40]!r}'
+        raise BadRecordError('mistyped_skill', where=where, what=what, remedy='name the right --skill-field')
+    return str(value)
+
+
+def folder_of(file: InputFile) -> str:
+    """The name of the folder a file is in."""
+    return file.folders[-1]
+
+
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """The value of --skill-pattern as a pattern.
+
+    Raises:
+        InputError: It is not a regular expression, or has no group.
+    """
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise InputError(f'--skill-pattern {text!r}: not a regular expression ({error}); mend it') from error
+    if not pattern.groups:
+        raise InputError(f'--skill-pattern {text!r}: has no group; put the part that names the skill in ( )')
+    return pattern
+
+
+def skill_in_path(pattern: re.Pattern[str], file: InputFile, where: str) -> str:
+    """What the first group of `pattern` matches in the file's path below its PATH.
+
+    Raises:
+        BadRecordError: Nothing.
+    """
+    found = pattern.search(file.name)
+    skill = found[1] if found else None
+    if not skill:
+        what = f'--skill-pattern {pattern.pattern!r} finds no skill in the path {file.name!r}'
+        raise BadRecordError('no_skill', where=where, what=what, remedy='widen the pattern')
+    return skill
+
+
+def named_skill(row: Row, field: str, skills: Mapping[str, str], where: str) -> str:
+    """The skill of a row whose field holds one of the names that are the keys of `skills`.
+
+    Raises:
+        BadRecordError: There is no such field, or another name in it.
+    """
+    source = look_up(row, field)
+    if not isinstance(source, str) or source not in skills:
+        got = 'is absent' if source is MISSING else f'is {str(source)[:40]!r}'
+        raise BadRecordError(
+            'unknown_source',
+            where=where,
+            what=f'{field!r} must be one of the {len(skills)} source names, but it {got}',
+            remedy='check that this is the right corpus',
+        )
+    return skills[source]
+
+
+def read_list(value: str, option: str, *, file: bool = False) -> list[str]:
+    """The names in the value of an option: a text file with one a line, or names with commas between them.
+
+    Args:
+        value: A path that ends in ``.txt``, or names.
+        option: The option, for messages.
+        file: It is a path, whatever it ends in.
+
+    Raises:
+        InputError: The file cannot be read, or there are no names.
+    """
+    if file or value.endswith('.txt'):
+        try:
+            with open(value, encoding='utf-8') as text:
+                names = text.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else 'not UTF-8'
+            raise InputError(f'{option}: {value} cannot be read ({reason}); check the path') from error
+    else:
+        names = value.split(',')
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise InputError(f'{option} {value}: names nothing; give one name a line')
+    return names
