@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ('mosaicml', 'mosaicml-streaming', 'torch', 'numpy', 'litdata')
+PACKAGES = ('mosaicml', 'mosaicml-streaming', 'torch', 'numpy', 'litdata', 'tokenizers', 'gigatoken')
 
 
 def hardware() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from skillit_stream.convert.splits import (
     SplitRule,
     document_hash,
 )
-from skillit_stream.convert.tokens import DocumentTokenizer
+from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer
 from skillit_stream.convert.writer import shard_bytes, token_columns
 
 BATCH_DOCUMENTS = 2048
@@ -85,7 +85,9 @@ def new_packer(options: ConvertOptions, tokenizer: DocumentTokenizer) -> Packer 
     """What makes samples of a split's documents."""
     answers_only = options.loss == 'answer'
     if options.one_per_sample:
-        return Padder(options.seq_len, tokenizer.dtype, pad_id=tokenizer.pad_id, answers_only=answers_only)
+        return Padder(
+            options.seq_len, tokenizer.dtype, pad_id=tokenizer.facts.pad_id, answers_only=answers_only
+        )
     return Packer(options.seq_len, tokenizer.dtype, answers_only=answers_only)
 
 
@@ -282,7 +284,7 @@ class _Checks:
 
     def wants(self, number: int, document: Document) -> bool:
         """Whether to check the document of this number in its file."""
-        size = min(len(document.text), 20_000)
+        size = min(len(document.text), CHECKED_CHARACTERS)
         self._characters += len(document.text)
         is_first = number < CHECKED_FIRST and (
             self.done < CHECKED_FREELY or self._checked_characters + size < CHECKED_SHARE * self._characters

@@ -6,12 +6,19 @@ whatever it likes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import HashingFile, InputFile, find_inputs, open_input, read_lines
+from skillit_stream.convert.readers import (
+    HashingFile,
+    InputFile,
+    Tap,
+    find_inputs,
+    open_input,
+    read_lines,
+)
 from skillit_stream.convert.rows import Row, find_text, parse_row
 
 
@@ -26,23 +33,6 @@ class Document:
     """What follows `text` and, with ``--loss answer``, alone counts in the loss."""
     split: str | None = None
     """'train' or 'eval' where the corpus itself says so; None: by the hash of the document."""
-
-
-class Tap:
-    """What a corpus tells of a file while it reads it.
-
-    Args:
-        on_bytes: Called with the number of bytes just read from disk, for a progress bar.
-    """
-
-    def __init__(self, on_bytes: Callable[[int], None]) -> None:
-        self.on_bytes = on_bytes
-        self.hash = ''
-        self.bytes = 0
-
-    def finish(self, file_hash: str, size: int) -> None:
-        """The file was read: ``algorithm:hex digest`` of its content (or what stands for it), and its bytes."""
-        self.hash, self.bytes = file_hash, size
 
 
 class Corpus(ABC):

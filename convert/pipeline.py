@@ -21,12 +21,19 @@ from skillit_stream.convert.runners import (
     Task,
     disk_message,
     load_module,
+    prepare_processes,
     run_in_process,
     run_in_processes,
     run_on_ray,
 )
 from skillit_stream.convert.staging import TOKENIZER_FOLDER, Staging, is_remote
-from skillit_stream.convert.tokens import DocumentTokenizer, load_tokenizer
+from skillit_stream.convert.tokens import (
+    DocumentTokenizer,
+    called,
+    find_tokenizer,
+    save_tokenizer,
+    tokenizer_facts,
+)
 from skillit_stream.convert.writer import shard_bytes, token_columns
 from skillit_stream.errors import InputError
 from skillit_stream.streams.manifest import Manifest
@@ -74,10 +81,14 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     corpus = load_module(module).corpus(args)
     place = _Place(args)
     files = corpus.inputs()
+    if _in_processes(args, workers, sum(file.size for file in files)):
+        prepare_processes()
     with place.opened(shared=args.task is not None) as folder:
-        tokenizer = load_tokenizer(options.tokenizer, args.encoder)
+        found = find_tokenizer(options.tokenizer)
+        facts = tokenizer_facts(found, called(options.tokenizer))
+        tokenizer = DocumentTokenizer(found.backend_tokenizer, facts, args.encoder)
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
-        tokenizer_hash = place.save_tokenizer(tokenizer)
+        tokenizer_hash = place.save_tokenizer(found)
         parts = plan_parts(files, part_size)
         settings = {
             'corpus': [corpus.name, dict(corpus.options())],
@@ -89,11 +100,12 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             options,
             args.encoder,
             os.path.join(folder, TOKENIZER_FOLDER),
+            facts,
             os.path.join(place.work, 'parts'),
             place.remote.root if place.remote else None,
         )
         tasks = [Task(part, part.signature(settings)) for part in parts]
-        _run(job, _missing(job, tasks, args.task), args, workers)
+        _run(job, _missing(job, tasks, args.task), args, workers, tokenizer)
         done = [
             DonePart(job.part_folder(task.part), record)
             for task in tasks
@@ -121,17 +133,24 @@ def _missing(job: Job, tasks: list[Task], share: tuple[int, int] | None) -> list
     ]
 
 
-def _run(job: Job, tasks: list[Task], args: argparse.Namespace, workers: int) -> None:
+def _in_processes(args: argparse.Namespace, workers: int, size: int) -> bool:
+    """Whether several processes are worth their start."""
+    return not args.ray and workers > 1 and (bool(args.workers) or size > ALONE_BYTES)
+
+
+def _run(
+    job: Job, tasks: list[Task], args: argparse.Namespace, workers: int, tokenizer: DocumentTokenizer
+) -> None:
     total = sum(task.part.size for task in tasks)
     workers = min(workers, len(tasks))
     with progress_display(total) as report:
         try:
             if args.ray:
                 run_on_ray(job, tasks, report, args.ray)
-            elif workers > 1 and (args.workers or total > ALONE_BYTES):
+            elif _in_processes(args, workers, total):
                 run_in_processes(job, tasks, report, workers)
             else:
-                run_in_process(job, tasks, report)
+                run_in_process(job, tasks, report, tokenizer)
         except OSError as error:
             if error.errno is None:
                 raise
@@ -151,9 +170,9 @@ def _assemble(assembly: Assembly, tokenizer_hash: str, corpus: Any, files: list[
     if options.loss != 'all':
         extra['loss'] = options.loss
     return Manifest(
-        tokenizer_name=tokenizer.name,
+        tokenizer_name=tokenizer.facts.name,
         tokenizer_hash=tokenizer_hash,
-        vocab_size=tokenizer.vocab_size,
+        vocab_size=tokenizer.facts.vocab_size,
         seq_len=options.seq_len,
         dtype=tokenizer.dtype.__name__,
         columns=token_columns(tokenizer.dtype, options.seq_len, masked=options.masked),
@@ -242,10 +261,10 @@ class _Place:
             if os.path.exists(os.path.join(parts, name, 'part.json')):
                 yield name
 
-    def save_tokenizer(self, tokenizer: DocumentTokenizer) -> str:
+    def save_tokenizer(self, tokenizer: Any) -> str:
         """Save the tokenizer with the streams and return its hash; several commands may do so at once."""
         scratch = os.path.join(self.work, f'tokenizer.{os.getpid()}')
-        digest = tokenizer.save(scratch)
+        digest = save_tokenizer(tokenizer, scratch)
         folder = os.path.join(self.folder, TOKENIZER_FOLDER)
         os.makedirs(folder, exist_ok=True)
         for name in os.listdir(scratch):

@@ -112,7 +112,9 @@ class _Lines:
 
 def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> None:
     """Print a table of a streams folder: a row for each skill and split, and what was left out."""
-    table = Table(title=f'{title}: {root if is_remote(root) else os.path.normpath(root)}', title_justify='left')
+    table = Table(
+        title=f'{title}: {root if is_remote(root) else os.path.normpath(root)}', title_justify='left'
+    )
     table.add_column('skill')
     table.add_column('split')
     for name in ('documents', 'MB of text', 'samples', 'tokens', 'dropped'):

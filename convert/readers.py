@@ -13,15 +13,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import zstandard
 
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.errors import InputError
-
-if TYPE_CHECKING:
-    from skillit_stream.convert.corpus import Tap
 
 FORMATS = ('.jsonl', '.json')
 ARCHIVES = ('.gz', '.zst', '.xz', '.bz2')
@@ -122,6 +119,23 @@ def _refuse_folder(error: OSError) -> None:
     raise InputError(f'{error.filename}: cannot be listed ({error.strerror}); check the folder') from error
 
 
+class Tap:
+    """What a corpus tells of a file while it reads it.
+
+    Args:
+        on_bytes: Called with the number of bytes just read from disk, for a progress bar.
+    """
+
+    def __init__(self, on_bytes: Callable[[int], None]) -> None:
+        self.on_bytes = on_bytes
+        self.hash = ''
+        self.bytes = 0
+
+    def finish(self, file_hash: str, size: int) -> None:
+        """The file was read: ``algorithm:hex digest`` of its content (or what stands for it), and its bytes."""
+        self.hash, self.bytes = file_hash, size
+
+
 class HashingFile:
     """A file opened for reading whose bytes are counted and hashed as they pass."""
 
@@ -173,7 +187,7 @@ def _unreadable(error: OSError, where: str) -> BadRecordError:
 
 
 @contextmanager
-def open_input(file: InputFile, tap: 'Tap') -> Iterator[HashingFile]:
+def open_input(file: InputFile, tap: Tap) -> Iterator[HashingFile]:
     """Open a file of a corpus; when the block is done, `tap` is told its hash and size.
 
     Raises:

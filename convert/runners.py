@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, set_forkserver_preload
 from queue import Empty
 from types import ModuleType
 from typing import Any
@@ -21,9 +21,13 @@ from skillit_stream.convert.conversion import Progress, Report, Target, convert_
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.parts import Part
-from skillit_stream.convert.tokens import DocumentTokenizer, load_tokenizer
+from skillit_stream.convert.tokens import DocumentTokenizer, TokenizerFacts, reload_tokenizer
 from skillit_stream.errors import InputError
 
+# Processes are forked from one that has imported what they need, Streaming and torch above all, and has done
+# nothing else: no thread and no connection of the command's is copied into them.
+START_METHOD = 'forkserver'
+PRELOADED = ['skillit_stream.convert.runners', 'skillit_stream.convert.shard_writer', 'gigatoken']
 # How often the main process looks for news of the others, in seconds.
 TICK = 0.2
 
@@ -38,6 +42,7 @@ class Job:
         options: Of the command.
         encoder: As in :class:`~skillit_stream.convert.tokens.DocumentTokenizer`.
         tokenizer: Folder with the tokenizer.
+        facts: Of it.
         folder: Of the parts' folders.
         remote: Where train shards are uploaded to.
     """
@@ -47,8 +52,13 @@ class Job:
     options: ConvertOptions
     encoder: str
     tokenizer: str
+    facts: TokenizerFacts
     folder: str
     remote: str | None = None
+
+    def load_tokenizer(self) -> DocumentTokenizer:
+        """The tokenizer, without transformers."""
+        return reload_tokenizer(self.tokenizer, self.facts, self.encoder)
 
     def part_folder(self, part: Part) -> str:
         """The folder of a part."""
@@ -96,12 +106,20 @@ def convert_here(job: Job, task: Task, corpus: Corpus, tokenizer: DocumentTokeni
     convert_part(task.part, corpus, tokenizer, target, report)
 
 
-def run_in_process(job: Job, tasks: Sequence[Task], report: Report) -> None:
+def run_in_process(
+    job: Job, tasks: Sequence[Task], report: Report, tokenizer: DocumentTokenizer | None = None
+) -> None:
     """Convert parts one after the other; gigatoken uses all cores."""
     corpus = load_module(job.module).corpus(job.args)
-    tokenizer = load_tokenizer(job.tokenizer, job.encoder, called=job.options.tokenizer)
+    tokenizer = tokenizer or job.load_tokenizer()
     for task in tasks:
         convert_here(job, task, corpus, tokenizer, report)
+
+
+def prepare_processes() -> None:
+    """Have what processes need imported in the background; they will start at once."""
+    set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
 
 
 def run_in_processes(job: Job, tasks: Sequence[Task], report: Report, workers: int) -> None:
@@ -110,10 +128,10 @@ def run_in_processes(job: Job, tasks: Sequence[Task], report: Report, workers: i
     Raises:
         InputError: A part cannot be converted; the others are stopped.
     """
-    context = get_context('spawn')
+    context = get_context(START_METHOD)
     news, stop = context.Queue(), context.Event()
     threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(workers, context, _begin_worker, (job, news, stop, threads, os.getpid()))
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (job, news, stop, threads))
     try:
         largest_first = sorted(tasks, key=lambda task: (-task.part.size, task.part.number))
         futures = [pool.submit(_convert_in_worker, task) for task in largest_first]
@@ -156,10 +174,10 @@ class _Worker:
     report: Report
 
 
-def _begin_worker(job: Job, news: Any, stop: Any, threads: int, parent: int) -> None:
+def _begin_worker(job: Job, news: Any, stop: Any, threads: int) -> None:
     # Only the fallback encoder has threads of its own here.
     os.environ['RAYON_NUM_THREADS'] = str(threads)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
     def report(progress: Progress) -> None:
         if stop.is_set():
@@ -168,11 +186,14 @@ def _begin_worker(job: Job, news: Any, stop: Any, threads: int, parent: int) -> 
 
     _Worker.job, _Worker.report = job, staticmethod(report)
     _Worker.corpus = load_module(job.module).corpus(job.args)
-    _Worker.tokenizer = load_tokenizer(job.tokenizer, job.encoder, called=job.options.tokenizer)
+    _Worker.tokenizer = job.load_tokenizer()
 
 
 def _end_with_parent(parent: int) -> None:
-    """A killed command must not leave processes behind that go on writing."""
+    """A killed command must not leave processes behind that go on writing.
+
+    The parent is the server that forked this process; it ends with the command.
+    """
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

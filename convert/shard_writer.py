@@ -35,8 +35,17 @@ class ShardWriter(MDSWriter):
         name, zip_name = super()._name_next_shard(extension)
         return (name.replace('shard.', f'shard.{self._label}.') if self._label else name), zip_name
 
+    def encode_sample(self, sample: dict[str, np.ndarray]) -> bytes:
+        """The bytes of a sample; all columns are arrays of a fixed shape, which stand one after the other."""
+        return b''.join(sample[name].tobytes() for name in self.column_names)
+
     def write_samples(self, samples: Samples) -> None:
         """Write samples: tokens [n, S] and, where the columns have a mask, masks."""
+        for name, array in (('tokens', samples.tokens), ('loss_mask', samples.mask)):
+            # What MDSWriter would look at sample by sample.
+            size = array is not None and array.dtype.itemsize * array.shape[1]
+            if size != dict(zip(self.column_names, self.column_sizes, strict=True)).get(name, False):
+                raise RuntimeError(f'Internal error: {name} of {size} bytes a sample for {self.columns}')
         if samples.mask is None:
             for tokens in samples.tokens:
                 self.write({'tokens': tokens})

@@ -18,6 +18,7 @@ import numpy as np
 
 from skillit_stream.errors import InputError, first_line
 
+TOKENIZER_FILE = 'tokenizer.json'
 # Tried in turn where a tokenizer comes without a word on which token ends a document.
 EOS_CANDIDATES = ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>')
 
@@ -36,7 +37,7 @@ AWKWARD = (
     '<|endoftext|>a<|endoftext|> </s><s> <pad> <unk> <|im_start|>',
 )
 # Of a document that is encoded by both, this much is: a document of 200 MB would take minutes.
-CHECKED_CHARACTERS = 20_000
+CHECKED_CHARACTERS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +56,36 @@ class Ids:
         return (self.flat[begin:end] for begin, end in pairwise(self.ends.tolist()))
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizerFacts:
+    """What one has to know of a tokenizer besides its ``tokenizer.json``."""
+
+    name: str
+    """What to call it in the manifest and in messages."""
+    vocab_size: int
+    """Every id is smaller."""
+    eos_id: int
+    pad_id: int
+
+
 class DocumentTokenizer:
     """Encodes documents.
 
     Args:
-        tokenizer: A ``transformers.PreTrainedTokenizerFast``.
-        name: What to call it in the manifest.
+        backend: A ``tokenizers.Tokenizer``.
+        facts: Of it.
         encoder: 'gigatoken', 'tokenizers', or 'auto': gigatoken where it loads the tokenizer and agrees.
 
     Raises:
         InputError: gigatoken is asked for, but cannot be used.
     """
 
-    def __init__(self, tokenizer: Any, name: str, encoder: str = 'auto') -> None:
-        self.name = name
-        self._tokenizer = tokenizer
-        self._backend = tokenizer.backend_tokenizer
+    def __init__(self, backend: Any, facts: TokenizerFacts, encoder: str = 'auto') -> None:
+        self.facts = facts
+        self._backend = backend
         # A tokenizer.json may ask for both; documents are neither cut nor filled up.
         self._backend.no_truncation()
         self._backend.no_padding()
-        # Ids need not be dense: an added token may lie beyond the count.
-        self.vocab_size = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
-        self.eos_id = self._find_eos()
-        self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         self._fast = None if encoder == 'tokenizers' else self._load_fast(required=encoder == 'gigatoken')
 
     @property
@@ -88,7 +96,7 @@ class DocumentTokenizer:
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         """The narrowest of uint16 and uint32 that holds every id."""
-        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+        return np.uint16 if self.facts.vocab_size <= 1 << 16 else np.uint32
 
     def encode(self, texts: Sequence[str], *, eos: bool = True) -> Ids:
         """Token ids of the texts, without what a tokenizer adds for a model's sake (BOS, CLS).
@@ -110,7 +118,7 @@ class DocumentTokenizer:
             ends -= ends[0]
         if not eos:
             return Ids(flat, ends)
-        return Ids(np.insert(flat, ends[1:], self.eos_id), ends + np.arange(len(ends)))
+        return Ids(np.insert(flat, ends[1:], self.facts.eos_id), ends + np.arange(len(ends)))
 
     def check(self, text: str, where: str) -> None:
         """Encode the beginning of a document by both encoders.
@@ -120,7 +128,7 @@ class DocumentTokenizer:
         """
         if self._fast is not None and not self._agree(self._fast, text[:CHECKED_CHARACTERS]):
             raise InputError(
-                f'{where}: gigatoken encodes it differently from --tokenizer {self.name}; '
+                f'{where}: gigatoken encodes it differently from --tokenizer {self.facts.name}; '
                 'pass --encoder tokenizers'
             )
 
@@ -137,7 +145,7 @@ class DocumentTokenizer:
             reason = f'{type(error).__name__}: {first_line(error)}'
         if required:
             raise InputError(
-                f'--encoder gigatoken: cannot be used with --tokenizer {self.name} ({reason}); '
+                f'--encoder gigatoken: cannot be used with --tokenizer {self.facts.name} ({reason}); '
                 'pass --encoder auto or tokenizers'
             )
         return None
@@ -145,41 +153,64 @@ class DocumentTokenizer:
     def _agree(self, fast: Any, text: str) -> bool:
         return fast.encode(text).tolist() == self._backend.encode(text, add_special_tokens=False).ids
 
-    def save(self, folder: str) -> str:
-        """Save the tokenizer to `folder` and return the hash of its ``tokenizer.json``."""
-        self._tokenizer.save_pretrained(folder)
-        return tokenizer_hash(folder)
 
-    def _find_eos(self) -> int:
-        if self._tokenizer.eos_token_id is not None:
-            return self._tokenizer.eos_token_id
-        vocabulary = self._tokenizer.get_vocab()
-        for token in EOS_CANDIDATES:
-            if token in vocabulary:
-                self._tokenizer.eos_token = token
-                return vocabulary[token]
-        raise InputError(
-            f'--tokenizer {self.name}: has no end-of-text token to put between documents; '
-            'set "eos_token" in its tokenizer_config.json'
-        )
+def tokenizer_facts(tokenizer: Any, name: str) -> TokenizerFacts:
+    """What a ``transformers.PreTrainedTokenizerFast`` says of itself; it is told its EOS if it knows none.
+
+    Raises:
+        InputError: No token of it ends a text.
+    """
+    # Ids need not be dense: an added token may lie beyond the count.
+    vocabulary = tokenizer.get_vocab()
+    size = max(len(tokenizer), 1 + max(vocabulary.values(), default=0))
+    if tokenizer.eos_token_id is None:
+        known = next((token for token in EOS_CANDIDATES if token in vocabulary), None)
+        if known is None:
+            raise InputError(
+                f'--tokenizer {name}: has no end-of-text token to put between documents; '
+                'set "eos_token" in its tokenizer_config.json'
+            )
+        tokenizer.eos_token = known
+    eos: Any = tokenizer.eos_token_id
+    pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return TokenizerFacts(name, size, int(eos), int(pad))
+
+
+def save_tokenizer(tokenizer: Any, folder: str) -> str:
+    """Save a ``PreTrainedTokenizerFast`` to `folder` and return the hash of its ``tokenizer.json``."""
+    tokenizer.save_pretrained(folder)
+    return tokenizer_hash(folder)
 
 
 def tokenizer_hash(folder: str) -> str:
     """``sha256:`` and the hex digest of ``tokenizer.json`` in a tokenizer's folder."""
-    with open(os.path.join(folder, 'tokenizer.json'), 'rb') as file:
+    with open(os.path.join(folder, TOKENIZER_FILE), 'rb') as file:
         return f'sha256:{hashlib.sha256(file.read()).hexdigest()}'
 
 
-def load_tokenizer(name: str, encoder: str = 'auto', *, called: str | None = None) -> DocumentTokenizer:
-    """Load a tokenizer from a folder or, if `name` is none, from the hub or its cache.
+def load_tokenizer(name: str, encoder: str = 'auto') -> DocumentTokenizer:
+    """The tokenizer in a folder or on the hub, ready to encode; raises InputError as :func:`find_tokenizer`."""
+    tokenizer = find_tokenizer(name)
+    return DocumentTokenizer(tokenizer.backend_tokenizer, tokenizer_facts(tokenizer, called(name)), encoder)
+
+
+def reload_tokenizer(folder: str, facts: TokenizerFacts, encoder: str) -> DocumentTokenizer:
+    """A tokenizer that was saved to a folder; without transformers, which takes seconds to import."""
+    from tokenizers import Tokenizer
+
+    return DocumentTokenizer(Tokenizer.from_file(os.path.join(folder, TOKENIZER_FILE)), facts, encoder)
+
+
+def called(name: str) -> str:
+    """What to call a tokenizer: its name on the hub, or the last part of its folder."""
+    return os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
+
+
+def find_tokenizer(name: str) -> Any:
+    """A ``PreTrainedTokenizerFast`` from a folder or, if `name` is none, from the hub or its cache.
 
     A folder may hold a whole saved tokenizer, a bare ``tokenizer.json``, or GPT-2's ``vocab.json`` with
     ``merges.txt``.
-
-    Args:
-        name: The folder, or a name on the hub.
-        encoder: As :class:`DocumentTokenizer` takes it.
-        called: What the manifest and messages call it; None: the hub's name, or the folder's last part.
 
     Raises:
         InputError: It cannot be loaded, or has no Rust backend.
@@ -193,9 +224,7 @@ def load_tokenizer(name: str, encoder: str = 'auto', *, called: str | None = Non
     tokenizer = _load_folder(name) if os.path.isdir(name) else _load_automatically(name)
     if not getattr(tokenizer, 'is_fast', False):
         raise InputError(f'--tokenizer {name}: has no fast (Rust) version; convert it to a tokenizer.json')
-    if called is None:
-        called = os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
-    return DocumentTokenizer(tokenizer, called, encoder)
+    return tokenizer
 
 
 def _load_folder(folder: str) -> Any:

@@ -1,11 +1,14 @@
 """Fixtures of the converter tests: a byte tokenizer, corpora written on the spot, the command line."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from streams_reading import EOS
 
 SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'data'
@@ -77,3 +80,15 @@ def skillit(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return output.out
 
     return run
+
+
+@pytest.fixture(scope='session')
+def natural_instructions_tasks(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Genuine tasks of Natural Instructions, unpacked."""
+    archive = shared_data / 'natural_instructions.tar.zst'
+    if not archive.exists():
+        pytest.skip('needs the genuine tasks of natural_instructions.tar.zst')
+    folder = tmp_path_factory.mktemp('genuine')
+    with zstandard.open(archive, 'rb') as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
+        tar.extractall(folder, filter='data')
+    return folder

@@ -168,7 +168,7 @@ def test_a_document_that_the_encoders_disagree_on_stops_the_command(
 ):
     disagreeing_on('document 62 ', monkeypatch)
     error = refused(*jsonl)
-    assert '1.jsonl: document 3: gigatoken encodes it differently from --tokenizer /' in error
+    assert '1.jsonl: document 3: gigatoken encodes it differently from --tokenizer bytes' in error
     assert 'pass --encoder tokenizers' in error
 
 
@@ -191,3 +191,22 @@ def test_one_document_in_a_thousand_is_checked(tmp_path: Path, options, write_ro
     output = skillit('convert', 'jsonl', path, '--skill', 'numbers', *options)
     assert checked == ['1', '2', '3', '4', '1000', '2000', '3000', '4000']
     assert 'encoded by gigatoken, 8 documents by the tokenizer itself as well' in output
+
+
+def test_the_corpus_that_the_readme_shows_works(tmp_path: Path, options, skillit, refused):
+    readme = (Path(__file__).resolve().parents[2] / 'README.md').read_text()
+    code = next(block for block in readme.split('```') if 'class TabSeparated' in block)
+    (tmp_path / 'shown.py').write_text(code.removeprefix('python\n'))
+    path = tmp_path / 'verses.tsv'
+    path.write_text(''.join(f'{"ab"[number % 2]}\tline {number}\n' for number in range(200)))
+    skillit('convert', 'custom', tmp_path / 'shown.py', path, *options)
+    skills = verify(str(tmp_path / 'S')).skills
+    assert {
+        skill: sum(split.documents for split in info.splits.values()) for skill, info in skills.items()
+    } == {
+        'a': 100,
+        'b': 100,
+    }
+    path.write_text(path.read_text() + 'no tab here\n')
+    error = refused('convert', 'custom', tmp_path / 'shown.py', path, *options, '--overwrite')
+    assert 'verses.tsv:201: no tab; mend it' in error

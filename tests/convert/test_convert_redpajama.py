@@ -124,5 +124,5 @@ def test_bare_tokenizer_folders_load(shared_data, kind):
 
     loaded = load_tokenizer(str(shared_data / 'tokenizers' / kind))
     [tokens] = loaded.encode(['one two'])
-    assert tokens[-1] == loaded.eos_id
+    assert tokens[-1] == loaded.facts.eos_id
     assert len(tokens) == 3

@@ -103,7 +103,9 @@ def test_a_changed_tokenizer_is_found(streams, refused):
 
 def test_a_missing_split_is_found(streams, refused):
     edit_manifest(streams, lambda data: data['skills']['digit_2']['splits'].pop('eval'))
-    assert "skill 'digit_2' has splits ['train', 'eval'], the manifest says ['train']" in refused('verify', streams)
+    assert "skill 'digit_2' has splits ['train', 'eval'], the manifest says ['train']" in refused(
+        'verify', streams
+    )
 
 
 def test_other_columns_are_found(streams, refused):

@@ -1,17 +1,14 @@
 """Natural Instructions and Alpaca: prompts and answers, skills, and which instances are for eval."""
 
 import csv
-import io
 import json
 import os
 import pickle
-import tarfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zstandard
 from corpora_reading import make_corpus, read_corpus
 
 from skillit_stream.convert import alpaca, natural_instructions
@@ -239,23 +236,11 @@ def test_a_task_of_the_split_that_is_missing_is_refused(clone):
         make_corpus(natural_instructions, clone, '--split', 'train').inputs()
 
 
-@pytest.fixture(scope='module')
-def genuine_tasks(shared_data, tmp_path_factory) -> Path:
-    """Genuine tasks of Natural Instructions, unpacked."""
-    archive = shared_data / 'natural_instructions.tar.zst'
-    if not archive.exists():
-        pytest.skip('needs the genuine tasks of natural_instructions.tar.zst')
-    folder = tmp_path_factory.mktemp('genuine')
-    with zstandard.open(archive, 'rb') as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
-        tar.extractall(folder, filter='data')
-    return folder
-
-
-def test_genuine_tasks_as_many_as_the_inventory_says(genuine_tasks, shared_data):
-    with open(genuine_tasks / 'inventory.csv', newline='') as file:
+def test_natural_instructions_tasks_as_many_as_the_inventory_says(natural_instructions_tasks, shared_data):
+    with open(natural_instructions_tasks / 'inventory.csv', newline='') as file:
         inventory = list(csv.DictReader(file))
     published = shared_data / 'skill_it' / 'top_23.txt'
-    found = read_corpus(natural_instructions, genuine_tasks, '--skills', published)
+    found = read_corpus(natural_instructions, natural_instructions_tasks, '--skills', published)
     # Two instances have an empty output and nothing else.
     assert found.reasons == ['empty_text'] * 2
     assert 'task044_essential_terms_identifying_essential_words.json: instance 994' in str(found.faults[0])
