@@ -221,23 +221,22 @@ class _PartWork:
         """Encode a batch and pass it on; returns its tokens."""
         with self.watches.time('encode'):
             # An example is encoded in two pieces, so that its answer begins with a token of its own.
-            has_answers = any(one.answer for one in batch)
-            texts = [one.text for one in batch]
-            if has_answers:
+            texts = [one.text.encode() for one in batch]
+            answers = [one.answer.encode() for one in batch]
+            if any(answers):
                 prompts = self.tokenizer.encode(texts, eos=False)
-                answers = self.tokenizer.encode([one.answer for one in batch])
-                encoded = [np.concatenate(pair) for pair in zip(prompts, answers, strict=True)]
+                ends = self.tokenizer.encode(answers)
+                encoded = [np.concatenate(pair) for pair in zip(prompts, ends, strict=True)]
                 lengths = np.diff(prompts.ends).tolist()
-                prompt_lengths = [
-                    length if one.answer else 0 for one, length in zip(batch, lengths, strict=True)
-                ]
             else:
                 encoded = list(self.tokenizer.encode(texts))
-                prompt_lengths = [0] * len(batch)
+                lengths = [0] * len(batch)
         with self.watches.time('split'):
-            for document, tokens, prompt in zip(batch, encoded, prompt_lengths, strict=True):
-                text = (document.text + document.answer).encode()
-                one = EncodedDocument(document_hash(text), tokens, len(text), prompt=prompt)
+            for document, text, answer, tokens, length in zip(
+                batch, texts, answers, encoded, lengths, strict=True
+            ):
+                data = text + answer if answer else text
+                one = EncodedDocument(document_hash(data), tokens, len(data), prompt=length if answer else 0)
                 self._sink(document.skill).take(one, document.split)
         for sink in self.sinks.values():
             sink.flush()

@@ -98,21 +98,23 @@ class DocumentTokenizer:
         """The narrowest of uint16 and uint32 that holds every id."""
         return np.uint16 if self.facts.vocab_size <= 1 << 16 else np.uint32
 
-    def encode(self, texts: Sequence[str], *, eos: bool = True) -> Ids:
+    def encode(self, texts: Sequence[str | bytes], *, eos: bool = True) -> Ids:
         """Token ids of the texts, without what a tokenizer adds for a model's sake (BOS, CLS).
 
         Args:
-            texts: Any number.
+            texts: Any number, as strings or in UTF-8.
             eos: Whether each is followed by EOS.
         """
         if self._fast is None:
-            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            strings = [text if isinstance(text, str) else text.decode() for text in texts]
+            encodings = self._backend.encode_batch_fast(strings, add_special_tokens=False)
             lists = [encoding.ids for encoding in encodings]
             ends = np.array([0, *accumulate(map(len, lists))], np.int64)
             flat = np.fromiter(chain.from_iterable(lists), self.dtype, count=int(ends[-1]))
         else:
             # As bytes: taken over as they are, where strings are looked through one by one.
-            encoded = self._fast.encode_batch([text.encode() for text in texts]).layout
+            data = [text.encode() if isinstance(text, str) else text for text in texts]
+            encoded = self._fast.encode_batch(data).layout
             ends = np.asarray(encoded.offsets.data).astype(np.int64)
             flat = np.asarray(encoded.content.data)[ends[0] : ends[-1]].astype(self.dtype)
             ends -= ends[0]
