@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from skillit_stream.streams.batches import causal_lm_inputs, collate
     from skillit_stream.streams.dataset import SkillStreamingDataset
     from skillit_stream.training.data_mixing import DataMixing
+    from skillit_stream.training.skill_losses import SkillLossModel
 
 _HOMES = {
     'DataMixing': 'skillit_stream.training.data_mixing',
@@ -40,6 +41,7 @@ _HOMES = {
     'MixturePolicy': 'skillit_stream.mixture',
     'RoundObservation': 'skillit_stream.mixture',
     'SkillIt': 'skillit_stream.mixture',
+    'SkillLossModel': 'skillit_stream.training.skill_losses',
     'SkillStreamingDataset': 'skillit_stream.streams.dataset',
     'SkillsGraph': 'skillit_stream.mixture',
     'StaticMixture': 'skillit_stream.mixture',
@@ -55,6 +57,7 @@ __all__ = [
     'MixturePolicy',
     'RoundObservation',
     'SkillIt',
+    'SkillLossModel',
     'SkillStreamingDataset',
     'SkillsGraph',
     'StaticMixture',

@@ -14,19 +14,32 @@ Proportions come in the order of ``policy.skills``; losses are mappings by skill
 token. Evaluations that do not end a round, the one before training (round -1) above all, go to
 ``policy.observe``; ``policy.needs_initial_losses`` says whether that one is wanted. A policy is
 saved with ``state_dict`` and continues identically after ``load_state_dict``. It is deterministic:
-the same observations give the same proportions.
+the same observations give the same proportions. ``policy.notes()`` says in a line each what was out
+of the ordinary in the last step; ``policy.needs_train_losses`` asks for the training losses.
 
 **Built in** (`build_policy` makes them by name, with the options of a YAML):
 
-============== ==============================================================================
-``skill_it``     `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
-``static``       `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
-``stratified``   the same share for every skill
-``proportional`` shares by the size of the streams
-============== ==============================================================================
+================ ============================================================================
+``skill_it``       `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
+``static``         `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
+``stratified``     the same share for every skill, or for ``targets`` and their prerequisites
+``proportional``   shares by the size of the streams ("random" in the paper)
+``schedule``       `Schedule`: one mixture after another, each for its segment of the run
+``curriculum``     `Curriculum`: skills one after another, easy to hard or (``anti``) hard to easy
+``doremi``         `DoReMi`: multiplicative weights on training losses above a ``reference``
+``sheared``        `DynamicBatchLoading`: the same on eval losses, as for Sheared LLaMA
+``odm``            `OnlineDataMixing`: Exp3 with training losses as rewards
+``aioli``          `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
+``ado``            `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
+================ ============================================================================
 
-**One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`, known by name
-through `register` or an entry point in the group ``skillit_stream.policies``::
+Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: shares within bounds, what
+is cut off goes to the others in the ratio of their shares) and ``on_bad_loss`` (`ForgivingPolicy`: what
+a loss that is missing or not finite does).
+
+**One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`. A YAML names it by its
+place, ``policy: path/to/file.py:Hardest`` or ``policy: package.module:Hardest``, or by a name that
+`register` or an entry point in the group ``skillit_stream.policies`` gives it::
 
     @register('hardest')
     class Hardest(MixturePolicy):
@@ -46,18 +59,36 @@ training on skill i helps eval skill j.
 **Counts** are exact: `largest_remainder` turns proportions into samples of a round.
 """
 
+from skillit_stream.mixture.ado import AdaptiveDataOptimization
+from skillit_stream.mixture.aioli import Aioli
 from skillit_stream.mixture.apportion import largest_remainder
+from skillit_stream.mixture.bad_losses import ForgivingPolicy
+from skillit_stream.mixture.curriculum import Curriculum
+from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
 from skillit_stream.mixture.files import read_skill_names
 from skillit_stream.mixture.graph import SkillsGraph
+from skillit_stream.mixture.limits import LimitedPolicy, Limits
+from skillit_stream.mixture.odm import OnlineDataMixing
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import build_policy, policy_names, register
+from skillit_stream.mixture.schedule import Schedule
 from skillit_stream.mixture.skill_it import SkillIt
 from skillit_stream.mixture.skill_it_variant import SkillItVariant
 from skillit_stream.mixture.static import StaticMixture
 
 __all__ = [
+    'AdaptiveDataOptimization',
+    'Aioli',
+    'Curriculum',
+    'DoReMi',
+    'DynamicBatchLoading',
+    'ForgivingPolicy',
+    'LimitedPolicy',
+    'Limits',
     'MixturePolicy',
+    'OnlineDataMixing',
     'RoundObservation',
+    'Schedule',
     'SkillIt',
     'SkillItVariant',
     'SkillsGraph',

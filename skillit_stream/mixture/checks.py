@@ -54,6 +54,20 @@ def whole_number(what: str, value: object, at_least: int = 0) -> int:
     return int(value)
 
 
+def number_within(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
+    """Return `value` as a float.
+
+    Raises:
+        InputError: If it is no finite number from `low` to `high`.
+    """
+    if isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and low <= number <= high:
+            return number
+    upto = 'or more' if high == math.inf else f'to {high:g}'
+    raise InputError(f'{what} must be a finite number, {low:g} {upto}, but got: {value!r}')
+
+
 def one_of(what: str, value: object, choices: Sequence[object]) -> None:
     """Refuse a value that is none of `choices`.
 
@@ -134,3 +148,28 @@ def losses_by_skill(
                 'the run has diverged or the eval stream holds no target tokens'
             )
     return np.array([losses[name] for name in skills], dtype=np.float64)
+
+
+def train_losses_by_skill(
+    losses: Mapping[str, float] | None, skills: Sequence[str], round_number: int
+) -> NDArray[np.float64]:
+    """Put training losses into the order of `skills`; NaN where a skill was not drawn in the round.
+
+    Returns:
+        Losses in nats per token, float64 ``[k]``.
+
+    Raises:
+        InputError: If there are none at all, or one is not finite.
+    """
+    if losses is None:
+        raise InputError(
+            f'the policy needs train_losses, but round {round_number} has none; '
+            'measure the training loss of each skill, or choose a policy that needs eval losses alone'
+        )
+    for name in skills:
+        if name in losses and not math.isfinite(losses[name]):
+            raise InputError(
+                f'train_losses of round {round_number} must be finite, but got: {losses[name]} for {name!r}; '
+                'the run has diverged'
+            )
+    return np.array([losses.get(name, math.nan) for name in skills], dtype=np.float64)

@@ -1,7 +1,7 @@
 """The one interface of all mixture policies: losses in, the next round's proportions out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ class RoundObservation:
     """Loss on each eval skill, nats per token."""
 
     train_losses: Mapping[str, float] | None = None
-    """Mean training loss on each skill over the round, nats per token."""
+    """Mean training loss on each skill over the round, nats per token; skills not drawn are absent."""
 
     proportions: Mapping[str, float] | None = None
     """The mixture the round was trained on."""
@@ -50,6 +50,14 @@ class MixturePolicy(ABC):
 
     needs_initial_losses: bool = False
     """Whether the losses before training are wanted, through `observe`."""
+
+    needs_train_losses: bool = False
+    """Whether `RoundObservation.train_losses` is wanted; who drives the policy then has to measure them."""
+
+    accepts_bad_losses: bool = False
+    """Whether observations may lack losses of `eval_skills` or hold some that are not finite."""
+
+    _notes: Sequence[str] = ()
 
     def __init__(self, skills: Iterable[str], eval_skills: Iterable[str] = ()) -> None:
         """Keep the names.
@@ -89,6 +97,13 @@ class MixturePolicy(ABC):
     def describe(self) -> dict[str, Any]:
         """Return the policy's name and parameters as plain Python, for the run folder."""
         return {'name': self.name}
+
+    def notes(self) -> list[str]:
+        """Return what was out of the ordinary in the last `initial` or `update`, one line each; mostly none.
+
+        Who drives the policy writes them into the run's log and warns of them.
+        """
+        return list(self._notes)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to continue identically, as plain Python."""

@@ -1,13 +1,19 @@
 """Policies by name: built in, registered in Python, or offered by an installed package."""
 
+import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import nearest
+from skillit_stream.errors import InputError, first_line
+from skillit_stream.mixture.bad_losses import ON_BAD_LOSS, ForgivingPolicy
+from skillit_stream.mixture.checks import nearest, one_of
 from skillit_stream.mixture.graph import SkillsGraph
+from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.policy import MixturePolicy
 
 ENTRY_POINT_GROUP = 'skillit_stream.policies'
@@ -16,7 +22,10 @@ Builder = Callable[..., MixturePolicy]
 BuilderT = TypeVar('BuilderT', bound=Builder)
 
 # What the run knows, as opposed to what a user sets.
-CONTEXT = ('skills', 'eval_skills', 'graph', 'sizes')
+CONTEXT = ('skills', 'eval_skills', 'graph', 'sizes', 'rounds', 'round_size')
+
+# Options of every policy: what is done around it.
+COMMON = ('floor', 'ceiling', 'max_passes', 'on_bad_loss')
 
 _BUILDERS: dict[str, Builder] = {}
 
@@ -24,15 +33,16 @@ _BUILDERS: dict[str, Builder] = {}
 def register(name: str) -> Callable[[BuilderT], BuilderT]:
     """Register a policy class, or a function that returns a policy, under `name`.
 
-    Of the run's context (`skills`, `eval_skills`, `graph`, `sizes`) the builder is given what its
-    parameters name; its other parameters are options for the user to set::
+    Of the run's context (`skills`, `eval_skills`, `graph`, `sizes`, `rounds`, `round_size`) the builder
+    is given what its parameters name; its other parameters are options for the user to set::
 
         @register('tilt')
         class Tilt(MixturePolicy):
             def __init__(self, skills: Sequence[str], *, towards: str, by: float = 2.0): ...
 
-    An installed package can do without the decorator: an entry point in the group
-    ``skillit_stream.policies`` names the class or function.
+    Two ways do without the decorator: an installed package names the class or function by an entry
+    point in the group ``skillit_stream.policies``, and a YAML names it by its place, as
+    ``path/to/file.py:Tilt`` or ``package.module:Tilt``.
 
     Raises:
         InputError: If another builder has the name.
@@ -59,37 +69,44 @@ def build_policy(
     eval_skills: Sequence[str] = (),
     graph: SkillsGraph | None = None,
     sizes: Mapping[str, int] | None = None,
+    rounds: int | None = None,
+    round_size: int | None = None,
     **options: Any,
 ) -> MixturePolicy:
     """Build a policy by name.
 
     Args:
-        name: One of `policy_names`.
+        name: One of `policy_names`, ``path/to/file.py:Class`` or ``package.module:Class``.
         skills: Train skills, in the order of the streams.
         eval_skills: Skills that are evaluated.
         graph: The skills graph, for the policies that have one.
         sizes: Samples in each train stream.
-        **options: The policy's own parameters, as in the YAML.
+        rounds: Rounds the run will have, where that is known.
+        round_size: Samples of a round.
+        **options: The policy's own parameters, as in the YAML, and those that every policy has:
+            `floor`, `ceiling` and `max_passes` (see `Limits.build`), and `on_bad_loss`: 'error', 'keep'
+            or 'last' (see `ForgivingPolicy`). A policy that has a parameter of one of these names gets
+            it instead.
 
     Raises:
         InputError: If the name or an option is unknown, or one is missing or out of range.
     """
     builder = _find(name)
-    context = {'skills': skills, 'eval_skills': eval_skills, 'graph': graph, 'sizes': sizes}
+    context = {
+        'skills': skills,
+        'eval_skills': eval_skills,
+        'graph': graph,
+        'sizes': sizes,
+        'rounds': rounds,
+        'round_size': round_size,
+    }
     parameters = inspect.signature(builder).parameters
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    if not open_ended:
-        refuse_unknown(name, options, [key for key in parameters if key not in CONTEXT])
-    missing = [
-        key
-        for key, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        and key not in (*options, *CONTEXT)
-    ]
-    if missing:
-        raise InputError(f'policy {name!r} needs the option {missing[0]!r}')
-    return builder(**{key: context[key] for key in CONTEXT if key in parameters}, **options)
+    common = {key: options.pop(key) for key in COMMON if key in options and key not in parameters}
+    _check_options(name, parameters, options)
+    policy = builder(**{key: context[key] for key in CONTEXT if key in parameters}, **options)
+    if not isinstance(policy, MixturePolicy):
+        raise InputError(f'policy {name!r} must be a MixturePolicy, but is a {type(policy).__name__}')
+    return _wrapped(policy, common, sizes=sizes, rounds=rounds, round_size=round_size)
 
 
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -103,10 +120,80 @@ def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) 
             raise InputError(f'policy {name!r} has no option {option!r}; {nearest(option, known)}')
 
 
+def _check_options(
+    name: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]
+) -> None:
+    """Refuse options that the builder does not have, and ones that are missing."""
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        refuse_unknown(name, options, [key for key in parameters if key not in CONTEXT])
+    for key, parameter in parameters.items():
+        needed = parameter.default is inspect.Parameter.empty and parameter.kind in (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
+        if needed and key not in (*options, *CONTEXT):
+            raise InputError(f'policy {name!r} needs the option {key!r}')
+
+
+def _wrapped(
+    policy: MixturePolicy,
+    common: dict[str, Any],
+    *,
+    sizes: Mapping[str, int] | None,
+    rounds: int | None,
+    round_size: int | None,
+) -> MixturePolicy:
+    """Put around a policy what the common options ask for; none of them leave it as it is."""
+    on_bad_loss = common.pop('on_bad_loss', 'error')
+    one_of('on_bad_loss', on_bad_loss, ON_BAD_LOSS)
+    if on_bad_loss != 'error':
+        policy = ForgivingPolicy(policy, on_bad_loss)
+    if not common:
+        return policy
+    limits = Limits.build(policy.skills, **common, sizes=sizes, rounds=rounds, round_size=round_size)
+    return LimitedPolicy(policy, limits)
+
+
 def _find(name: str) -> Builder:
     if name in _BUILDERS:
         return _BUILDERS[name]
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name == name:
             return point.load()
+    place, colon, attribute = str(name).rpartition(':')
+    if colon and place and attribute:
+        return _load(name, place, attribute)
     raise InputError(f'unknown policy {name!r}; {nearest(str(name), policy_names())}')
+
+
+def _load(name: str, place: str, attribute: str) -> Builder:
+    """Import a class or function from a file or a module."""
+    try:
+        module = _module_of_file(Path(place)) if place.endswith('.py') else importlib.import_module(place)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        raise InputError(
+            f'policy {name!r}: {place} cannot be imported: {type(error).__name__}: {first_line(error)}'
+        ) from error
+    builder = getattr(module, attribute, None)
+    if not callable(builder):
+        offered = [key for key, value in vars(module).items() if callable(value) and not key.startswith('_')]
+        raise InputError(
+            f'policy {name!r}: {place} has no class {attribute!r}; {nearest(attribute, offered)}'
+        )
+    return cast(Builder, builder)
+
+
+def _module_of_file(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f'no such file: {path}; a policy of your own is path/to/file.py:Class')
+    module_name = f'skillit_stream_policy_{path.stem}'
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f'{path} cannot be imported as a Python file')
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look a class's module up by name.
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module

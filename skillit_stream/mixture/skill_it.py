@@ -20,6 +20,7 @@ from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.loss_history import LossHistory
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import refuse_unknown, register
+from skillit_stream.mixture.simplex import log, softmax, take_over
 from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
 
 
@@ -144,11 +145,14 @@ class SkillIt(MixturePolicy):
             gain = self._eta_now(window) * (self._weights_now() @ self._reduced(window))
         if not np.isfinite(gain).all():
             raise InputError(f'eta times the losses overflows after round {observation.round}; lower eta')
-        logits = (self._carried() if self.variant.compound else _log(self._prior)) + gain
+        logits = (self._carried() if self.variant.compound else log(self._prior)) + gain
         self._updates += 1
         if self.variant.compound:
             self._log_mixture = logits - logits.max()
-        return self._mixture(logits)
+        shares = self._mixture(logits)
+        losses = {name: observation.eval_losses[name] for name in self.eval_skills}
+        self._notes = take_over(self.skills, shares, losses)
+        return shares
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, those of the variant among them."""
@@ -167,11 +171,11 @@ class SkillIt(MixturePolicy):
 
     def _initial_logits(self) -> NDArray[np.float64]:
         if self._initial is not None:
-            return _log(self._initial)
+            return log(self._initial)
         losses = np.ones(len(self.eval_skills))
         if self.variant.initial_losses == 'prior':
             losses = self._prior[[self.skills.index(name) for name in self.eval_skills]]
-        return _log(self._prior) + self.eta * (self._weights @ losses)
+        return log(self._prior) + self.eta * (self._weights @ losses)
 
     def _carried(self) -> NDArray[np.float64]:
         return self._initial_logits() if self._log_mixture is None else self._log_mixture
@@ -180,9 +184,7 @@ class SkillIt(MixturePolicy):
         """Softmax over the skills that are mixed; those held keep 1/k each."""
         shares = np.full(len(self.skills), 1.0 / len(self.skills))
         if self._mixed.any():
-            # Shifted by the maximum: at eta = 100 a bare exp overflows.
-            exponentials = np.exp(logits[self._mixed] - logits[self._mixed].max())
-            shares[self._mixed] = exponentials / exponentials.sum() * self._mixed.mean()
+            shares[self._mixed] = softmax(logits[self._mixed]) * self._mixed.mean()
         return shares
 
     def _window(self) -> list[NDArray[np.float64]]:
@@ -245,12 +247,6 @@ class SkillIt(MixturePolicy):
         self._updates = int(memory['updates'])
         carried = memory['log_mixture']
         self._log_mixture = None if carried is None else np.array(carried, dtype=np.float64)
-
-
-def _log(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Natural logarithm; a weight of 0 gives -inf and so a share of 0."""
-    with np.errstate(divide='ignore'):
-        return np.log(weights)
 
 
 @register('skill_it')

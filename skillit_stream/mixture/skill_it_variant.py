@@ -14,10 +14,12 @@ from skillit_stream.mixture.graph import SkillsGraph
 class SkillItVariant:
     """Variations of Skill-It. In brackets the flag of the published code that does the same.
 
-    Four things of that code are not offered, as they are slips rather than choices: its "initial"
+    Five things of that code are not offered, as they are slips rather than choices: its "initial"
     losses are measured after the first optimizer step; with lone nodes held, `eta_schedule` divides
     a sum over all skills by a sum over the connected ones (here both run over the connected ones);
-    a lone node must have a weight of exactly 1 on itself; and a window of 0 means a uniform mixture.
+    a lone node must have a weight of exactly 1 on itself; a window of 0 means a uniform mixture; and
+    a unit edge in row i and column i is kept even where these are two skills (train skills that are
+    not evaluated), which is so in none of the graphs published.
     """
 
     window_in: str = 'rounds'

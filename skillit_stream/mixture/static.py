@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.errors import InputError
 from skillit_stream.mixture.checks import shares_by_skill, unique_names, weights_by_skill
+from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
 
@@ -88,9 +89,27 @@ def build_static(
 
 
 @register('stratified')
-def build_stratified(skills: Sequence[str]) -> StaticMixture:
-    """Build the mixture of equal shares."""
-    return StaticMixture.stratified(skills)
+def build_stratified(
+    skills: Sequence[str], graph: SkillsGraph | None = None, *, targets: Sequence[str] | None = None
+) -> StaticMixture:
+    """Build the mixture of equal shares: of all skills or, with `targets`, of those that matter to them.
+
+    These are the targets themselves, as far as they are trained on, and their prerequisites: the skills
+    with a positive weight on one of them in the skills graph. All others get 0.
+    """
+    if targets is None:
+        return StaticMixture.stratified(skills)
+    wanted = unique_names('targets', targets)
+    if graph is None:
+        raise InputError("policy 'stratified' with targets needs a skills graph, but got none")
+    graph = graph.select(train_skills=skills, eval_skills=wanted)
+    chosen = graph.weights.max(axis=1) > 0
+    chosen |= np.array([name in wanted for name in graph.train_skills])
+    if not chosen.any():
+        raise InputError(
+            f'no skill helps the targets {", ".join(wanted)}: their columns hold no positive weight'
+        )
+    return StaticMixture.weighted(dict(zip(skills, chosen.astype(float).tolist(), strict=True)))
 
 
 @register('proportional')

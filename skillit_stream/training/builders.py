@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from composer import Trainer
-from composer.core import Evaluator, Time
+from composer.core import Evaluator, Time, TimeUnit
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from streaming import Stream
@@ -20,7 +20,7 @@ from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
-from skillit_stream.training.config import TrainConfig, dump_config, nearest
+from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
 from skillit_stream.training.mixture_log import MixtureLog
@@ -39,6 +39,15 @@ class Run:
     resumed: bool
 
 
+@dataclass
+class Material:
+    """What is trained and evaluated: one set of it serves several Trainers, one after the other."""
+
+    dataset: SkillStreamingDataset
+    model: HuggingFaceModel
+    evaluators: list[Evaluator]
+
+
 def build_run(config: TrainConfig) -> Run:
     """Check everything that can be checked before a model is built, then build the run.
 
@@ -47,16 +56,33 @@ def build_run(config: TrainConfig) -> Run:
     """
     _check_times(config)
     manifest = Manifest.load(config.streams)
-    skills = _chosen('train', config.train_loader.skills, manifest)
-    eval_skills = _chosen('eval', config.eval_loader.skills, manifest)
+    skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
-    policy, graph = _policy(config, sizes, eval_skills)
+    policy, graph = _policy(config, sizes, eval_skills, seq_len=manifest.seq_len)
     _check_evaluated(policy, eval_skills)
     _prepare_folder(config)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
         dist.initialize_dist(get_device(config.device))
+    material = build_material(config, manifest, skills, eval_skills)
+    dataset = material.dataset
+    parts = _parts(config, material, policy)
+    with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+        trainer = Trainer(**parts)
+    # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
+    _write_run_files(config, dataset, policy, graph)
+    return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+
+
+def build_material(
+    config: TrainConfig, manifest: Manifest, skills: list[str], eval_skills: list[str]
+) -> Material:
+    """Dataset, model and evaluators, after seeding: the same configuration gives the same weights.
+
+    Raises:
+        InputError: Something in the configuration or the streams does not fit.
+    """
     reproducibility.seed_all(config.seed)
     tokenizer = _tokenizer(config)
     dataset = _dataset(config, skills)
@@ -68,32 +94,32 @@ def build_run(config: TrainConfig) -> Run:
         eval_interval=config.eval_interval,
         subset_num_batches=config.eval_loader.subset_num_batches,
     )
-    parts = _parts(config, dataset, policy, model, evaluators)
-    with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
-        trainer = Trainer(**parts)
-    # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
-    _write_run_files(config, dataset, policy, graph)
-    return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+    return Material(dataset, model, evaluators)
 
 
-def _parts(
-    config: TrainConfig,
-    dataset: SkillStreamingDataset,
-    policy: MixturePolicy,
-    model: HuggingFaceModel,
-    evaluators: list[Evaluator],
-) -> dict[str, Any]:
-    """The arguments of Composer's Trainer."""
+def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
+    """The arguments of Composer's Trainer that are about model, data, device and precision: fresh for each."""
     with blaming('`train_loader` is not one that a DataLoader takes'):
-        loader = token_data_spec(_loader(config, dataset))
+        loader = token_data_spec(_loader(config, material.dataset))
     return dict(
-        model=model,
+        model=material.model,
         train_dataloader=loader,
-        eval_dataloader=evaluators,
+        optimizers=build_optimizer(config.optimizer, material.model.parameters()),
+        schedulers=build_scheduler(config.scheduler),
+        device=config.device,
+        precision=config.precision,
+        device_train_microbatch_size=_microbatch(config, material.dataset),
+        seed=config.seed,
+    )
+
+
+def _parts(config: TrainConfig, material: Material, policy: MixturePolicy) -> dict[str, Any]:
+    """The arguments of Composer's Trainer."""
+    return dict(
+        **device_parts(config, material),
+        eval_dataloader=material.evaluators,
         max_duration=config.max_duration,
         algorithms=[_mixing(config, policy)],
-        optimizers=build_optimizer(config.optimizer, model.parameters()),
-        schedulers=build_scheduler(config.scheduler),
         callbacks=build_callbacks(config.callbacks),
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
@@ -104,13 +130,9 @@ def _parts(
         load_path=config.load_path,
         load_weights_only=config.load_weights_only,
         autoresume=config.autoresume,
-        device=config.device,
-        precision=config.precision,
-        device_train_microbatch_size=_microbatch(config, dataset),
         parallelism_config={'fsdp': config.fsdp_config} if config.fsdp_config else None,
         progress_bar=config.progress_bar,
         log_to_console=config.log_to_console,
-        seed=config.seed,
     )
 
 
@@ -127,6 +149,16 @@ def _check_times(config: TrainConfig) -> None:
 def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
     log = Path(config.save_folder) / 'mixture.jsonl'
     return DataMixing(policy, warn_passes=config.train_loader.warn_passes, log_path=log)
+
+
+def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], list[str]]:
+    """The skills to train on and those to evaluate.
+
+    Raises:
+        InputError: The configuration names one that the streams do not have.
+    """
+    train = _chosen('train', config.train_loader.skills, manifest)
+    return train, _chosen('eval', config.eval_loader.skills, manifest)
 
 
 def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str]:
@@ -147,18 +179,40 @@ def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str
 
 
 def _policy(
-    config: TrainConfig, sizes: dict[str, int], eval_skills: list[str]
+    config: TrainConfig, sizes: dict[str, int], eval_skills: list[str], *, seq_len: int
 ) -> tuple[MixturePolicy, SkillsGraph | None]:
     unknown = [name for name in config.algorithms if name != 'data_mixing']
     if unknown:
         raise InputError(f'`algorithms.{unknown[0]}`: the only algorithm of a YAML is data_mixing.')
-    options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
+    options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
     name = str(options.pop('policy', 'skill_it'))
     graph = _graph(options.pop('graph', None), config, list(sizes), eval_skills)
     policy = build_policy(
-        name, skills=list(sizes), eval_skills=eval_skills, graph=graph, sizes=sizes, **options
+        name,
+        skills=list(sizes),
+        eval_skills=eval_skills,
+        graph=graph,
+        sizes=sizes,
+        rounds=_rounds(config, seq_len),
+        round_size=config.train_loader.round_size,
+        **options,
     )
     return policy, graph
+
+
+def _rounds(config: TrainConfig, seq_len: int) -> int | None:
+    """How many rounds the run has, the last one perhaps a part; None where that is not known beforehand."""
+    duration = Time.from_timestring(config.max_duration)
+    if duration.unit == TimeUnit.EPOCH:
+        return int(duration.value)
+    tokens = {
+        TimeUnit.BATCH: config.global_train_batch_size * seq_len,
+        TimeUnit.SAMPLE: seq_len,
+        TimeUnit.TOKEN: 1,
+    }.get(duration.unit)
+    if tokens is None:
+        return None
+    return -(-int(duration.value) * tokens // (config.train_loader.round_size * seq_len))
 
 
 def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:

@@ -21,8 +21,9 @@ from skillit_stream.errors import InputError
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.training.mixture_log import MixtureLog
+from skillit_stream.training.skill_losses import TrainLosses
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 BEFORE_TRAINING = -1
 
 
@@ -59,6 +60,8 @@ class DataMixing(Algorithm):
         self._misfit: InputError | None = None
         # Evaluator label -> (batch at which it ran, loss): an older evaluation is not this round's.
         self._seen: dict[str, tuple[int, float]] = {}
+        self._train_losses: TrainLosses | None = None
+        self._train_state: dict[str, list[float]] = {}
         self._started = False
         self._waiting = _Stopwatch()
         self._round = _Stopwatch()
@@ -75,7 +78,13 @@ class DataMixing(Algorithm):
     def state_dict(self) -> dict[str, Any]:
         """The policy's state and the losses seen since the last update, in plain Python."""
         seen = {label: list(entry) for label, entry in self._seen.items()}
-        return {'version': STATE_VERSION, 'policy': self.policy.state_dict(), 'losses': seen}
+        train = self._train_losses.state_dict() if self._train_losses else {}
+        return {
+            'version': STATE_VERSION,
+            'policy': self.policy.state_dict(),
+            'losses': seen,
+            'train_losses': train,
+        }
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = False) -> None:
         """Resume the policy where the state was taken.
@@ -93,6 +102,7 @@ class DataMixing(Algorithm):
         except InputError as error:
             self._misfit = error
         self._seen = {label: (int(batch), float(loss)) for label, (batch, loss) in state['losses'].items()}
+        self._train_state = dict(state['train_losses'])
         self._started = True
 
     def _start(self, state: State, logger: Logger) -> None:
@@ -103,6 +113,7 @@ class DataMixing(Algorithm):
         # per past epoch, and go on in the middle of a round from the start of the next.
         state.dataset_resumption['train'] = True
         dataset.load_state_dict(dataset.state_dict(int(state.timestamp.sample_in_epoch), True))
+        self._count_train_losses(state, dataset)
         resumed = self._started
         if self._misfit:
             self._begin_anew(dataset)
@@ -111,8 +122,27 @@ class DataMixing(Algorithm):
         if not self._started:
             self._observe_before_training(state, resumed)
             dataset.set_proportions(self._agreed(dataset.skills, self.policy.initial))
+            self._warn_of_notes()
             self._started = True
         self._log_proportions(dataset, logger)
+
+    def _count_train_losses(self, state: State, dataset: SkillStreamingDataset) -> None:
+        """Have the model keep the skills' losses apart, if the policy asks for them."""
+        if not self.policy.needs_train_losses:
+            return
+        try:
+            self._train_losses = TrainLosses(state.model, dataset.skills)
+        except TypeError as error:
+            raise InputError(
+                f'The policy {self.policy.name} needs training losses by skill, which the model ({error}) does not '
+                f'keep: make it a skillit_stream.SkillLossModel instead of a HuggingFaceModel.'
+            ) from None
+        self._train_losses.load_state_dict(self._train_state)
+
+    def _add_step(self, state: State, logger: Logger) -> None:
+        del state, logger
+        if self._train_losses:
+            self._train_losses.add_step()
 
     def _begin_anew(self, dataset: SkillStreamingDataset) -> None:
         """The streams have changed and the policy's memory is of others: give it none."""
@@ -165,7 +195,7 @@ class DataMixing(Algorithm):
 
     def _require(self, losses: Mapping[str, float], when: str) -> None:
         missing = [skill for skill in self.policy.eval_skills if skill not in losses]
-        if missing:
+        if missing and not self.policy.accepts_bad_losses:
             raise InputError(f'The policy needs the loss of {missing[0]}, but none was measured {when}.')
 
     def _begin_round(self, state: State, logger: Logger) -> None:
@@ -190,15 +220,20 @@ class DataMixing(Algorithm):
         self._require(
             losses, f"at the end of round {dataset.round}: evaluate it every round (eval_interval='1ep')"
         )
-        if self._log:
-            self._log.append(self._line(state, dataset, losses))
         observation = RoundObservation(
             round=dataset.round,
             eval_losses=losses,
+            train_losses=self._train_losses.means() if self._train_losses else None,
             proportions=dataset.proportions,
             samples_seen=dataset.samples_seen,
         )
+        line = self._line(state, dataset, observation)
         dataset.set_proportions(self._agreed(dataset.skills, lambda: self.policy.update(observation)))
+        if self._train_losses:
+            self._train_losses.reset()
+        notes = self._warn_of_notes()
+        if self._log:
+            self._log.append({**line, 'notes': notes} if notes else line)
         self._log_proportions(dataset, logger)
 
     def _agreed(self, skills: Sequence[str], decide: Callable[[], NDArray[np.float64]]) -> dict[str, float]:
@@ -210,9 +245,9 @@ class DataMixing(Algorithm):
         return {skill: decided[0][skill] for skill in skills}
 
     def _line(
-        self, state: State, dataset: SkillStreamingDataset, losses: Mapping[str, float]
+        self, state: State, dataset: SkillStreamingDataset, observation: RoundObservation
     ) -> dict[str, Any]:
-        samples = dataset.samples
+        samples, train = dataset.samples, observation.train_losses
         return {
             'round': dataset.round,
             'step': int(state.timestamp.batch),
@@ -220,7 +255,8 @@ class DataMixing(Algorithm):
             'realised': {skill: count / dataset.round_size for skill, count in samples.items()},
             'samples': samples,
             'passes': dataset.passes,
-            'losses': dict(losses),
+            'losses': dict(observation.eval_losses),
+            **({'train_losses': dict(train)} if train is not None else {}),
             'stalled_seconds': round(self._waiting.seconds, 3),
             'seconds': round(self._round.seconds, 3),
         }
@@ -234,6 +270,13 @@ class DataMixing(Algorithm):
             metrics[f'mixture/{skill}/passes'] = passes[skill]
         logger.log_metrics(metrics)
         self._warn_of_passes(dataset)
+
+    def _warn_of_notes(self) -> list[str]:
+        """Warn of what the policy has to say of its last mixture; all of it is in mixture.jsonl."""
+        notes = self.policy.notes()
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return notes
 
     def _warn_of_passes(self, dataset: SkillStreamingDataset) -> None:
         for skill, passes in dataset.upcoming_passes.items():
@@ -254,6 +297,7 @@ _HANDLERS = {
     Event.EPOCH_START: '_begin_round',
     Event.BEFORE_DATALOADER: '_wait',
     Event.AFTER_DATALOADER: '_go_on',
+    Event.BATCH_END: '_add_step',
     Event.EPOCH_CHECKPOINT: '_end_round',
 }
 

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.training.config import ModelConfig, nearest
+from skillit_stream.training.skill_losses import SkillLossModel
 
 LOSS_METRIC = LanguageCrossEntropy.__name__
 
@@ -51,7 +52,7 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_s
             f'convert with the tokenizer of this model.'
         )
     model.config.use_cache = False
-    return HuggingFaceModel(
+    return SkillLossModel(
         model,
         tokenizer=tokenizer,  # pyright: ignore[reportArgumentType]
         use_logits=True,

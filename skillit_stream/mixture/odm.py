@@ -1,0 +1,107 @@
+"""ODM: a bandit over skills whose reward is the training loss (Albalak et al. 2023, arXiv 2312.02406)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.mixture.checks import (
+    number_within,
+    shares_by_skill,
+    train_losses_by_skill,
+    whole_number,
+)
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.registry import register
+from skillit_stream.mixture.simplex import shares_by_name, softmax, take_over
+
+
+@register('odm')
+class OnlineDataMixing(MixturePolicy):
+    """Exp3 with the training losses as rewards, a round at a time.
+
+    The paper draws one skill a step, t = 1, 2, ..., with loss L_i, and updates::
+
+        R_i += (L_i / scale) / π_i          for the skill drawn
+        ε_t  = min(1/k, sqrt(ln k / (k t)))
+        π    = (1 - k ε_t) softmax(ε_{t-1} R) + ε_t
+
+    Here a round stands for `draws` steps with the same π, and R takes their expectation: skill i is
+    drawn π_i draws times, each adding L_i / (scale π_i), so ``R_i += draws L_i / scale``; the share
+    cancels, and t grows by `draws`. No random numbers are drawn. A skill that was not drawn has no loss
+    and keeps its R; its share never falls below ε_t.
+
+    The formulas are those of the published code, checked there, and so is scale = 10. The paper is
+    said to use a moving average of the rewards in place of their sum, which could not be verified and
+    is not offered.
+    """
+
+    name = 'odm'
+    needs_train_losses = True
+
+    def __init__(
+        self,
+        skills: Sequence[str],
+        *,
+        draws: int = 100,
+        scale: float = 10.0,
+        initial: Mapping[str, float] | None = None,
+    ) -> None:
+        """Check the parameters.
+
+        Args:
+            skills: Skills that are mixed, k of them.
+            draws: Steps of the bandit that a round stands for, at least 1. The mixture is uniform for the
+                first k ln k steps, whatever the losses.
+            scale: Loss that is a reward of 1, nats per token, above 0.
+            initial: Proportions of the first round, summing to 1; None: the same for every skill.
+
+        Raises:
+            InputError: If a parameter is out of range.
+        """
+        super().__init__(skills)
+        self.draws = whole_number('draws', draws, at_least=1)
+        self.scale = number_within('scale', scale, low=1e-9)
+        k = len(self.skills)
+        uniform = np.full(k, 1.0 / k)
+        self._initial = uniform if initial is None else shares_by_skill('initial', initial, self.skills)
+        self._rewards = np.zeros(k)
+        self._steps = 0
+
+    def initial(self) -> NDArray[np.float64]:
+        """Return the mixture of the first round, float64 ``[k]``."""
+        return self._initial.copy()
+
+    def update(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Take in the training losses of a round and return the mixture of the next, float64 ``[k]``.
+
+        Raises:
+            InputError: If there are no training losses, or one is not finite.
+        """
+        losses = train_losses_by_skill(observation.train_losses, self.skills, observation.round)
+        self._rewards = self._rewards + self.draws * np.nan_to_num(losses, nan=0.0) / self.scale
+        self._steps += self.draws
+        floor = self._exploration(self._steps)
+        greedy = softmax(self._exploration(self._steps - 1) * self._rewards)
+        shares = (1.0 - len(self.skills) * floor) * greedy + floor
+        self._notes = take_over(self.skills, shares, observation.eval_losses)
+        return shares
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters."""
+        first = shares_by_name(self.skills, self._initial)
+        return {'name': self.name, 'draws': self.draws, 'scale': self.scale, 'initial': first}
+
+    def _exploration(self, step: int) -> float:
+        """ε_t, the share below which no skill falls; ε_0 is 1/k."""
+        k = len(self.skills)
+        return min(1.0 / k, math.sqrt(math.log(k) / (k * step))) if step > 0 else 1.0 / k
+
+    def _memory(self) -> dict[str, Any]:
+        return {'rewards': self._rewards.tolist(), 'steps': self._steps}
+
+    def _restore(self, memory: Mapping[str, Any]) -> None:
+        self._rewards = np.array(memory['rewards'], dtype=np.float64)
+        self._steps = int(memory['steps'])

@@ -1,0 +1,54 @@
+"""A policy around a policy: what every wrapper passes through."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+
+
+class WrappedPolicy(MixturePolicy):
+    """Does what the policy inside does; a subclass changes what it has to.
+
+    The state is the inner policy's, so that a run can be resumed with a wrapper added or taken off.
+    """
+
+    name = 'wrapped'
+
+    def __init__(self, policy: MixturePolicy) -> None:
+        """Take over the inner policy's skills and needs."""
+        super().__init__(policy.skills, policy.eval_skills)
+        self.policy = policy
+        self.needs_initial_losses = policy.needs_initial_losses
+        self.needs_train_losses = policy.needs_train_losses
+        self.accepts_bad_losses = policy.accepts_bad_losses
+
+    def initial(self) -> NDArray[np.float64]:
+        """Return the inner policy's first mixture, float64 ``[k]``."""
+        return self.policy.initial()
+
+    def update(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Return the inner policy's next mixture, float64 ``[k]``."""
+        return self.policy.update(observation)
+
+    def observe(self, observation: RoundObservation) -> None:
+        """Pass an evaluation on."""
+        self.policy.observe(observation)
+
+    def notes(self) -> list[str]:
+        """Return the inner policy's notes, then those of the wrapper."""
+        return [*self.policy.notes(), *self._notes]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the inner policy's name and parameters."""
+        return self.policy.describe()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the inner policy's state."""
+        return self.policy.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hand the state to the inner policy."""
+        self.policy.load_state_dict(state)

@@ -1,0 +1,117 @@
+"""What holds for every policy: it continues where it was saved, and gives the same on every rank."""
+
+import json
+
+import numpy as np
+import pytest
+
+from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy, policy_names
+
+SKILLS = ['a', 'b', 'c']
+ROUNDS = 12
+REFERENCE = {'a': 1.0, 'b': 1.5, 'c': 0.5}
+
+OPTIONS = {
+    'ado': [{}, {'losses': 'eval', 'skip': 1, 'warmup': 5}],
+    'aioli': [{'hold': 1}, {'hold': 2, 'smoothing': 0.5}],
+    'curriculum': [{'mixing': 0.3}, {'anti': True}, {'order': ['c', 'b', 'a']}],
+    'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
+    'odm': [{}, {'draws': 3}],
+    'proportional': [{}],
+    'schedule': [{'mixtures': [{'a': 1, 'b': 1, 'c': 1}, {'a': 1, 'b': 0, 'c': 0}]}],
+    'sheared': [{'reference': REFERENCE}],
+    'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}],
+    'static': [{'weights': {'a': 1, 'b': 2, 'c': 3}}],
+    'stratified': [{}, {'targets': ['a']}],
+}
+AROUND = [{}, {'floor': 0.05, 'ceiling': 0.5}, {'max_passes': 2, 'on_bad_loss': 'last'}]
+
+cases = [
+    pytest.param(name, {**options, **around}, id=f'{name}-{i}-{j}')
+    for name, variants in OPTIONS.items()
+    for i, options in enumerate(variants)
+    for j, around in enumerate(AROUND)
+]
+
+
+def build(name, options):
+    graph = SkillsGraph(SKILLS, SKILLS, [[1, 0.5, 0], [0, 1, 0.2], [-0.1, 0, 1]])
+    return build_policy(
+        name,
+        skills=SKILLS,
+        eval_skills=SKILLS,
+        graph=graph,
+        sizes={'a': 900, 'b': 500, 'c': 400},
+        rounds=ROUNDS,
+        round_size=100,
+        **options,
+    )
+
+
+def observations():
+    """Losses that fall, noisily; c is not drawn in round 4."""
+    rng = np.random.default_rng(3)
+    seen = np.zeros(3, dtype=int)
+    for number in range(-1, ROUNDS):
+        base = 3 * (number + 2.0) ** -0.3 + rng.uniform(0, 0.2, size=(2, 3))
+        seen = seen + (34 if number >= 0 else 0)
+        yield RoundObservation(
+            number,
+            dict(zip(SKILLS, base[0].tolist(), strict=True)),
+            train_losses={
+                name: loss
+                for name, loss in zip(SKILLS, base[1].tolist(), strict=True)
+                if number != 4 or name != 'c'
+            },
+            samples_seen=dict(zip(SKILLS, seen.tolist(), strict=True)),
+        )
+
+
+def begin(policy):
+    before, *rest = observations()
+    policy.observe(before)
+    return policy.initial(), rest
+
+
+def test_every_policy_that_is_registered_is_in_these_tests():
+    assert set(policy_names()) == set(OPTIONS)
+
+
+@pytest.mark.parametrize(('name', 'options'), cases)
+def test_saved_and_restored_at_every_round_it_continues_identically(name, options):
+    steady, restarted = build(name, options), build(name, options)
+    first, rounds = begin(steady)
+    assert begin(restarted)[0].tolist() == first.tolist()
+    for observation in rounds:
+        state = json.loads(json.dumps(restarted.state_dict()))
+        restarted = build(name, options)
+        restarted.load_state_dict(state)
+        expected = steady.update(observation)
+        assert restarted.update(observation).tolist() == expected.tolist()
+        assert restarted.notes() == steady.notes()
+        assert expected.sum() == pytest.approx(1.0, abs=1e-9)
+        assert (expected >= 0).all()
+    assert restarted.state_dict() == steady.state_dict()
+
+
+@pytest.mark.parametrize(('name', 'options'), cases)
+def test_two_ranks_say_the_same_whatever_the_order_of_their_mappings(name, options):
+    one, two = build(name, options), build(name, options)
+    first, rounds = begin(one)
+    assert begin(two)[0].tolist() == first.tolist()
+    for seen in rounds:
+        turned = RoundObservation(
+            seen.round,
+            dict(reversed(list(seen.eval_losses.items()))),
+            train_losses=dict(reversed(list((seen.train_losses or {}).items()))),
+            samples_seen=dict(reversed(list((seen.samples_seen or {}).items()))),
+        )
+        np.random.random(3)  # noqa: NPY002 (a global generator in another state)
+        assert two.update(turned).tolist() == one.update(seen).tolist()
+
+
+@pytest.mark.parametrize(('name', 'options'), cases)
+def test_it_describes_itself_in_plain_python(name, options):
+    description = build(name, options).describe()
+    assert json.loads(json.dumps(description)) == description
+    assert description['name'] in (name, 'static')
