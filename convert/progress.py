@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from skillit_stream.convert.conversion import Progress as Done
 from skillit_stream.convert.conversion import Report
@@ -26,6 +28,7 @@ from skillit_stream.streams.manifest import Manifest
 # Where there is no terminal to ask, wide enough that no row is broken.
 PLAIN_WIDTH = 140
 SECONDS_BETWEEN_LINES = 30.0
+SKILLS_SHOWN = 7
 
 
 @contextmanager
@@ -55,14 +58,15 @@ def progress_display(total: int) -> Iterator[Report]:
     if not console.is_terminal:
         yield _Lines(state).report
         return
-    columns = (BarColumn(), DownloadColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task('', total=total)
+    columns = (BarColumn(20), DownloadColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
+    progress = Progress(*columns, console=console)
+    task = progress.add_task('', total=total)
 
-        def report(done: Done) -> None:
-            state.add(done)
-            progress.update(task, completed=state.bytes, description=state.said())
+    def report(done: Done) -> None:
+        state.add(done)
+        progress.update(task, completed=state.bytes, description=state.rate())
 
+    with Live(get_renderable=lambda: Group(progress, Text(state.skills())), console=console, transient=True):
         yield report
 
 
@@ -81,12 +85,16 @@ class _State:
         self.tokens += done.tokens
         self.documents.update(done.documents or {})
 
-    def said(self) -> str:
+    def rate(self) -> str:
+        """Text and tokens a second."""
         seconds = max(monotonic() - self.began, 1e-3)
-        rate = f'{self.text_bytes / seconds / 1e6:.0f} MB of text/s, {self.tokens / seconds / 1e6:.1f} Mtok/s'
-        largest = ', '.join(f'{skill} {count:,}' for skill, count in self.documents.most_common(4))
-        more = len(self.documents) - 4
-        return f'{rate}; {largest}{f", {more} more" if more > 0 else ""}'
+        return f'{self.text_bytes / seconds / 1e6:.0f} MB of text/s, {self.tokens / seconds / 1e6:.1f} Mtok/s'
+
+    def skills(self) -> str:
+        """Documents of the skills that have most."""
+        largest = ', '.join(f'{skill} {count:,}' for skill, count in self.documents.most_common(SKILLS_SHOWN))
+        more = len(self.documents) - SKILLS_SHOWN
+        return f'{largest}{f", {more} more" if more > 0 else ""}'
 
 
 class _Lines:
@@ -105,9 +113,8 @@ class _Lines:
         state = self._state
         share = state.bytes / max(state.total, 1)
         left = (now - state.began) * (1 - share) / max(share, 1e-9)
-        print(
-            f'{share:.0%} of {state.total / 1e9:.2f} GB; {state.said()}; {left:.0f} s left', file=sys.stderr
-        )
+        done = f'{share:.0%} of {state.total / 1e9:.2f} GB'
+        print(f'{done}; {state.rate()}; {state.skills()}; {left:.0f} s left', file=sys.stderr)
 
 
 def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> None:

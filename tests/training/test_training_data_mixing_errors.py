@@ -88,7 +88,7 @@ def test_a_metric_that_is_not_there_is_named_with_those_that_are(streams: Path, 
 
 def test_a_state_of_another_version_is_refused():
     state = DataMixing(SkillIt(GRAPH)).state_dict()
-    with pytest.raises(InputError, match=r'version 1, but got: 2'):
+    with pytest.raises(InputError, match=r'version 2, but got: 1'):
         DataMixing(SkillIt(GRAPH)).load_state_dict({**state, 'version': 1})
 
 

@@ -1,0 +1,25 @@
+"""A static mixture fitted to a table of runs: ``skillit mix fit RATIOS METRICS``.
+
+Many small runs, each on a mixture of its own, give a table of mixtures and a table of metrics. A *law* is fitted
+to them, one for each metric, and the mixture with the lowest predicted target is searched for::
+
+    tables.py     the two CSV files -> `RunTable`
+    laws.py       mixture -> metric: the laws, their formulas and their sources
+    groups.py     what is fitted: every skill, or the changed ones and the kept rest as one (mixture reuse)
+    simplex.py    minimising over mixtures whose shares have upper limits
+    options.py    `FitOptions`, checked
+    limits.py     limits on passes
+    search.py     the laws' mixture: by convex optimisation or by simulation
+    quality.py    how well the fit predicts runs it has not seen
+    fitting.py    `fit_mixture`: all of it, and the warnings in words
+    output.py     tables, JSON, YAML
+    command.py    `skillit mix fit`
+
+NumPy alone, but for LightGBM where ``regmix-trees`` asks for it.
+"""
+
+from skillit_stream.mixture_fit.fitting import MixtureFit, fit_mixture
+from skillit_stream.mixture_fit.options import FitOptions
+from skillit_stream.mixture_fit.tables import RunTable, read_runs
+
+__all__ = ['FitOptions', 'MixtureFit', 'RunTable', 'fit_mixture', 'read_runs']

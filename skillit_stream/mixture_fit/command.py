@@ -1,0 +1,143 @@
+"""`skillit mix fit RATIOS METRICS`: a static mixture fitted to a table of runs."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture.files import read_json
+from skillit_stream.mixture_fit.fitting import fit_mixture
+from skillit_stream.mixture_fit.laws import LAWS
+from skillit_stream.mixture_fit.options import FitOptions
+from skillit_stream.mixture_fit.output import fragment, print_fit, save, to_json, training_yaml
+from skillit_stream.mixture_fit.tables import read_runs
+from skillit_stream.streams.manifest import Manifest
+
+FIT_HELP = 'fit a law to a table of runs and print its mixture, how well it predicts, and a YAML'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `skillit mix`."""
+    commands = parser.add_subparsers(dest='mix_command', metavar='COMMAND', required=True)
+    fit = commands.add_parser('fit', help=FIT_HELP, description=FIT_HELP)
+    fit.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks')
+    fit.add_argument(
+        'ratios', metavar='RATIOS', help='CSV: a row a run, its name, then a share for each skill'
+    )
+    fit.add_argument(
+        'metrics', metavar='METRICS', help='CSV: the same runs, a column for each loss (lower is better)'
+    )
+    fit.add_argument('--law', choices=LAWS, default='log-linear', help='default: log-linear')
+    fit.add_argument(
+        '--target',
+        default='mean',
+        metavar='mean|METRIC|FILE.json',
+        help='what to lower: the mean of all metrics (default), one of them, or a weight for each',
+    )
+    _add_limits(fit)
+    _add_reuse(fit)
+    fit.add_argument('--folds', type=int, default=5, metavar='N', help='of the cross-validation (default: 5)')
+    fit.add_argument(
+        '--seed', type=int, default=0, metavar='N', help='of folds and simulated mixtures (default: 0)'
+    )
+    fit.add_argument('--out', metavar='FILE.yaml', help='write the YAML there')
+    fit.add_argument(
+        '--base', metavar='FILE.yaml', help='with --out: a training YAML to write with this mixture in it'
+    )
+    fit.add_argument('--json', action='store_true', help='print one JSON object')
+
+
+def _add_limits(fit: argparse.ArgumentParser) -> None:
+    sizes = fit.add_mutually_exclusive_group()
+    sizes.add_argument('--natural', metavar='FILE.json', help='tokens that each skill has')
+    sizes.add_argument('--streams', metavar='DIR', help='take them from the skills.json of a streams folder')
+    fit.add_argument('--tokens', type=_tokens, metavar='N', help='training tokens of the real run')
+    fit.add_argument(
+        '--max-passes',
+        type=float,
+        metavar='N',
+        help="no skill's tokens more often than this (needs --tokens)",
+    )
+    fit.add_argument(
+        '--pull',
+        type=float,
+        metavar='LAMBDA',
+        help='weight of the KL divergence from the natural mixture, in the unit of the target '
+        '(default: 0.1 for log-linear, else 0)',
+    )
+
+
+def _add_reuse(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        '--keep',
+        metavar='FILE.json',
+        help='an old mixture, whose ratios hold for all skills that did not change',
+    )
+    fit.add_argument(
+        '--changed',
+        type=_names,
+        default=(),
+        metavar='A,B',
+        help='with --keep: skills that changed or are new',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, print, write."""
+    if args.base and not args.out:
+        raise InputError(f'--base {args.base} is written to another file: add --out')
+    table = read_runs(args.ratios, args.metrics)
+    target = args.target
+    if target.endswith('.json') and target not in table.metrics:
+        target = _numbers('--target', target)
+    options = FitOptions(
+        law=args.law,
+        target=target,
+        sizes=_sizes(args),
+        tokens=args.tokens,
+        max_passes=args.max_passes,
+        pull=args.pull,
+        keep=_numbers('--keep', args.keep) if args.keep else None,
+        changed=args.changed,
+        folds=args.folds,
+        seed=args.seed,
+    )
+    fit = fit_mixture(table, options)
+    if args.out:
+        save(training_yaml(fit, Path(args.base)) if args.base else fragment(fit), Path(args.out))
+    if args.json:
+        print(json.dumps({**to_json(fit), 'out': args.out}))
+        return 0
+    print_fit(fit)
+    if args.out:
+        print(f'written: {args.out}')
+    return 0
+
+
+def _sizes(args: argparse.Namespace) -> Mapping[str, float] | None:
+    if args.natural:
+        return _numbers('--natural', args.natural)
+    if not args.streams:
+        return None
+    skills = Manifest.load(args.streams).skills
+    return {name: skill.splits['train'].tokens for name, skill in skills.items() if 'train' in skill.splits}
+
+
+def _numbers(option: str, path: str) -> Mapping[str, float]:
+    data = read_json(Path(path))
+    if not isinstance(data, dict):
+        raise InputError(f'{option} {path} must hold a JSON object, a number for each name')
+    return data
+
+
+def _tokens(text: str) -> int:
+    """`1_000_000`, `1e9`: a whole number of tokens."""
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f'must be a number of tokens, but got: {text!r}') from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(',') if name.strip())

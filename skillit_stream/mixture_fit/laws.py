@@ -1,0 +1,248 @@
+r"""Laws: what a metric is after training on a mixture.
+
+``data-mixing``, `Data Mixing Laws` (Ye et al. 2024, arXiv 2403.16952): the loss on eval skill i after training on
+shares r of the k skills is
+
+    L_i(r) = c_i + k_i exp(Σⱼ t_ij r_j)
+
+``log-linear``, `Olmix` (Chen et al. 2026, arXiv 2602.12237), as its published code has it (olmix/fit/utils.py):
+
+    L_i(p) = exp(log c_i) + exp(Σⱼ t_ij p_j)
+
+Shares sum to 1, so k_i = exp(b) is the same as b added to every t_ij: the two are one function with one fit, and
+are written down in the form of either. They part in the search: Olmix pulls the mixture towards the natural one
+with λ = 0.1 (the example configuration of its code) unless told otherwise, Ye et al. take the minimum.
+
+The fit minimises a Huber loss, as the published code of both; its threshold is a tenth of the metric's standard
+deviation over the runs here (0.01 or 0.02 there), so that nats, bits and percentages give the same mixture. The
+minimiser is Levenberg-Marquardt from a fixed grid of constants c (L-BFGS from random points there).
+
+``regmix``, `RegMix` (Liu et al. 2024, arXiv 2407.01492): a linear regression of the metric on the shares (no
+intercept is needed: shares sum to 1), and ``regmix-trees`` its gradient-boosted trees by LightGBM (optional), with the
+learning rate of the published notebook as Olmix's code quotes it and 1,000 rounds.
+
+Read were the published code of Ye et al. and of Olmix, and abstracts and summaries; not verified is anything that
+the papers' text alone says: RegMix's penalty on its linear regression (none here), its numbers of trees and of
+simulated mixtures. Ye et al. also fit eval data of unknown composition (implicit domains); that is not offered.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.errors import InputError
+
+Array = NDArray[np.float64]
+
+STARTS = (0.02, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99, 0.999)
+"""Where the constant c starts, as a fraction of the lowest value seen."""
+
+HUBER = 0.1
+"""Residuals above this many standard deviations of the metric count linearly."""
+
+MAX_STEPS = 200
+MAX_EXPONENT = 100.0
+TREES = {'objective': 'regression', 'learning_rate': 0.01, 'verbosity': -1, 'num_threads': 1}
+TREE_ROUNDS = 1000
+
+
+class Fitted(Protocol):
+    """A law with its parameters."""
+
+    def predict(self, shares: Array) -> Array:
+        """The metric after training on each mixture: float64 ``[s, k]`` -> ``[s]``."""
+        ...
+
+    def parameters(self) -> dict[str, Any]:
+        """Plain numbers that say it all, for the JSON."""
+        ...
+
+
+Fit = Callable[[Array, Array], Fitted]
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """c + exp(t · p): positive, and convex in the mixture."""
+
+    constant: float
+    slopes: Array
+    """t, float64 ``[k]``."""
+
+    def predict(self, shares: Array) -> Array:
+        """See `Fitted`."""
+        return self.constant + np.exp(np.minimum(shares @ self.slopes, MAX_EXPONENT))
+
+    def gradient(self, share: Array) -> Array:
+        """Derivative at one mixture, float64 ``[k]``."""
+        return self.slopes * np.exp(min(float(share @ self.slopes), MAX_EXPONENT))
+
+    def parameters(self) -> dict[str, Any]:
+        """c and t as Olmix writes them."""
+        return {'c': self.constant, 't': self.slopes.tolist()}
+
+
+class WithFactor(Exponential):
+    """The same in the form of Ye et al.; of all that are equal on mixtures, the one whose t sum to 0."""
+
+    def parameters(self) -> dict[str, Any]:
+        """c, k and t."""
+        mean = float(self.slopes.mean())
+        return {'c': self.constant, 'k': float(np.exp(mean)), 't': (self.slopes - mean).tolist()}
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Σⱼ bⱼ pⱼ: bⱼ is the metric that training on skill j alone would give."""
+
+    slopes: Array
+
+    def predict(self, shares: Array) -> Array:
+        """See `Fitted`."""
+        return shares @ self.slopes
+
+    def parameters(self) -> dict[str, Any]:
+        """The coefficients."""
+        return {'b': self.slopes.tolist()}
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A LightGBM booster."""
+
+    booster: Any
+
+    def predict(self, shares: Array) -> Array:
+        """See `Fitted`."""
+        return np.asarray(self.booster.predict(shares), dtype=np.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        """Trees are too many to print: their number."""
+        return {'trees': self.booster.num_trees()}
+
+
+def fit_exponential(shares: Array, values: Array) -> Exponential:
+    """Fit c + exp(t · p), c > 0.
+
+    Args:
+        shares: Mixtures of the runs, float64 ``[n, k]``.
+        values: Their metric, float64 ``[n]``, above 0.
+
+    Raises:
+        InputError: If a value is not above 0.
+    """
+    if values.min() <= 0:
+        raise InputError(
+            f'the laws data-mixing and log-linear need metrics above 0, but got: {values.min():g}; '
+            'use losses or error rates, or --law regmix'
+        )
+    threshold = HUBER * max(float(values.std()), 1e-9 * float(values.max()))
+    found = [_descend(shares, values, fraction * values.min(), threshold) for fraction in STARTS]
+    _, best = min(found, key=lambda one: one[0])
+    return Exponential(float(np.exp(best[0])), best[1:])
+
+
+def _descend(shares: Array, values: Array, constant: float, threshold: float) -> tuple[float, Array]:
+    """Levenberg-Marquardt on (log c, t) with Huber weights; returns the cost and the parameters."""
+    at = np.concatenate([[np.log(constant)], _first_slopes(shares, values, constant)])
+    cost, damping = _cost(shares, values, at, threshold), 1e-3
+    for _ in range(MAX_STEPS):
+        constant, rest = np.exp(at[0]), _power(shares, at)
+        residuals = constant + rest - values
+        jacobian = np.column_stack([np.full(len(values), constant), rest[:, None] * shares])
+        weighted = jacobian * np.minimum(1.0, threshold / np.maximum(np.abs(residuals), 1e-300))[:, None]
+        normal, slope = weighted.T @ jacobian, weighted.T @ residuals
+        while damping < 1e12:
+            scale = np.diag(normal) + 1e-12 * np.diag(normal).max()
+            trial = at - np.linalg.solve(normal + damping * np.diag(scale), slope)
+            trial_cost = _cost(shares, values, trial, threshold)
+            if trial_cost < cost:
+                break
+            damping *= 4.0
+        else:
+            break
+        gain, at, cost, damping = cost - trial_cost, trial, trial_cost, max(damping / 9.0, 1e-12)
+        if gain <= 1e-12 * cost:
+            break
+    return cost, at
+
+
+def _first_slopes(shares: Array, values: Array, constant: float) -> Array:
+    """log(y − c) is linear in the mixture: the slopes by least squares, weighted back to the scale of y."""
+    rest = values - constant
+    mean = np.log(rest).mean()
+    # About the mean, so that a direction no run has explored has no effect.
+    return mean + np.linalg.lstsq(shares * rest[:, None], (np.log(rest) - mean) * rest, rcond=None)[0]
+
+
+def _power(shares: Array, at: Array) -> Array:
+    return np.exp(np.minimum(shares @ at[1:], MAX_EXPONENT))
+
+
+def _cost(shares: Array, values: Array, at: Array, threshold: float) -> float:
+    size = np.abs(np.exp(min(at[0], MAX_EXPONENT)) + _power(shares, at) - values)
+    return float(np.where(size < threshold, 0.5 * size**2, threshold * (size - 0.5 * threshold)).sum())
+
+
+def fit_with_factor(shares: Array, values: Array) -> WithFactor:
+    """`fit_exponential`, told as c + k exp(t · r)."""
+    fitted = fit_exponential(shares, values)
+    return WithFactor(fitted.constant, fitted.slopes)
+
+
+def fit_linear(shares: Array, values: Array) -> Linear:
+    """Fit Σⱼ bⱼ pⱼ by least squares; directions that no run has explored have no effect."""
+    mean = values.mean()
+    return Linear(mean + np.linalg.lstsq(shares, values - mean, rcond=None)[0])
+
+
+def fit_trees(shares: Array, values: Array) -> Trees:
+    """Fit gradient-boosted trees.
+
+    Raises:
+        InputError: If LightGBM is not installed.
+    """
+    try:
+        import lightgbm  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError(
+            "--law regmix-trees needs LightGBM: pip install 'skillit-stream[trees]', or use --law regmix"
+        ) from None
+    # Of a table of 500 runs a leaf holds about LightGBM's own 20; a small table needs smaller ones.
+    leaf = {'min_data_in_leaf': max(2, len(values) // 25)}
+    options = {**TREES, **leaf, 'deterministic': True, 'seed': 0}
+    data = lightgbm.Dataset(shares, label=values, params=options)
+    return Trees(lightgbm.train(options, data, num_boost_round=TREE_ROUNDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A law by name."""
+
+    fit: Fit
+    convex: bool
+    """Whether its mixture is found by convex optimisation (else by RegMix's simulation)."""
+    pull: float
+    """λ unless told otherwise."""
+    extra_parameters: int | None
+    """Parameters beyond one for each skill; None: not counted."""
+
+    def parameter_count(self, skills: int) -> int | None:
+        """Parameters of one metric's fit."""
+        return None if self.extra_parameters is None else skills + self.extra_parameters
+
+
+LAWS = {
+    'data-mixing': Law(fit=fit_with_factor, convex=True, pull=0.0, extra_parameters=1),
+    'regmix': Law(fit=fit_linear, convex=False, pull=0.0, extra_parameters=0),
+    'regmix-trees': Law(fit=fit_trees, convex=False, pull=0.0, extra_parameters=None),
+    'log-linear': Law(fit=fit_exponential, convex=True, pull=0.1, extra_parameters=1),
+}
+
+
+def predict_target(fits: Sequence[Fitted], weights: Array, shares: Array) -> Array:
+    """The target of each mixture, the weighted mean of the metrics: float64 ``[s, k]`` -> ``[s]``."""
+    return weights @ np.array([fitted.predict(shares) for fitted in fits])
