@@ -1,6 +1,7 @@
 """Finished parts -> a streams folder: settle what waited for the whole corpus, write indexes and manifest."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ class _SkillAssembly:
         for folder in (writer.local, *(os.path.join(folder, self.skill, split) for folder, _ in self.parts)):
             # A command that was killed here finds some of them moved.
             for name in os.listdir(folder) if folder != target and os.path.isdir(folder) else ():
-                os.replace(os.path.join(folder, name), os.path.join(target, name))
+                shutil.move(os.path.join(folder, name), os.path.join(target, name))
         write_index(target, shards)
         return index_hash(target)
 

@@ -211,16 +211,19 @@ class _Place:
     def __init__(self, args: argparse.Namespace) -> None:
         self.remote = Remote(args.out) if is_remote(args.out) else None
         self._staging = None if self.remote else Staging(args.out, overwrite=args.overwrite)
+        # A folder of its own: the one that is given may hold other things, and this one is removed.
+        own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
+        work = os.path.join(os.path.abspath(args.work), own) if args.work else None
         if self.remote:
-            if not args.work:
+            if work is None:
                 raise InputError(
                     f'--out {args.out}: needs a local folder for work in progress; pass one as --work'
                 )
             self.remote.check(overwrite=args.overwrite)
-            self.folder, self.work = os.path.join(args.work, 'streams'), args.work
+            self.folder, self.work = os.path.join(work, 'streams'), work
         else:
             self.folder = self._staging.folder if self._staging else ''
-            self.work = args.work or os.path.join(self.folder, WORK_FOLDER)
+            self.work = work or os.path.join(self.folder, WORK_FOLDER)
 
     @contextmanager
     def opened(self, *, shared: bool) -> Iterator[str]:

@@ -208,6 +208,18 @@ def test_two_commands_do_not_work_on_the_same_streams(tmp_path: Path, command, r
     skillit(*command(tmp_path / 'S'))
 
 
+def test_the_work_may_be_done_elsewhere_and_nothing_else_there_is_touched(tmp_path: Path, command, skillit):
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    (elsewhere / 'mine.txt').write_text('kept')
+    skillit(*command(tmp_path / 'one'))
+    skillit(*command(tmp_path / 'S'), '--work', elsewhere, '--task', '0/2')
+    assert left_in(elsewhere) == ['S.skillit-work', 'mine.txt']
+    skillit(*command(tmp_path / 'S'), '--work', elsewhere)
+    assert left_in(elsewhere) == ['mine.txt']
+    assert digests(tmp_path / 'S') == digests(tmp_path / 'one')
+
+
 def test_bad_records_of_all_parts_are_counted(tmp_path: Path, corpus: Path, command, skillit):
     for file, line in ((1, b'{"text": 7, "kind": "law"}'), (6, b'[1]'), (7, b'{"text": "", "kind": "law"}')):
         path = corpus / f'{file}.jsonl'

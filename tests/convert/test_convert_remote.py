@@ -55,7 +55,8 @@ def test_the_streams_in_a_bucket_are_those_of_a_folder(
             np.testing.assert_array_equal(
                 read_tokens(there, skill, split), read_tokens(tmp_path / 'here', skill, split)
             )
-    assert left_in(tmp_path) == ['corpus', 'here', 'there']
+    assert left_in(tmp_path) == ['corpus', 'here', 'there', 'work']
+    assert left_in(tmp_path / 'work') == []
     # They can be trained on from where they are.
     streams = {
         skill: Stream(
