@@ -1,0 +1,135 @@
+"""`skillit graph learn | from-runs | show`: skills graphs from short runs or finished ones, and what they are like."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from skillit_stream.errors import InputError
+from skillit_stream.graphs.formulas import BRUTE_FORCE, METHODS
+from skillit_stream.graphs.tasks import Task, leave_launcher, parse_task
+
+_METHODS_HELP = (
+    'approximate: a run on each train skill (k); brute-force: one on each skill and one on each pair, which '
+    'serves both directions (k + k(k-1)/2)'
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `skillit graph`."""
+    actions = parser.add_subparsers(dest='action', metavar='learn|from-runs|show', required=True)
+    learn = actions.add_parser('learn', help='train short runs from the same weights', description=__doc__)
+    learn.add_argument('yaml', help='a training YAML: model, streams, optimizer, batch')
+    learn.add_argument('overrides', nargs='*', metavar='key=value', help='as for skillit train')
+    learn.add_argument('--method', choices=METHODS, required=True, help=_METHODS_HELP)
+    learn.add_argument('--steps', type=int, required=True, metavar='H', help='steps of each run')
+    learn.add_argument('--out', required=True, metavar='GRAPH', help='the graph, .json or .npy')
+    learn.add_argument(
+        '--work', metavar='DIR', help='records of finished runs, which are kept (default: GRAPH with .runs)'
+    )
+    learn.add_argument('--task', metavar='i/n', help='do share i (from 0) of n of the runs')
+    learn.add_argument('--seed', type=int, metavar='S', help='the same as the override seed=S')
+    finished = actions.add_parser('from-runs', help='from the losses of runs that are there already')
+    finished.add_argument(
+        'runs', nargs='*', metavar='RUN', help='a run folder: one skill, or two in equal shares'
+    )
+    finished.add_argument('--out', required=True, metavar='GRAPH', help='the graph, .json or .npy')
+    finished.add_argument('--losses', metavar='CSV', help='instead of runs: a row a run, and a row start')
+    finished.add_argument('--start-losses', metavar='JSON', help='losses before training, by eval skill')
+    finished.add_argument('--steps', type=int, metavar='H', help='compare the runs at this step')
+    finished.add_argument(
+        '--method', choices=METHODS, help='default: brute-force if there are runs on two skills'
+    )
+    show = actions.add_parser('show', help='a table, how dense it is, and warnings in words')
+    show.add_argument('graph', help='a .json or .npy file')
+    show.add_argument('--out', metavar='PNG', help='draw it as a heat map')
+    show.add_argument('--json', action='store_true', help='print one JSON object instead of the table')
+    for action in (learn, finished, show):
+        action.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for."""
+    if args.action == 'learn':
+        _learn(args)
+    elif args.action == 'from-runs':
+        _from_runs(args)
+    else:
+        _show(args)
+    return 0
+
+
+def _learn(args: argparse.Namespace) -> None:
+    _check_out(args.out)
+    # Before torch is imported: each rank of a launcher gets a GPU of its own.
+    task = leave_launcher(parse_task(args.task) if args.task else Task())
+    from skillit_stream.graphs.formulas import not_learned
+    from skillit_stream.graphs.learning import assemble, do_runs, names_of, plan_learning
+    from skillit_stream.training.config import load_config
+
+    seed = [] if args.seed is None else [f'seed={args.seed}']
+    config = load_config(args.yaml, [*args.overrides, *seed])
+    work = Path(args.work) if args.work else Path(args.out).with_suffix('.runs')
+    plan = plan_learning(config, args.method, args.steps, work)
+    do_runs(plan, task)
+    done = assemble(plan)
+    if done is None:
+        missing = plan.records.missing([(), *plan.mixes])
+        _warn(f'Not done yet, by other tasks: {names_of(missing)}. The last task writes {args.out}.')
+        return
+    graph, losses = done
+    graph.save(args.out)
+    _tell(args.out, not_learned(losses, plan.eval_skills))
+
+
+def _from_runs(args: argparse.Namespace) -> None:
+    from skillit_stream.graphs.finished_runs import losses_of_runs, losses_of_table
+    from skillit_stream.graphs.formulas import APPROXIMATE, graph_of, not_learned
+
+    _check_out(args.out)
+    if args.losses:
+        for name in ('runs', 'start_losses', 'steps'):
+            if getattr(args, name):
+                option = 'RUN' if name == 'runs' else f'--{name.replace("_", "-")}'
+                raise InputError(f'`--losses` is a table of its own: leave out {option}.')
+        found = losses_of_table(args.losses)
+    else:
+        found = losses_of_runs(args.runs, start_losses=args.start_losses, steps=args.steps)
+    paired = any(len(mix) == 2 for mix in found.losses.after)
+    method = args.method or (BRUTE_FORCE if paired else APPROXIMATE)
+    graph_of(method, found.losses, found.train_skills, found.eval_skills).save(args.out)
+    _tell(args.out, not_learned(found.losses, found.eval_skills))
+
+
+def _show(args: argparse.Namespace) -> None:
+    from skillit_stream.graphs.look import as_facts, load_graph, print_graph, write_picture
+
+    graph = load_graph(args.graph)
+    if args.out:
+        write_picture(graph, Path(args.graph).stem, args.out)
+    if args.json:
+        print(json.dumps(as_facts(graph), indent=1, ensure_ascii=False))
+    else:
+        print_graph(graph, args.graph)
+
+
+def _tell(path: str, not_learned: list[str]) -> None:
+    """Show a graph that has just been written, and which of its columns say nothing."""
+    from skillit_stream.graphs.look import load_graph, print_graph
+
+    print_graph(load_graph(path), path)
+    if not_learned:
+        _warn(
+            f'warning: training on {", ".join(not_learned)} alone did not lower its own loss, so nothing can be '
+            f'said of what helps it: take more --steps or another learning rate.'
+        )
+
+
+def _check_out(path: str) -> None:
+    """Before hours of training: a graph is written as .json or .npy."""
+    if Path(path).suffix not in ('.json', '.npy'):
+        raise InputError(f'`--out` must be a .json or .npy file, but got: {path}.')
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)

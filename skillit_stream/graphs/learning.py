@@ -1,0 +1,218 @@
+"""Learning a graph: the runs that are missing, one after the other, then the graph from all of them."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from skillit_stream.errors import InputError
+from skillit_stream.graphs.formulas import MeasuredLosses, Mix, graph_of, needed_mixes, said
+from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
+from skillit_stream.graphs.tasks import Task
+from skillit_stream.mixture import SkillsGraph
+from skillit_stream.streams.manifest import MANIFEST_NAME, Manifest
+from skillit_stream.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from skillit_stream.graphs.short_runs import ShortRuns
+
+TABLE = 'losses.csv'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a graph and where their records are."""
+
+    config: TrainConfig
+    method: str
+    steps: int
+    train_skills: tuple[str, ...]
+    eval_skills: tuple[str, ...]
+    mixes: list[Mix]
+    records: Records
+
+
+def plan_learning(config: TrainConfig, method: str, steps: int, work: Path) -> Plan:
+    """Decide on the runs; nothing is trained and no model is built.
+
+    Args:
+        config: Of a training run.
+        method: `approximate` or `brute-force`.
+        steps: H, the steps of each run.
+        work: Folder for the records of finished runs.
+
+    Raises:
+        InputError: Configuration, streams, method and steps do not fit together.
+    """
+    from skillit_stream.training.builders import chosen_skills
+
+    if steps < 1:
+        raise InputError(f'`--steps` must be at least 1, but got: {steps}.')
+    if config.fsdp_config:
+        raise InputError('`fsdp_config`: a short run is trained on one device; pass fsdp_config=null.')
+    if config.load_path and '://' not in config.load_path and not Path(config.load_path).exists():
+        raise InputError(f'`load_path`: there is no checkpoint at {config.load_path}.')
+    train_skills, eval_skills = chosen_skills(config, Manifest.load(config.streams))
+    mixes = needed_mixes(method, train_skills, eval_skills)
+    signature = sign(config, (Path(config.streams) / MANIFEST_NAME).read_bytes(), steps)
+    return Plan(
+        config, method, steps, tuple(train_skills), tuple(eval_skills), mixes, Records(work, signature)
+    )
+
+
+def do_runs(plan: Plan, task: Task) -> None:
+    """Train what is missing of a task's share, one record a run; say before how long it will take."""
+    mine = task.share(plan.mixes)
+    missing = plan.records.missing(mine)
+    # Who has no runs to do leaves the evaluation before training to those who have.
+    start_missing = plan.records.load(BEFORE_TRAINING) is None and (bool(missing) or task.number == 0)
+    share = f' of {len(plan.mixes)} (task {task.number}/{task.count})' if task.count > 1 else ''
+    _say(
+        f'{plan.method}: {len(mine)} runs{share} of {plan.steps} steps, {len(mine) - len(missing)} done before.'
+    )
+    if not missing and not start_missing:
+        return
+    from skillit_stream.graphs.short_runs import ShortRuns
+
+    runs = ShortRuns(plan.config)
+    weights = runs.weights_hash()
+    # Steps are timed first: they warm up what the evaluation, which is timed too, has in common with them.
+    step = runs.seconds_per_step(missing[0], plan.steps) if missing else 0.0
+    evaluation = _evaluate_start(plan, runs, weights)
+    if not missing:
+        return
+    total = len(missing) * (plan.steps * step + evaluation)
+    _say(
+        f'About {_duration(total)}: {len(missing)} runs of {plan.steps} steps at {1 / step:.3g} steps/s and an '
+        f'evaluation of {evaluation:.3g} s each.'
+    )
+    with _progress(len(missing), plan.steps) as shown:
+        for mix in missing:
+            shown.begin(said(mix))
+            plan.records.save(_run(plan, runs, weights, mix, shown.step))
+            shown.end()
+
+
+def assemble(plan: Plan) -> tuple[SkillsGraph, MeasuredLosses] | None:
+    """The graph and its losses, which are also written as a table; None while runs are missing.
+
+    Raises:
+        InputError: The runs did not start from the same weights.
+    """
+    if plan.records.missing([BEFORE_TRAINING, *plan.mixes]):
+        return None
+    losses = plan.records.losses(plan.mixes)
+    graph = graph_of(plan.method, losses, plan.train_skills, plan.eval_skills)
+    write_table(plan.records.folder / TABLE, losses)
+    return graph, losses
+
+
+def _evaluate_start(plan: Plan, runs: 'ShortRuns', weights: str) -> float:
+    """Seconds of an evaluation; that of the starting weights is done if nobody has."""
+    kept = plan.records.load(BEFORE_TRAINING)
+    if kept is None:
+        began = monotonic()
+        losses = runs.losses_before()
+        seconds = {'training': 0.0, 'evaluation': monotonic() - began}
+        kept = Record(
+            signature=plan.records.signature,
+            trained_on=BEFORE_TRAINING,
+            steps=0,
+            starting_weights=weights,
+            losses=losses,
+            seconds=seconds,
+        )
+        plan.records.save(kept)
+    return kept.seconds.get('evaluation', 0.0)
+
+
+def _run(plan: Plan, runs: 'ShortRuns', weights: str, mix: Mix, after_step: Callable[[], None]) -> Record:
+    times = [monotonic()]
+    losses = runs.losses_after(
+        mix, plan.steps, after_step=after_step, trained=lambda: times.append(monotonic())
+    )
+    times.append(monotonic())
+    return Record(
+        signature=plan.records.signature,
+        trained_on=mix,
+        steps=plan.steps,
+        starting_weights=weights,
+        losses=losses,
+        seconds={'training': times[1] - times[0], 'evaluation': times[2] - times[1]},
+    )
+
+
+class _Shown(Protocol):
+    """What is told of the runs while they go on."""
+
+    def begin(self, name: str) -> None: ...
+
+    def step(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _Lines:
+    """A line a run, for logs."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs, self._done = runs, 0
+        self._began = monotonic()
+        self._name = ''
+
+    def begin(self, name: str) -> None:
+        self._name = name
+
+    def step(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self._done += 1
+        left = (monotonic() - self._began) / self._done * (self._runs - self._done)
+        _say(f'Trained on {self._name} ({self._done} of {self._runs}), {_duration(left)} left')
+
+
+@contextmanager
+def _progress(runs: int, steps: int) -> Iterator[_Shown]:
+    """A bar over the steps of all runs on a terminal, elsewhere a line a run."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(runs)
+        return
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task('', total=runs * steps)
+
+        class Bar:
+            def begin(self, name: str) -> None:
+                bars.update(bar, description=f'Training on {name}')
+
+            def step(self) -> None:
+                bars.advance(bar)
+
+            def end(self) -> None:
+                pass
+
+        yield Bar()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
+
+
+def names_of(mixes: Sequence[Mix]) -> str:
+    """Some runs in words, the first few of many."""
+    names = [said(mix) if mix else 'the evaluation before training' for mix in mixes]
+    return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,154 @@
+"""Short training runs in one process, all from the same weights, each a Trainer of its own.
+
+Tokenizer, model, streams and evaluators are made once; the starting weights stay in memory and are copied back
+before every run. A run is a function of configuration, steps and skills alone, whatever ran before it: the
+dataset goes back to its first sample, optimizer and schedule are new, the seed is set again.
+"""
+
+import gc
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from statistics import median
+from time import monotonic
+from typing import Any
+
+import torch
+from composer import Callback, Trainer
+from composer.core import State
+from composer.loggers import Logger
+
+from skillit_stream.errors import InputError, blaming
+from skillit_stream.graphs.formulas import Mix
+from skillit_stream.streams.manifest import Manifest
+from skillit_stream.training.builders import build_material, chosen_skills, device_parts
+from skillit_stream.training.config import TrainConfig
+from skillit_stream.training.models import LOSS_METRIC
+
+TIMED_STEPS = 6
+
+
+class ShortRuns:
+    """Trains and evaluates from the same weights again and again.
+
+    Args:
+        config: Of a training run. Its `load_path`, if any, gives the weights; what it says of duration,
+            mixture, checkpoints, callbacks and loggers plays no part. The schedule spans the steps of a run.
+
+    Raises:
+        InputError: Something in the configuration or the streams does not fit.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        manifest = Manifest.load(config.streams)
+        self._config = config
+        self._material = build_material(config, manifest, *chosen_skills(config, manifest))
+        self._first_sample = self._material.dataset.state_dict(0, True)
+        if config.load_path:
+            with self._trainer(1, load_path=config.load_path, load_weights_only=True):
+                pass
+        state = self._material.model.state_dict()
+        self._weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+    def weights_hash(self) -> str:
+        """Of the starting weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self._weights.items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def losses_before(self) -> dict[str, float]:
+        """Losses of the starting weights, nats per token by eval skill."""
+        self._restore(None)
+        with self._trainer(1) as trainer:
+            return self._evaluate(trainer)
+
+    def losses_after(
+        self,
+        mix: Mix,
+        steps: int,
+        *,
+        after_step: Callable[[], None] = lambda: None,
+        trained: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
+        """Losses after so many steps on equal shares of the skills, nats per token by eval skill.
+
+        Args:
+            mix: The skills.
+            steps: Of the optimizer.
+            after_step: Called after each of them.
+            trained: Called between training and evaluation.
+        """
+        self._restore(mix)
+        with self._trainer(steps, callbacks=[_AfterStep(after_step)]) as trainer:
+            trainer.fit()
+            trained()
+            return self._evaluate(trainer)
+
+    def seconds_per_step(self, mix: Mix, steps: int) -> float:
+        """Measured over a few steps, the first one, which also warms up, left out where there are more."""
+        times = [monotonic()]
+
+        def note() -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times.append(monotonic())
+
+        self._restore(mix)
+        with self._trainer(min(steps, TIMED_STEPS), callbacks=[_AfterStep(note)]) as trainer:
+            times[0] = monotonic()
+            trainer.fit()
+        lengths = [end - begin for begin, end in pairwise(times)]
+        return median(lengths[1:] or lengths)
+
+    def _restore(self, mix: Mix | None) -> None:
+        """Back to the starting weights and the first sample, with the mixture of the run to come."""
+        self._material.model.load_state_dict(self._weights)
+        if mix is not None:
+            share = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
+            state = {**self._first_sample, 'proportions': share, 'next_proportions': share}
+            self._material.dataset.load_state_dict(state)
+
+    @contextmanager
+    def _trainer(self, steps: int, **options: Any) -> Iterator[Trainer]:
+        parts = device_parts(self._config, self._material)
+        with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+            trainer = Trainer(
+                **parts,
+                max_duration=f'{steps}ba',
+                run_name=self._config.run_name,
+                progress_bar=False,
+                log_to_console=False,
+                **options,
+            )
+        try:
+            yield trainer
+        finally:
+            # Also ends the loader's workers, which may be ahead in the round that is about to start over.
+            trainer.close()
+            del trainer, parts
+            gc.collect()
+
+    def _evaluate(self, trainer: Trainer) -> dict[str, float]:
+        trainer.eval(self._material.evaluators)
+        metrics = trainer.state.eval_metrics
+        skills = [evaluator.label for evaluator in self._material.evaluators]
+        losses = {skill: float(metrics[skill][LOSS_METRIC].compute()) for skill in skills}
+        for skill, loss in losses.items():
+            if not torch.isfinite(torch.tensor(loss)):
+                raise InputError(f'The loss of {skill!r} has become {loss}: lower `optimizer.lr`.')
+        return losses
+
+
+class _AfterStep(Callback):
+    """Calls a function after every step."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """One step is done."""
+        del state, logger
+        self._call()
