@@ -61,7 +61,10 @@ def publish(
     Path(out).mkdir(parents=True, exist_ok=True)
     record = {
         'benchmark': name,
-        'command': ' '.join(['python', *sys.argv]),
+        # Where things lie on the machine says nothing to others.
+        'command': ' '.join(
+            ['python', *(Path(one).name if Path(one).is_absolute() else one for one in sys.argv)]
+        ),
         'date': datetime.now(timezone.utc).strftime('%Y-%m-%d'),
         'hardware': hardware(),
         'versions': versions(),

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from composer.metrics.nlp import LanguageCrossEntropy
-from composer.models import HuggingFaceModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,7 +21,7 @@ from skillit_stream.training.skill_losses import SkillLossModel
 LOSS_METRIC = LanguageCrossEntropy.__name__
 
 
-def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> HuggingFaceModel:
+def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> SkillLossModel:
     """The model of a YAML, wrapped for Composer.
 
     Args:

@@ -9,14 +9,13 @@ from typing import Any
 import yaml
 from composer import Trainer
 from composer.core import Evaluator
-from composer.models import HuggingFaceModel
 from composer.utils import reproducibility
 from streaming import Stream
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from skillit_stream import DataMixing, MixturePolicy, SkillStreamingDataset, collate
+from skillit_stream import DataMixing, MixturePolicy, SkillLossModel, SkillStreamingDataset, collate
 from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
 from skillit_stream.training.models import LOSS_METRIC, build_model
@@ -66,7 +65,7 @@ def write_yaml(path: Path, keys: Mapping[str, Any]) -> Path:
     return path
 
 
-def tiny_model(streams: Path, *, vocab_size: int = VOCABULARY, seed: int = 5) -> HuggingFaceModel:
+def tiny_model(streams: Path, *, vocab_size: int = VOCABULARY, seed: int = 5) -> SkillLossModel:
     """A Llama of one layer and width 16; the same weights for the same seed."""
     reproducibility.seed_all(seed)
     tokenizer = AutoTokenizer.from_pretrained(str(streams / 'tokenizer'))
