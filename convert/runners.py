@@ -6,13 +6,14 @@ import importlib.util
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver, get_context, set_forkserver_preload
+from multiprocessing.connection import Connection
 from queue import Empty
 from types import ModuleType
 from typing import Any
@@ -131,7 +132,9 @@ def run_in_processes(job: Job, tasks: Sequence[Task], report: Report, workers: i
     context = get_context(START_METHOD)
     news, stop = context.Queue(), context.Event()
     threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(workers, context, _begin_worker, (job, news, stop, threads))
+    # Nobody else holds the other end: where it is closed, the command is no more.
+    lifeline, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (job, news, stop, threads, lifeline))
     try:
         largest_first = sorted(tasks, key=lambda task: (-task.part.size, task.part.number))
         futures = [pool.submit(_convert_in_worker, task) for task in largest_first]
@@ -147,6 +150,7 @@ def run_in_processes(job: Job, tasks: Sequence[Task], report: Report, workers: i
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+        held.close()
 
 
 def _as_completed(futures: Sequence[Future], meanwhile: Callable[[], None]) -> Iterator[Future]:
@@ -174,10 +178,10 @@ class _Worker:
     report: Report
 
 
-def _begin_worker(job: Job, news: Any, stop: Any, threads: int) -> None:
+def _begin_worker(job: Job, news: Any, stop: Any, threads: int, lifeline: Connection) -> None:
     # Only the fallback encoder has threads of its own here.
     os.environ['RAYON_NUM_THREADS'] = str(threads)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_command, args=(lifeline,), daemon=True).start()
 
     def report(progress: Progress) -> None:
         if stop.is_set():
@@ -189,13 +193,13 @@ def _begin_worker(job: Job, news: Any, stop: Any, threads: int) -> None:
     _Worker.tokenizer = job.load_tokenizer()
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_command(lifeline: Connection) -> None:
     """A killed command must not leave processes behind that go on writing.
 
-    The parent is the server that forked this process; it ends with the command.
+    Their parent is no sign of it: it is a server that stays for as long as one of them does.
     """
-    while os.getppid() == parent:
-        time.sleep(1)
+    with suppress(EOFError, OSError):
+        lifeline.recv()
     os._exit(1)
 
 

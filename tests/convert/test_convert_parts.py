@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,7 @@ def test_a_killed_command_goes_on_with_the_parts_that_are_missing(
     last.unlink()
     last.write_bytes(content)
     wait_until(lambda: not is_locked(parts.parent / '.lock'))
+    wait_until(lambda: not of_session(process.pid))
     counted.clear()
     skillit(*command(tmp_path / 'S'))
     assert counted == [4]
@@ -143,6 +145,17 @@ def wait_until(
         assert process is None or process.poll() is None, 'ended early'
         assert time.monotonic() < deadline, 'took too long'
         time.sleep(0.05)
+
+
+def of_session(leader: int) -> list[int]:
+    """Processes that a command has left, itself not among them once it has been waited for."""
+    found = []
+    for folder in Path('/proc').glob('[0-9]*'):
+        with suppress(OSError):  # it may just have ended
+            state, _, _, session = (folder / 'stat').read_text().rpartition(')')[2].split()[:4]
+            if int(session) == leader and state not in 'ZX':
+                found.append(int(folder.name))
+    return found
 
 
 def is_locked(path: Path) -> bool:
