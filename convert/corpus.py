@@ -19,7 +19,7 @@ from skillit_stream.convert.readers import (
     open_input,
     read_lines,
 )
-from skillit_stream.convert.rows import Row, find_text, parse_row
+from skillit_stream.convert.rows import Place, Row, find_text, line_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +102,17 @@ class RowCorpus(Corpus):
         except BadRecordError as fault:
             yield fault
 
+    def rows(self, raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
+        """The rows of one file, and a fault in the place of each that is none."""
+        return line_rows(read_lines(raw, path), path)
+
     def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
-        lines = read_lines(raw, file.path)
-        while True:
+        for item in self.rows(raw, file.path):
+            if isinstance(item, BadRecordError):
+                yield item
+                continue
+            where, row = item
             try:
-                number, line = next(lines, (0, b''))
-            except BadRecordError as fault:
-                yield fault
-                return
-            if not number:
-                return
-            if not line.strip():
-                continue  # an empty line separates records, it is not one
-            where = f'{file.path}:{number}'
-            try:
-                yield self.document(parse_row(line, where), file, where)
+                yield self.document(row, file, where)
             except BadRecordError as fault:
                 yield fault

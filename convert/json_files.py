@@ -10,32 +10,21 @@ from typing import Any
 
 import orjson
 
-from skillit_stream.convert.corpus import Document, RowCorpus
+from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import HashingFile, InputFile, form_of, read_lines
-from skillit_stream.convert.rows import BOM, Row, check_row, load_json, parse_row
+from skillit_stream.convert.readers import HashingFile, form_of, read_lines
+from skillit_stream.convert.rows import BOM, Line, Place, check_row, line_rows, load_json
 
 # Parsed, a file takes some ten times its size in memory.
 LARGEST_WHOLE = 1 << 30
-
-Line = tuple[int, bytes]
-Place = tuple[str, Row]
-"""Where a row is, for messages (``file:line``, or ``file: row N`` from 1 in an array), and the row."""
 
 
 class JsonCorpus(RowCorpus):
     """Rows in JSON files of any of the three forms."""
 
-    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
-        for item in read_rows(raw, file.path):
-            if isinstance(item, BadRecordError):
-                yield item
-                continue
-            where, row = item
-            try:
-                yield self.document(row, file, where)
-            except BadRecordError as fault:
-                yield fault
+    def rows(self, raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
+        """The rows of one file, whichever form it has."""
+        return read_rows(raw, path)
 
 
 def read_rows(raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
@@ -52,7 +41,7 @@ def read_rows(raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
     if whole is not None:
         yield from _array_rows(whole if isinstance(whole, list) else [whole], path)
     elif first is not None:
-        yield from _line_rows(chain([first], lines), path)
+        yield from line_rows(chain([first], lines), path)
 
 
 def parse_whole(lines: Iterator[Line], path: str) -> Any:
@@ -84,24 +73,6 @@ def _opens_whole(first: bytes, path: str) -> bool:
     first = first.removeprefix(BOM).strip()
     opens = first.startswith(b'[') or (first.startswith(b'{') and not first.endswith(b'}'))
     return opens and form_of(path) == '.json'
-
-
-def _line_rows(lines: Iterator[Line], path: str) -> Iterator[Place | BadRecordError]:
-    while True:
-        try:
-            number, line = next(lines, (0, b''))
-        except BadRecordError as fault:
-            yield fault
-            return
-        if not number:
-            return
-        if not line.strip():
-            continue  # an empty line separates records, it is not one
-        where = f'{path}:{number}'
-        try:
-            yield where, parse_row(line, where)
-        except BadRecordError as fault:
-            yield fault
 
 
 def _array_rows(rows: list[Any], path: str) -> Iterator[Place | BadRecordError]:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,6 +10,9 @@ import orjson
 from skillit_stream.convert.faults import BadRecordError
 
 Row = dict[str, Any]
+Line = tuple[int, bytes]
+Place = tuple[str, Row]
+"""Where a row is, for messages (``file:line``, or ``file: row N`` from 1 in an array), and the row."""
 
 MISSING = object()
 # Some programs of Windows write it at the start of a file.
@@ -33,6 +37,25 @@ def load_json(data: bytes) -> Any:
         except (ValueError, TypeError, RecursionError):
             pass
         raise
+
+
+def line_rows(lines: Iterator[Line], path: str) -> Iterator[Place | BadRecordError]:
+    """The row of each line, and a fault in the place of one that holds none."""
+    while True:
+        try:
+            number, line = next(lines, (0, b''))
+        except BadRecordError as fault:
+            yield fault
+            return
+        if not number:
+            return
+        if not line.strip():
+            continue  # an empty line separates records, it is not one
+        where = f'{path}:{number}'
+        try:
+            yield where, parse_row(line, where)
+        except BadRecordError as fault:
+            yield fault
 
 
 def parse_row(line: bytes, where: str) -> Row:
