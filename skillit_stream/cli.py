@@ -18,6 +18,7 @@ COMMANDS = {
     'verify': ('skillit_stream.convert.verify', 're-read a streams folder and check it against its manifest'),
     'mix': ('skillit_stream.mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('skillit_stream.graphs.command', 'learn a skills graph from short runs, or look at one'),
+    'score': ('skillit_stream.score', 'the loss of a model on every sample, for curricula over samples'),
     'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
     'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),

@@ -24,6 +24,7 @@ ALLOWED = {
     'convert': {'errors', 'mixture', 'streams', 'convert'},
     'cli': {'errors'},
     'train': {'errors', 'cli', 'training'},
+    'score': {'errors', 'graphs', 'training'},
     'experiment': {'errors', 'cli', 'training', 'report'},
 }
 

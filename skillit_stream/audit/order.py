@@ -18,6 +18,8 @@ class RecordedStream:
     samples: int
     shards: int
     digest: str
+    curriculum: Mapping[str, Any] | None = None
+    """The order of its samples, as ``SampleOrder.describe`` has it; None: shuffled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +87,22 @@ def _streams(reader: '_Reader') -> dict[str, RecordedStream]:
             samples=own.positive(f'streams.{skill}.samples'),
             shards=own.positive(f'streams.{skill}.shards'),
             digest=str(own.fact(f'streams.{skill}.digest')),
+            curriculum=_curriculum(streams[skill], skill, reader.where),
         )
         for skill in streams
     }
+
+
+def _curriculum(stream: Mapping[str, Any], skill: str, where: str) -> Mapping[str, Any] | None:
+    curriculum = stream.get('curriculum')
+    if curriculum is None:
+        return None
+    missing = {'losses', 'digest', 'hardest_first', 'begins', 'keys'} - set(curriculum)
+    if missing:
+        raise InputError(
+            f'{where}: `order.streams.{skill}.curriculum` does not say {min(missing)!r}: restore the file.'
+        )
+    return curriculum
 
 
 class _Reader:

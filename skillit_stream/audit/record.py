@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from skillit_stream.audit.order import Order, parse_order
-from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder
+from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder, find_sample_order
 from skillit_stream.errors import InputError
+from skillit_stream.mixture import SampleOrder
 from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.mixture_lines import RoundRecord, read_mixture_lines
 from skillit_stream.streams.plan import RoundShape
@@ -36,6 +37,8 @@ class Stretch:
     """Training steps of all rounds before."""
     streams: dict[str, Stream]
     """By skill, in the order of the run: sample ids count through them."""
+    sample_orders: dict[str, SampleOrder]
+    """Curricula over the samples of streams that are known."""
     shape: RoundShape
     block_size: int
     shuffle: bool
@@ -167,13 +170,22 @@ def _check_skills(line: RoundRecord, order: Order) -> None:
 
 
 def _stretch(order: Order, lines: Sequence[RoundRecord], first_step: int, present: StreamsFolder) -> Stretch:
+    streams: dict[str, Stream] = {}
+    sample_orders: dict[str, SampleOrder] = {}
+    for skill, stream in order.streams.items():
+        found = present.find(skill, samples=stream.samples, shards=stream.shards, digest=stream.digest)
+        if stream.curriculum and isinstance(found, StreamIndex):
+            sample_order = find_sample_order(skill, found, stream.curriculum)
+            if isinstance(sample_order, SampleOrder):
+                sample_orders[skill] = sample_order
+            else:
+                found = sample_order
+        streams[skill] = found
     return Stretch(
         first_round=lines[0].round,
         first_step=first_step,
-        streams={
-            skill: present.find(skill, samples=stream.samples, shards=stream.shards, digest=stream.digest)
-            for skill, stream in order.streams.items()
-        },
+        streams=streams,
+        sample_orders=sample_orders,
         shape=order.shape,
         block_size=order.block_size,
         shuffle=order.shuffle,

@@ -1,6 +1,7 @@
 """The shards of a stream, as its index.json names them now or as a run says that they were."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.errors import InputError
+from skillit_stream.mixture import Pace, SampleOrder
+from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
 from skillit_stream.streams.shard_list import prefix_digests
 
 Int64 = NDArray[np.int64]
@@ -94,6 +97,25 @@ def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f'not a number of samples: {value!r}')
     return value
+
+
+def find_sample_order(
+    skill: str, stream: StreamIndex, curriculum: Mapping[str, Any]
+) -> SampleOrder | LostStream:
+    """The order in which a run drew a stream's samples; without its losses, what was drawn is not known."""
+    folder = losses_folder(stream.folder, str(curriculum['losses']))
+    try:
+        ranked = RankedLosses.load(folder, skill)
+    except InputError:
+        ranked = None
+    if ranked is None or ranked.digest != curriculum['digest']:
+        problem = (
+            f'Skill {skill} was drawn in the order of the losses {curriculum["losses"]!r} ({{rounds}}), which are not '
+            f'at {folder} as they were: restore them there.'
+        )
+        return LostStream(stream.samples, len(stream.sizes), stream.digest(), problem)
+    pace = Pace(tuple(curriculum['begins']), tuple(curriculum['keys']))
+    return SampleOrder(ranked.reversed() if curriculum['hardest_first'] else ranked, pace)
 
 
 class StreamsFolder:

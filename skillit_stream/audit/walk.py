@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from skillit_stream.audit.record import Stretch
 from skillit_stream.audit.stream_index import LostStream
 from skillit_stream.streams.cursor import Cursors, skip_one_span
+from skillit_stream.streams.paced_tape import make_tape
 from skillit_stream.streams.plan import Window, look_up, walk_round
 from skillit_stream.streams.resume import carry_over, stream_states
-from skillit_stream.streams.tape import Tape, TapeStart
+from skillit_stream.streams.tape import TapeStart
 
 Int64 = NDArray[np.int64]
 
@@ -31,9 +32,10 @@ class Walk:
     ) -> None:
         self.stretch = stretch
         self._tapes = [
-            Tape(
+            make_tape(
                 skill,
                 stream.sizes,
+                order=stretch.sample_orders.get(skill),
                 seed=stretch.shape.seed,
                 canonical_nodes=stretch.shape.canonical_nodes,
                 block_size=stretch.block_size,
@@ -53,7 +55,8 @@ class Walk:
         # Nothing but the samples, number and digests of the shards is asked for: what an index has here too.
         before, after = cast('Any', self.stretch.streams), cast('Any', stretch.streams)
         states = stream_states(before, self._tapes, self._start(stretch.first_round))
-        return Walk(stretch, *carry_over(states, after, stretch.shape.canonical_nodes))
+        nodes, orders = stretch.shape.canonical_nodes, stretch.sample_orders
+        return Walk(stretch, *carry_over(states, after, nodes, orders))
 
     def windows(self, number: int) -> Iterator[Window]:
         """A round, window by window."""
@@ -76,7 +79,7 @@ class Walk:
     def _start(self, number: int) -> Cursors:
         """Where the tapes stand at the start of a round."""
         for known in range(max(start for start in self._starts if start <= number), number):
-            if all(tape.spans == 1 for tape in self._tapes):
+            if all(tape.spans == 1 and tape.has_even_passes for tape in self._tapes):
                 self._starts[known + 1] = self._skip_by_counts(known)
             else:
                 deque(self.windows(known), maxlen=0)

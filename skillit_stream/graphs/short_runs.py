@@ -6,7 +6,6 @@ dataset goes back to its first sample, optimizer and schedule are new, the seed 
 """
 
 import gc
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -24,7 +23,7 @@ from skillit_stream.graphs.formulas import Mix
 from skillit_stream.streams.manifest import Manifest
 from skillit_stream.training.builders import build_material, chosen_skills, device_parts
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.models import LOSS_METRIC
+from skillit_stream.training.models import LOSS_METRIC, weights_hash
 
 TIMED_STEPS = 6
 
@@ -53,11 +52,7 @@ class ShortRuns:
 
     def weights_hash(self) -> str:
         """Of the starting weights."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self._weights.items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return weights_hash(self._weights)
 
     def losses_before(self) -> dict[str, float]:
         """Losses of the starting weights, nats per token by eval skill."""

@@ -19,19 +19,20 @@ of the ordinary in the last step; ``policy.needs_train_losses`` asks for the tra
 
 **Built in** (`build_policy` makes them by name, with the options of a YAML):
 
-================ ============================================================================
-``skill_it``       `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
-``static``         `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
-``stratified``     the same share for every skill, or for ``targets`` and their prerequisites
-``proportional``   shares by the size of the streams ("random" in the paper)
-``schedule``       `Schedule`: one mixture after another, each for its segment of the run
-``curriculum``     `Curriculum`: skills one after another, easy to hard or (``anti``) hard to easy
-``doremi``         `DoReMi`: multiplicative weights on training losses above a ``reference``
-``sheared``        `DynamicBatchLoading`: the same on eval losses, as for Sheared LLaMA
-``odm``            `OnlineDataMixing`: Exp3 with training losses as rewards
-``aioli``          `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
-``ado``            `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
-================ ============================================================================
+===================== ============================================================================
+``skill_it``          `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
+``static``            `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
+``stratified``        the same share for every skill, or for ``targets`` and their prerequisites
+``proportional``      shares by the size of the streams ("random" in the paper)
+``schedule``          `Schedule`: one mixture after another, each for its segment of the run
+``curriculum``        `Curriculum`: skills one after another, easy to hard or (``anti``) hard to easy
+``sample_curriculum`` `SampleCurriculum`: samples of all skills by loss, easy to hard or (``anti``) hard to easy
+``doremi``            `DoReMi`: multiplicative weights on training losses above a ``reference``
+``sheared``           `DynamicBatchLoading`: the same on eval losses, as for Sheared LLaMA
+``odm``               `OnlineDataMixing`: Exp3 with training losses as rewards
+``aioli``             `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
+``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
+===================== ============================================================================
 
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: shares within bounds, what
 is cut off goes to the others in the ratio of their shares) and ``on_bad_loss`` (`ForgivingPolicy`: what
@@ -71,6 +72,8 @@ from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import build_policy, policy_names, register
+from skillit_stream.mixture.sample_curriculum import SampleCurriculum
+from skillit_stream.mixture.sample_order import Pace, RankedSamples, SampleOrder
 from skillit_stream.mixture.schedule import Schedule
 from skillit_stream.mixture.skill_it import SkillIt
 from skillit_stream.mixture.skill_it_variant import SkillItVariant
@@ -87,7 +90,11 @@ __all__ = [
     'Limits',
     'MixturePolicy',
     'OnlineDataMixing',
+    'Pace',
+    'RankedSamples',
     'RoundObservation',
+    'SampleCurriculum',
+    'SampleOrder',
     'Schedule',
     'SkillIt',
     'SkillItVariant',

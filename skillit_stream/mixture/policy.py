@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.errors import InputError
 from skillit_stream.mixture.checks import unique_names
+from skillit_stream.mixture.sample_order import SampleOrder
 
 STATE_VERSION = 1
 
@@ -104,6 +105,13 @@ class MixturePolicy(ABC):
         Who drives the policy writes them into the run's log and warns of them.
         """
         return list(self._notes)
+
+    def sample_orders(self) -> Mapping[str, SampleOrder]:
+        """Return in which order the samples of each skill are to be drawn; mostly none: shuffled.
+
+        Who builds the dataset gives it these (``SkillStreamingDataset(sample_orders=...)``).
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to continue identically, as plain Python."""

@@ -15,6 +15,7 @@ from skillit_stream.mixture.checks import nearest, one_of
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.policy import MixturePolicy
+from skillit_stream.mixture.sample_order import RankedSamples
 
 ENTRY_POINT_GROUP = 'skillit_stream.policies'
 
@@ -22,7 +23,7 @@ Builder = Callable[..., MixturePolicy]
 BuilderT = TypeVar('BuilderT', bound=Builder)
 
 # What the run knows, as opposed to what a user sets.
-CONTEXT = ('skills', 'eval_skills', 'graph', 'sizes', 'rounds', 'round_size')
+CONTEXT = ('skills', 'eval_skills', 'graph', 'sizes', 'rounds', 'round_size', 'sample_losses')
 
 # Options of every policy: what is done around it.
 COMMON = ('floor', 'ceiling', 'max_passes', 'on_bad_loss')
@@ -33,8 +34,9 @@ _BUILDERS: dict[str, Builder] = {}
 def register(name: str) -> Callable[[BuilderT], BuilderT]:
     """Register a policy class, or a function that returns a policy, under `name`.
 
-    Of the run's context (`skills`, `eval_skills`, `graph`, `sizes`, `rounds`, `round_size`) the builder
-    is given what its parameters name; its other parameters are options for the user to set::
+    Of the run's context (`skills`, `eval_skills`, `graph`, `sizes`, `rounds`, `round_size`,
+    `sample_losses`) the builder is given what its parameters name; its other parameters are options
+    for the user to set::
 
         @register('tilt')
         class Tilt(MixturePolicy):
@@ -71,6 +73,7 @@ def build_policy(
     sizes: Mapping[str, int] | None = None,
     rounds: int | None = None,
     round_size: int | None = None,
+    sample_losses: Callable[[str], Mapping[str, RankedSamples]] | None = None,
     **options: Any,
 ) -> MixturePolicy:
     """Build a policy by name.
@@ -83,6 +86,7 @@ def build_policy(
         sizes: Samples in each train stream.
         rounds: Rounds the run will have, where that is known.
         round_size: Samples of a round.
+        sample_losses: Finds the losses of the streams' samples by the name they were saved under.
         **options: The policy's own parameters, as in the YAML, and those that every policy has:
             `floor`, `ceiling` and `max_passes` (see `Limits.build`), and `on_bad_loss`: 'error', 'keep'
             or 'last' (see `ForgivingPolicy`). A policy that has a parameter of one of these names gets
@@ -99,6 +103,7 @@ def build_policy(
         'sizes': sizes,
         'rounds': rounds,
         'round_size': round_size,
+        'sample_losses': sample_losses,
     }
     parameters = inspect.signature(builder).parameters
     common = {key: options.pop(key) for key in COMMON if key in options and key not in parameters}

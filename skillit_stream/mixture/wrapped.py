@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.sample_order import SampleOrder
 
 
 class WrappedPolicy(MixturePolicy):
@@ -40,6 +41,10 @@ class WrappedPolicy(MixturePolicy):
     def notes(self) -> list[str]:
         """Return the inner policy's notes, then those of the wrapper."""
         return [*self.policy.notes(), *self._notes]
+
+    def sample_orders(self) -> Mapping[str, SampleOrder]:
+        """Return the inner policy's orders."""
+        return self.policy.sample_orders()
 
     def describe(self) -> dict[str, Any]:
         """Return the inner policy's name and parameters."""

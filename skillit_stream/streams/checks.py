@@ -13,6 +13,8 @@ from streaming.base.format import get_index_basename
 
 from skillit_stream.errors import InputError
 from skillit_stream.mixture.apportion import checked_proportions
+from skillit_stream.mixture.sample_order import SampleOrder
+from skillit_stream.streams.shard_list import ShardList
 
 ON_EXHAUSTED = ('repeat', 'error')
 ON_CHANGED = ('error', 'allow')
@@ -130,6 +132,23 @@ def named_shares(proportions: Mapping[str, float], skills: Sequence[str]) -> NDA
     return checked_proportions(shares)
 
 
+def check_orders(
+    orders: Mapping[str, SampleOrder], shards: Mapping[str, ShardList], on_exhausted: str
+) -> None:
+    """Refuse orders that are not of these streams; raises InputError."""
+    unknown = [skill for skill in orders if skill not in shards]
+    if unknown:
+        raise InputError(
+            f'`sample_orders` names skill {unknown[0]!r}, but the streams are: {_shortened(list(shards))}.'
+        )
+    if orders and on_exhausted == 'error':
+        raise InputError(
+            "`sample_orders` draws the first samples of an order again and again: pass on_exhausted='repeat'."
+        )
+    for skill, order in orders.items():
+        order.ranked.check_stream(skill, shards[skill].digest())
+
+
 def check_state(
     state: Mapping[str, Any],
     present: Mapping[str, Any],
@@ -192,6 +211,11 @@ def _said(changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping
             said.append(f'{skill} ({samples(state, skill)}) is missing')
         elif change == 'lengthened':
             said.append(f'{skill} has grown from {samples(state, skill)} to {samples(present, skill)}')
+        elif change == 'reordered':
+            said.append(
+                f'{skill} was drawn in another order (by the losses of its samples: name, pacing and length of the '
+                f'run must stay)'
+            )
         else:
             said.append(f'{skill} has other shards than its {samples(state, skill)} had')
     return _shortened(said, most=3)

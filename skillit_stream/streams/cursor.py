@@ -61,20 +61,22 @@ def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64,
     Returns:
         (int64 [n], int64 [n]): the pass and the line position of each draw.
     """
-    if tape.spans == 1:
+    if tape.spans == 1 and tape.has_even_passes:
         start = skip_one_span(tape, cursors, skill, len(nodes))
         passes, line = np.divmod(np.arange(start, start + len(nodes)), tape.samples)
         return passes, line
+    if tape.spans == 1:
+        nodes = np.zeros_like(nodes)
     passes = np.empty(len(nodes), np.int64)
     line = np.empty(len(nodes), np.int64)
     begin = 0
     while begin < len(nodes):
-        taken = cursors.taken[skill]
-        edges = tape.span_edges(int(cursors.passes[skill]))
-        left_in_pass = int(edges[-1] - edges[0] - taken.sum())
+        number, taken = int(cursors.passes[skill]), cursors.taken[skill]
+        edges = tape.span_edges(number)
+        left_in_pass = tape.draws_in(number) - int(taken.sum())
         end = min(len(nodes), begin + left_in_pass)
         passes[begin:end] = cursors.passes[skill]
-        line[begin:end] = _draw_within_pass(edges, taken, nodes[begin:end])
+        line[begin:end] = _draw_within_pass(edges, taken[: tape.spans], nodes[begin:end])
         if end - begin == left_in_pass:
             cursors.passes[skill] += 1
             taken[:] = 0
@@ -83,7 +85,7 @@ def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64,
 
 
 def skip_one_span(tape: Tape, cursors: Cursors, skill: int, count: int) -> int:
-    """Move the cursor of a tape of one span past `count` draws, which no node shapes.
+    """Move the cursor of a tape of one span and even passes past `count` draws, which no node shapes.
 
     Returns:
         Line position of the first of them, counted from the start of pass 0.

@@ -17,15 +17,23 @@ from streaming import Stream, StreamingDataset
 from streaming.base.dataset import _ShardState
 
 from skillit_stream.errors import InputError
+from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.streams.ahead import shards_ahead
 from skillit_stream.streams.batches import samples_of
 from skillit_stream.streams.cache import make_local, mend_damaged, separate_connections
-from skillit_stream.streams.checks import check_arguments, check_state, named_shares, naming_bad_index
+from skillit_stream.streams.checks import (
+    check_arguments,
+    check_orders,
+    check_state,
+    named_shares,
+    naming_bad_index,
+)
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.fetch import ShardFetcher
 from skillit_stream.streams.hygiene import own_prefix
 from skillit_stream.streams.index import ShardIndex, quick_construction
 from skillit_stream.streams.ledger import RoundStart
+from skillit_stream.streams.paced_tape import make_tape
 from skillit_stream.streams.plan import RoundShape
 from skillit_stream.streams.resume import (
     are_on,
@@ -38,7 +46,7 @@ from skillit_stream.streams.resume import (
 from skillit_stream.streams.rounds import Rounds
 from skillit_stream.streams.shard_list import ShardList
 from skillit_stream.streams.shards import BatchReader, common_dtype
-from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, Tape, TapeStart
+from skillit_stream.streams.tape import DEFAULT_BLOCK_SIZE, TapeStart
 
 Int64 = NDArray[np.int64]
 
@@ -66,6 +74,8 @@ class SkillStreamingDataset(StreamingDataset):
             round for which a stream has too few samples left.
         on_changed: What to do with a state of other streams: 'error' refuses it; 'allow' carries it over, at
             the end of a round (see :mod:`~skillit_stream.streams.resume`).
+        sample_orders: Skill -> order in which its samples are let in, for curricula over samples
+            (``policy.sample_orders()``); skills without one are shuffled.
         **kwargs: StreamingDataset's own: ``batch_size`` (required), ``shuffle`` (here True by default),
             ``shuffle_seed``, ``shuffle_block_size``, ``num_canonical_nodes``, ``cache_limit``,
             ``replication``, ``predownload``, ...
@@ -83,6 +93,7 @@ class SkillStreamingDataset(StreamingDataset):
         batching: str = 'random',
         on_exhausted: str = 'repeat',
         on_changed: str = 'error',
+        sample_orders: Mapping[str, SampleOrder] | None = None,
         **kwargs: Any,
     ) -> None:
         check_arguments(streams, round_size, on_exhausted, on_changed, kwargs)
@@ -112,6 +123,8 @@ class SkillStreamingDataset(StreamingDataset):
                 self.skills, self.shard_offset_per_stream, self.shards_per_stream, strict=True
             )
         }
+        self.sample_orders = dict(sample_orders or {})
+        check_orders(self.sample_orders, self._shard_lists, on_exhausted)
         self.length = round_size // self._parallel_rank_world.num_ranks
         shares = self.samples_per_stream / self.num_samples
         if proportions is not None:
@@ -216,7 +229,10 @@ class SkillStreamingDataset(StreamingDataset):
             'shuffle': self.shuffle,
             'shuffle_seed': self.shuffle_seed,
             'shuffle_block_size': self.shuffle_block_size,
-            'streams': {skill: describe_stream(shards) for skill, shards in self._shard_lists.items()},
+            'streams': {
+                skill: describe_stream(shards, self.sample_orders.get(skill))
+                for skill, shards in self._shard_lists.items()
+            },
         }
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
@@ -259,7 +275,8 @@ class SkillStreamingDataset(StreamingDataset):
                 in the middle of a round.
         """
         saved = obj.get('streams', {})
-        changes = find_changes(saved, self._shard_lists) if obj.get('version') == STATE_VERSION else {}
+        present = (self._shard_lists, self.sample_orders)
+        changes = find_changes(saved, *present) if obj.get('version') == STATE_VERSION else {}
         check_state(obj, self.describe(), STATE_VERSION, changes, self.on_changed)
         settings = {name: int(obj[name]) for name in _TAKEN_FROM_STATE}
         sizes = {skill: shards.samples for skill, shards in self._shard_lists.items()}
@@ -268,7 +285,8 @@ class SkillStreamingDataset(StreamingDataset):
             named_shares(dict(zip(sizes, carry_shares(obj[name], sizes).tolist(), strict=True)), self.skills)
             for name in ('proportions', 'next_proportions')
         )
-        starts, cursors = carry_over(saved, self._shard_lists, settings['num_canonical_nodes'])
+        nodes = settings['num_canonical_nodes']
+        starts, cursors = carry_over(saved, self._shard_lists, nodes, self.sample_orders)
         start = RoundStart(int(obj['epoch']), cursors, shares)
         sample = int(obj['sample_in_epoch'])
         same_settings = all(getattr(self, name) == value for name, value in settings.items())
@@ -349,9 +367,10 @@ class SkillStreamingDataset(StreamingDataset):
         nodes = int(num_canonical_nodes or self.num_canonical_nodes or 1)
         starts = tape_starts or [TapeStart()] * len(self.skills)
         tapes = [
-            Tape(
+            make_tape(
                 skill,
                 shards.sizes,
+                order=self.sample_orders.get(skill),
                 seed=seed,
                 canonical_nodes=nodes,
                 block_size=int(shuffle_block_size or self.shuffle_block_size or DEFAULT_BLOCK_SIZE),

@@ -5,7 +5,7 @@ A corpus changes while a model trains. State is by skill name, so each stream is
 - *same*: goes on where it was;
 - *lengthened* (the shards it had, then new ones): goes on with what its pass has left and the new shards,
   shuffled together (:mod:`~skillit_stream.streams.tape`);
-- *added*, or *changed* in any other way: begins at its beginning;
+- *added*, *changed* in any other way, or *reordered* (another curriculum): begins at its beginning;
 - *removed*: forgotten.
 
 All of it is a function of the state and the new indexes alone, so an audit repeats it.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.streams.cursor import Cursors
 from skillit_stream.streams.shard_list import ShardList
 from skillit_stream.streams.tape import Growth, Tape, TapeStart
@@ -24,9 +25,10 @@ from skillit_stream.streams.tape import Growth, Tape, TapeStart
 StreamState = Mapping[str, Any]
 
 
-def describe_stream(shards: ShardList) -> dict[str, Any]:
-    """What identifies a stream, in plain Python."""
-    return {'samples': shards.samples, 'shards': len(shards.sizes), 'digest': shards.digest()}
+def describe_stream(shards: ShardList, order: SampleOrder | None = None) -> dict[str, Any]:
+    """What identifies a stream and the order of its samples, in plain Python."""
+    curriculum = {'curriculum': order.describe()} if order else {}
+    return {'samples': shards.samples, 'shards': len(shards.sizes), 'digest': shards.digest(), **curriculum}
 
 
 def stream_states(
@@ -37,7 +39,7 @@ def stream_states(
     for row, (skill, tape) in enumerate(zip(shards, tapes, strict=True)):
         number, taken = int(cursors.passes[row]), cursors.taken[row].tolist()
         states[skill] = {
-            **describe_stream(shards[skill]),
+            **describe_stream(shards[skill], tape.order),
             'pass': number,
             'taken': taken,
             'drawn': tape.drawn(number, sum(taken)),
@@ -46,21 +48,29 @@ def stream_states(
     return states
 
 
-def find_changes(saved: Mapping[str, StreamState], present: Mapping[str, ShardList]) -> dict[str, str]:
-    """Skill -> 'removed', 'added', 'lengthened' or 'changed', for the streams that are not as saved."""
+def find_changes(
+    saved: Mapping[str, StreamState],
+    present: Mapping[str, ShardList],
+    orders: Mapping[str, SampleOrder] | None = None,
+) -> dict[str, str]:
+    """Skill -> 'removed', 'added', 'lengthened', 'changed' or 'reordered', for streams that are not as saved."""
     changes = {skill: 'removed' for skill in saved if skill not in present}
     for skill, shards in present.items():
-        change = _change(saved.get(skill), shards)
+        change = _change(saved.get(skill), shards, (orders or {}).get(skill))
         if change:
             changes[skill] = change
     return changes
 
 
-def _change(saved: StreamState | None, shards: ShardList) -> str | None:
+def _change(saved: StreamState | None, shards: ShardList, order: SampleOrder | None) -> str | None:
     if saved is None:
         return 'added'
+    same_order = saved.get('curriculum') == (order.describe() if order else None)
     if saved['digest'] == shards.digest():
-        return None
+        return None if same_order else 'reordered'
+    if order or not same_order:
+        # The losses of the new samples move all the others' ranks.
+        return 'changed'
     had = int(saved['shards'])
     if had < len(shards.sizes) and saved['digest'] == shards.digest(had):
         return 'lengthened'
@@ -68,7 +78,10 @@ def _change(saved: StreamState | None, shards: ShardList) -> str | None:
 
 
 def carry_over(
-    saved: Mapping[str, StreamState], present: Mapping[str, ShardList], canonical_nodes: int
+    saved: Mapping[str, StreamState],
+    present: Mapping[str, ShardList],
+    canonical_nodes: int,
+    orders: Mapping[str, SampleOrder] | None = None,
 ) -> tuple[list[TapeStart], Cursors]:
     """Where the tapes of the present streams go on.
 
@@ -78,15 +91,17 @@ def carry_over(
     cursors = Cursors.at_start(len(present), canonical_nodes)
     starts = []
     for row, (skill, shards) in enumerate(present.items()):
-        change = _change(saved.get(skill), shards)
-        if change in ('added', 'changed'):
+        order = (orders or {}).get(skill)
+        change = _change(saved.get(skill), shards, order)
+        if change in ('added', 'changed', 'reordered'):
             starts.append(TapeStart())
             continue
         cursors.passes[row] = saved[skill]['pass']
         if change == 'lengthened':
             starts.append(_lengthened(saved[skill]))
         else:
-            starts.append(_as_it_was(saved[skill]))
+            # A paced tape never grows, so it always starts as a new one.
+            starts.append(TapeStart() if order else _as_it_was(saved[skill]))
             cursors.taken[row] = saved[skill]['taken']
     return starts, cursors
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.streams.keys import make_key, permutation, permutations, random_words
 
 Int64 = NDArray[np.int64]
@@ -77,6 +78,11 @@ class Tape:
         start: Where the tape goes on, for a stream that has grown.
     """
 
+    # Whether every pass draws the whole stream, so that a position is a matter of division.
+    has_even_passes = True
+    # The curriculum over its samples, if there is one.
+    order: SampleOrder | None = None
+
     def __init__(
         self,
         skill: str,
@@ -125,6 +131,11 @@ class Tape:
     def span_edges(self, number: int) -> Int64:
         """Line positions between which the spans of a pass lie, int64 [spans + 1]; the last is `samples`."""
         return self._rest_edges if self._before and number == self.start.in_pass else self._whole_edges
+
+    def draws_in(self, number: int) -> int:
+        """Samples drawn in a pass until the next begins."""
+        edges = self.span_edges(number)
+        return int(edges[-1] - edges[0])
 
     def drawn(self, number: int, taken: int) -> int:
         """Samples drawn in all, when `taken` have been taken in a pass."""
@@ -216,9 +227,14 @@ class Tape:
         edges = self.span_edges(number)
         line = edges[0] + np.concatenate([np.zeros(1, np.int64), sizes.cumsum()])
         starts = line[:-1]
-        opens = np.flatnonzero(np.diff((starts - edges[0]) // self.block_size, prepend=-1))
+        opens = np.flatnonzero(np.diff((starts - edges[0]) // self._block_size(number), prepend=-1))
         cuts = np.unique(np.concatenate([starts[opens], edges]))
         return _Pass(line, first_sample, cuts)
+
+    def _block_size(self, number: int) -> int:
+        """Samples in a block of a pass."""
+        del number
+        return self.block_size
 
     def _pieces(self, number: int) -> tuple[Int64, Int64]:
         """What a pass shuffles as a whole: first samples and sizes, int64 [pieces] each.

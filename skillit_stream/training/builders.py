@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from skillit_stream.errors import InputError, blaming
-from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
+from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph, build_policy
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
+from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
 from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
@@ -65,7 +67,7 @@ def build_run(config: TrainConfig) -> Run:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
         dist.initialize_dist(get_device(config.device))
-    material = build_material(config, manifest, skills, eval_skills)
+    material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     dataset = material.dataset
     parts = _parts(config, material, policy)
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
@@ -76,7 +78,12 @@ def build_run(config: TrainConfig) -> Run:
 
 
 def build_material(
-    config: TrainConfig, manifest: Manifest, skills: list[str], eval_skills: list[str]
+    config: TrainConfig,
+    manifest: Manifest,
+    skills: list[str],
+    eval_skills: list[str],
+    *,
+    orders: Mapping[str, SampleOrder] | None = None,
 ) -> Material:
     """Dataset, model and evaluators, after seeding: the same configuration gives the same weights.
 
@@ -84,11 +91,11 @@ def build_material(
         InputError: Something in the configuration or the streams does not fit.
     """
     reproducibility.seed_all(config.seed)
-    tokenizer = _tokenizer(config)
-    dataset = _dataset(config, skills)
+    tokenizer = build_tokenizer(config)
+    dataset = _dataset(config, skills, orders or {})
     model = build_model(config.model, tokenizer, manifest.vocab_size)
     evaluators = build_evaluators(
-        EvalStreams(_open(config.streams, eval_skills, 'eval')),
+        EvalStreams(open_streams(config, eval_skills, 'eval')),
         batch_size=config.eval_loader.batch_size or int(dataset.batch_size or 1),
         metric_names=[LOSS_METRIC],
         eval_interval=config.eval_interval,
@@ -195,9 +202,20 @@ def _policy(
         sizes=sizes,
         rounds=_rounds(config, seq_len),
         round_size=config.train_loader.round_size,
+        sample_losses=lambda named: sample_losses(config, list(sizes), named),
         **options,
     )
     return policy, graph
+
+
+def sample_losses(config: TrainConfig, skills: list[str], name: str) -> dict[str, RankedLosses]:
+    """The losses of the train streams' samples that were saved under a name.
+
+    Raises:
+        InputError: A stream has none.
+    """
+    folders = {skill: losses_folder(Path(config.streams) / skill / 'train', name) for skill in skills}
+    return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
 
 
 def _rounds(config: TrainConfig, seq_len: int) -> int | None:
@@ -252,7 +270,8 @@ def _prepare_folder(config: TrainConfig) -> None:
         log.path.unlink(missing_ok=True)
 
 
-def _tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
+def build_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run; raises InputError."""
     name = config.tokenizer or str(Path(config.streams) / 'tokenizer')
     with blaming(
         f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
@@ -260,11 +279,14 @@ def _tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(name)
 
 
-def _open(root: str, skills: list[str], split: str) -> dict[str, Stream]:
-    return {skill: Stream(local=str(Path(root) / skill), split=split) for skill in skills}
+def open_streams(config: TrainConfig, skills: list[str], split: str) -> dict[str, Stream]:
+    """New streams of a split, by skill."""
+    return {skill: Stream(local=str(Path(config.streams) / skill), split=split) for skill in skills}
 
 
-def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
+def _dataset(
+    config: TrainConfig, skills: list[str], orders: Mapping[str, SampleOrder]
+) -> SkillStreamingDataset:
     ranks = dist.get_world_size()
     if config.global_train_batch_size % ranks:
         raise InputError(
@@ -274,11 +296,12 @@ def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
     with blaming('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
-            streams=_open(config.streams, skills, 'train'),
+            streams=open_streams(config, skills, 'train'),
             round_size=config.train_loader.round_size,
             batching=config.train_loader.batching,
             on_exhausted=config.train_loader.on_exhausted,
             on_changed=config.train_loader.on_changed,
+            sample_orders=orders,
             batch_size=config.global_train_batch_size // ranks,
             **options,
         )

@@ -109,6 +109,11 @@ class DataMixing(Algorithm):
         """Check the names and, in a fresh run, set the first mixture."""
         dataset = _dataset(state)
         _check_names(self.policy, dataset.skills, [evaluator.label for evaluator in state.evaluators])
+        if self.policy.sample_orders() and not dataset.sample_orders:
+            raise InputError(
+                f'The policy {self.policy.name} chooses the order of samples, but the dataset shuffles them: build it '
+                f'with sample_orders=policy.sample_orders().'
+            )
         # The dataset keeps its place by itself. In a second fit() Composer would spin it through a round
         # per past epoch, and go on in the middle of a round from the start of the next.
         state.dataset_resumption['train'] = True

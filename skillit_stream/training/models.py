@@ -1,5 +1,6 @@
 """Causal language models: from a configuration, from a local folder or a hub, pre-trained or not."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,15 @@ def _refuse_unknown(where: str, options: Mapping[str, Any], reference: Pretraine
     for name in options:
         if name not in known and not hasattr(reference, name):
             raise InputError(f'`{where}` has no option {name!r}: {nearest(name, known)}')
+
+
+def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
+    """A hash of a model's weights, by name; float, integer and bf16 alike."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _init_fan_in(model: PreTrainedModel) -> None:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ranked_samples import sample_losses
 
 from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy, policy_names
 
@@ -18,6 +19,7 @@ OPTIONS = {
     'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
     'odm': [{}, {'draws': 3}],
     'proportional': [{}],
+    'sample_curriculum': [{}, {'anti': True, 'pacing': 'logarithmic', 'start': 0.2}],
     'schedule': [{'mixtures': [{'a': 1, 'b': 1, 'c': 1}, {'a': 1, 'b': 0, 'c': 0}]}],
     'sheared': [{'reference': REFERENCE}],
     'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}],
@@ -44,6 +46,7 @@ def build(name, options):
         sizes={'a': 900, 'b': 500, 'c': 400},
         rounds=ROUNDS,
         round_size=100,
+        sample_losses=sample_losses({'a': range(900), 'b': range(300, 800), 'c': range(400)}),
         **options,
     )
 

@@ -29,6 +29,8 @@ def test_the_first_rounds_of_every_method(streams: Path, run_folder: Path, path:
     }
     arguments = [f'{key}={value}' for key, value in overrides.items()]
     arguments += [f'model.config.{one}' for one in [*small, 'num_key_value_heads=2']]
+    if 'skillit score' in path.read_text():
+        assert main(['score', str(path), *arguments]) == 0
     assert main(['train', str(path), *arguments]) == 0
     lines = rounds_of(run_folder)
     assert [line['round'] for line in lines] == list(range(rounds))

@@ -1,0 +1,195 @@
+"""The loss of one model on every sample of the train streams, saved beside them for curricula over samples.
+
+A stream is scored in parts of a few shards. Finished parts are kept, so a pass that was stopped goes on where
+it was, and several processes or machines share one.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from composer import Trainer
+from composer.core import get_precision_context
+from composer.utils import get_device, reproducibility
+from numpy.typing import NDArray
+from torch.nn import functional
+from tqdm import tqdm
+
+from skillit_stream.errors import InputError, blaming
+from skillit_stream.streams.batches import IGNORE_INDEX, causal_lm_inputs, collate
+from skillit_stream.streams.manifest import Manifest
+from skillit_stream.streams.sample_losses import (
+    ABOUT,
+    array_bytes,
+    losses_folder,
+    replace_file,
+    save_losses,
+)
+from skillit_stream.streams.shard_list import ShardList
+from skillit_stream.training.builders import build_tokenizer, chosen_skills, open_streams
+from skillit_stream.training.config import TrainConfig
+from skillit_stream.training.evaluation import EvalStreams
+from skillit_stream.training.models import build_model, weights_hash
+
+PART = 1 << 16
+PARTS = 'parts'
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some shards of a stream in a row."""
+
+    skill: str
+    number: int
+    first: int
+    """Sample id of its first sample, among those of all streams."""
+    samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """A stream and where its losses go."""
+
+    folder: Path
+    shards: ShardList
+    parts: list[Part]
+
+    def part_file(self, part: Part) -> Path:
+        return self.folder / PARTS / f'{part.number:06d}.npy'
+
+
+class ScoringPass:
+    """The losses of one model on the samples of all train streams.
+
+    Args:
+        config: Of a training run; its model, weights (`load_path`), precision and `eval_loader.batch_size` count.
+        name: Of the losses.
+        overwrite: Whether losses of that name are thrown away first.
+
+    Raises:
+        InputError: Something in the configuration or the streams does not fit, or there are losses of that
+            name of another model or of other shards.
+    """
+
+    def __init__(self, config: TrainConfig, name: str, *, overwrite: bool = False) -> None:
+        manifest = Manifest.load(config.streams)
+        skills, _ = chosen_skills(config, manifest)
+        self._config = config
+        self._device = get_device(config.device)
+        # As when a run is built: the same seed gives the same weights.
+        reproducibility.seed_all(config.seed)
+        self._model = build_model(config.model, build_tokenizer(config), manifest.vocab_size)
+        if config.load_path:
+            with blaming('Composer refused the checkpoint', OSError, RuntimeError):
+                Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()
+        self._weights = weights_hash(self._model.state_dict())
+        self._model = self._device.module_to_device(self._model).eval()
+        self._streams = EvalStreams(open_streams(config, skills, 'train'))
+        self._batch = config.eval_loader.batch_size or config.global_train_batch_size
+        self.streams = {skill: self._stream(skill, name) for skill in skills}
+        for skill, stream in self.streams.items():
+            if overwrite and stream.folder.exists():
+                shutil.rmtree(stream.folder)
+            self._check(skill, stream)
+
+    def _stream(self, skill: str, name: str) -> _Scored:
+        dataset, number = self._streams.dataset, self._streams.skills.index(skill)
+        begin, count = (
+            int(values[number]) for values in (dataset.shard_offset_per_stream, dataset.shards_per_stream)
+        )
+        shards = ShardList.of(dataset.shards[begin : begin + count])
+        first = int(dataset.sample_offset_per_stream[number])
+        stream = Path(self._config.streams) / skill / 'train'
+        return _Scored(losses_folder(stream, name), shards, list(cut_into_parts(skill, shards.sizes, first)))
+
+    def _check(self, skill: str, stream: _Scored) -> None:
+        """Refuse losses of something else; what is there of these is kept."""
+        signature = {'weights': self._weights, 'stream': stream.shards.digest()}
+        for file in (stream.folder / ABOUT, stream.folder / PARTS / ABOUT):
+            if not file.exists():
+                continue
+            there = json.loads(file.read_bytes())
+            for key, what in (('weights', 'another model'), ('stream', 'other shards')):
+                if there.get(key) != signature[key]:
+                    raise InputError(
+                        f'The losses of skill {skill} at {stream.folder} are of {what}: pass another --name, or '
+                        f'--overwrite to take them anew.'
+                    )
+        if not self.is_done(skill):
+            (stream.folder / PARTS).mkdir(parents=True, exist_ok=True)
+            replace_file(stream.folder / PARTS / ABOUT, json.dumps(signature).encode())
+
+    def is_done(self, skill: str) -> bool:
+        """Whether the losses of a skill are whole."""
+        return (self.streams[skill].folder / ABOUT).exists()
+
+    def parts(self) -> list[Part]:
+        """All of the work: the same list for every task, whatever is done already."""
+        return [part for stream in self.streams.values() for part in stream.parts]
+
+    def is_missing(self, part: Part) -> bool:
+        """Whether nobody has done a part yet."""
+        return not self.is_done(part.skill) and not self.streams[part.skill].part_file(part).exists()
+
+    def do(self, parts: list[Part]) -> None:
+        """Score parts, each saved when it is done, with a bar of samples on a terminal."""
+        with tqdm(total=sum(part.samples for part in parts), unit=' samples', disable=None) as bar:
+            for part in parts:
+                losses = np.empty(part.samples, np.float32)
+                for begin in range(0, part.samples, self._batch):
+                    ids = range(part.first + begin, part.first + min(begin + self._batch, part.samples))
+                    losses[begin : begin + len(ids)] = self._losses(ids)
+                    bar.update(len(ids))
+                if not np.isfinite(losses).all():
+                    worst = int(np.flatnonzero(~np.isfinite(losses))[0])
+                    raise InputError(
+                        f'The loss on sample {part.first + worst} ({part.skill}) is {losses[worst]}: the model or '
+                        f'`precision` is not fit for it.'
+                    )
+                replace_file(self.streams[part.skill].part_file(part), array_bytes(losses))
+
+    def finish(self) -> list[str]:
+        """Put together the losses of the skills whose parts are all there; returns those that lack some."""
+        lacking = {part.skill for part in self.parts() if self.is_missing(part)}
+        for skill, stream in self.streams.items():
+            if skill in lacking or self.is_done(skill):
+                continue
+            losses = np.concatenate([np.load(stream.part_file(part)) for part in stream.parts])
+            about = {'skill': skill, 'weights': self._weights, 'load_path': self._config.load_path}
+            save_losses(
+                stream.folder, losses, stream.shards.sizes, stream=stream.shards.digest(), about=about
+            )
+            shutil.rmtree(stream.folder / PARTS, ignore_errors=True)
+        return sorted(lacking)
+
+    def _losses(self, ids: range) -> NDArray[np.float32]:
+        """Mean loss over each sample's target tokens, in nats; float32 [samples]."""
+        samples: list[Any] = list(self._streams.samples(ids))
+        batch = self._device.batch_to_device(causal_lm_inputs(collate(samples)))
+        inputs = {name: batch[name] for name in ('input_ids', 'attention_mask')}
+        with torch.no_grad(), get_precision_context(self._config.precision):
+            logits = self._model.model(**inputs).logits[:, :-1].float()
+        targets = batch['labels'][:, 1:]
+        losses = functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction='none'
+        ).view_as(targets)
+        # A sample without a target teaches nothing: it counts as the easiest.
+        targets_of = (targets != IGNORE_INDEX).sum(dim=1).clamp(min=1)
+        return (losses.double().sum(dim=1) / targets_of).float().cpu().numpy()
+
+
+def cut_into_parts(skill: str, sizes: NDArray[np.int64], first: int) -> Iterator[Part]:
+    """Parts of whole shards, each of at least `PART` samples but the last."""
+    number = samples = 0
+    for size in sizes.tolist():
+        samples += size
+        if samples >= PART:
+            yield Part(skill, number, first, samples)
+            number, first, samples = number + 1, first + samples, 0
+    if samples:
+        yield Part(skill, number, first, samples)
