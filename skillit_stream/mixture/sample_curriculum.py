@@ -22,7 +22,7 @@ from skillit_stream.mixture.sample_order import (
 from skillit_stream.mixture.stages import run_length
 
 # A run of more rounds than this goes through the order in so many steps.
-MOST_STEPS = 1000
+MOST_STEPS = 200
 MOST_KEYS = 1 << 20
 
 

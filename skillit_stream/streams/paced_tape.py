@@ -55,20 +55,21 @@ class PacedTape(Tape):
             block_size=block_size,
             shuffle=shuffle,
         )
-        self.order, self._ranked = order, order.ranked
+        self.order, self._ranked, self._keys = order, order.ranked, order.pace.keys
         self._first_samples = self.samples_per_shard.cumsum() - self.samples_per_shard
         if order.ranked.samples != self.samples:
             raise InputError(
                 f'Skill {skill} has {self.samples} samples, but the losses given for it are of {order.ranked.samples}: '
                 f'score the stream again.'
             )
-        self._stages = [self._admitted(key) for key in order.pace.keys]
-        self._stage_sizes = np.array([int(counts.sum()) for counts in self._stages], np.int64)
+        # Of each stage its size alone is kept: a number a shard and stage would be as much as a small corpus.
+        sizes = [int(self._admitted(stage).sum()) for stage in range(len(order.pace.keys))]
+        self._stage_sizes = np.array(sizes, np.int64)
         self._begins, self._stage_of = self._cut_into_passes(order.pace.begins)
 
-    def _admitted(self, key: float) -> Int64:
+    def _admitted(self, stage: int) -> Int64:
         """Samples of each shard that a stage admits, int64 [shards]; at least one in all."""
-        counts = self._ranked.counts(key)
+        counts = self._ranked.counts(self._keys[stage])
         if not counts.any():
             counts = self._ranked.counts(float(self._ranked.some_keys(self.samples).min()))
         return counts
@@ -115,7 +116,7 @@ class PacedTape(Tape):
         return ids
 
     def _pieces(self, number: int) -> tuple[Int64, Int64]:
-        return self._first_samples, self._stages[self._stage(number)]
+        return self._first_samples, self._admitted(self._stage(number))
 
     def _block_size(self, number: int) -> int:
         return max(1, self.block_size * int(self._stage_sizes[self._stage(number)]) // self.samples)
