@@ -22,7 +22,10 @@ COMMANDS = {
     'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
     'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
-    'experiment': ('skillit_stream.experiment', 'methods x seeds: run them, table them, report them'),
+    'experiment': (
+        'skillit_stream.experiments.command',
+        'methods x seeds: run them, table them, report them',
+    ),
 }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from skillit_stream.errors import InputError
 
+FIGURES = ('bits_per_byte', 'accuracy', 'exact_match')
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
@@ -28,6 +30,8 @@ class RoundRecord:
     """Walks over each stream since the start of the run."""
     losses: dict[str, float] = field(default_factory=dict)
     """Nats per token per eval skill at the end of the round; empty where no evaluation ran."""
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What else the evaluation measured, of `FIGURES`: figure -> eval skill -> value."""
     stalled_seconds: float = 0.0
     seconds: float = 0.0
     order: dict[str, Any] | None = None
@@ -120,6 +124,7 @@ def parse_record(line: bytes, *, where: str) -> RoundRecord:
             key: _numbers(entry.get(key, {}), key, where=where)
             for key in ('proportions', 'realised', 'samples', 'passes', 'losses')
         },
+        figures={key: _numbers(entry[key], key, where=where) for key in FIGURES if entry.get(key)},
     )
 
 

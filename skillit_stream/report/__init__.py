@@ -13,15 +13,17 @@ from pathlib import Path
 __all__ = ['print_summary', 'write_report']
 
 
-def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+def write_report(
+    runs: Sequence[str | Path], out: str | Path | None = None, *, baseline: str | None = None
+) -> Path:
     """Write the report of `runs` into `out`: see :func:`skillit_stream.report.writing.write_report`."""
     from skillit_stream.report import writing
 
-    return writing.write_report(runs, out)
+    return writing.write_report(runs, out, baseline=baseline)
 
 
-def print_summary(runs: Sequence[str | Path]) -> None:
+def print_summary(runs: Sequence[str | Path], *, baseline: str | None = None) -> None:
     """Print final losses and paired wins: see :func:`skillit_stream.report.terminal.print_summary`."""
     from skillit_stream.report import terminal
 
-    terminal.print_summary(runs)
+    terminal.print_summary(runs, baseline=baseline)

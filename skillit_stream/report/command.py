@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='where to write (default: report/ inside the only RUN, or beside several)',
     )
+    parser.add_argument('--baseline', metavar='METHOD', help='compare the others with this one')
     parser.add_argument('--open-nothing', action='store_true', help='do not open the page in a browser')
 
 
@@ -27,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the report, print the table and the path of the page."""
     runs = read_runs(args.runs)
     methods = group_runs(runs)
-    page = write_methods(methods, Path(args.out) if args.out else default_folder(runs))
-    print_methods(methods)
+    folder = Path(args.out) if args.out else default_folder(runs)
+    page = write_methods(methods, folder, baseline=args.baseline)
+    print_methods(methods, baseline=args.baseline)
     # Not through rich: a path that is wrapped cannot be copied.
     print(f'report: {page}')
     if not args.open_nothing and _on_a_desktop():

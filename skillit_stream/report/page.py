@@ -9,6 +9,7 @@ import numpy as np
 from skillit_stream.report import figures, markup
 from skillit_stream.report.methods import AVERAGE, Method, eval_skills, notes
 from skillit_stream.report.panels import area_paint, line_look
+from skillit_stream.report.reach import reach_sentences
 from skillit_stream.report.run_folder import Graph, Run
 from skillit_stream.report.tables import LOWEST, LossRow, loss_rows, number, pairs, verdicts
 from skillit_stream.report.views import MAX_PANELS, LossPanel, MixtureView
@@ -23,6 +24,7 @@ def build_page(
     mixture: MixtureView,
     losses: Sequence[LossPanel],
     graphs: Sequence[tuple[str, Graph]],
+    baseline: str | None = None,
 ) -> str:
     """The whole page as HTML that needs no network and no other file.
 
@@ -31,6 +33,7 @@ def build_page(
         mixture: Mixture panels to draw.
         losses: Loss panels to draw.
         graphs: Graphs to draw, with titles.
+        baseline: The method to compare the others with; None: every two.
     """
     names = [method.name for method in methods]
     title = 'Skill-It report: ' + (', '.join(names) if len(names) <= 6 else f'{len(names)} methods')
@@ -40,7 +43,7 @@ def build_page(
             f'<h1>{escape(title)}</h1>',
             markup.bullets([_what_ran(method) for method in methods[:MAX_PANELS]]),
             markup.bullets(notes(methods), 'notes'),
-            markup.section('Final losses', *_final_losses(methods)),
+            markup.section('Final losses', *_final_losses(methods, baseline)),
             markup.section('Mixture over rounds', *_mixture(methods, mixture)),
             markup.section('Loss over training', *_losses(methods, losses)),
             markup.section('Skills graph', *_graphs(graphs)),
@@ -67,13 +70,13 @@ def _what_ran(method: Method) -> str:
     return f'{method.name}: {policy_text(method.runs[0].policy)}; {label} {seeds}; {size}'
 
 
-def _final_losses(methods: Sequence[Method]) -> list[str]:
+def _final_losses(methods: Sequence[Method], baseline: str | None) -> list[str]:
     rows = loss_rows(methods)
     if not rows:
         return [markup.paragraph('No evaluation ran, so there are no losses to compare.')]
     shown, left_out = _cut(rows)
     head = ['eval skill', *(f'{m.name} ({_seeds(len(m.runs))})' for m in methods)]
-    found = pairs(methods)
+    found = pairs(methods, baseline)
     with_spread = any(cell is not None and cell.sd is not None for row in rows for cell in row.cells)
     what = 'Nats per token at the last evaluation; lower is better.'
     if with_spread:
@@ -95,6 +98,7 @@ def _final_losses(methods: Sequence[Method]) -> list[str]:
         markup.paragraph(
             f'{len(found) - MAX_PAIRS} more pairs are in summary.json.' if found[MAX_PAIRS:] else ''
         ),
+        markup.bullets(reach_sentences(methods, baseline) if baseline else []),
     ]
 
 

@@ -7,17 +7,19 @@ from dataclasses import asdict
 from typing import Any
 
 from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, eval_skills, notes
+from skillit_stream.report.reach import find_reaches
 from skillit_stream.report.run_folder import Run
 from skillit_stream.report.tables import Spread, loss_rows, pairs, verdicts
 
 SUMMARY_VERSION = 1
 
 
-def summarise(methods: Sequence[Method]) -> dict[str, Any]:
+def summarise(methods: Sequence[Method], baseline: str | None = None) -> dict[str, Any]:
     """The numbers of the report as plain Python.
 
     Args:
         methods: The runs, grouped.
+        baseline: The method to compare the others with; None: every two.
 
     Returns:
         Runs, methods (mean, sd and n of each final loss in nats per token), pairs, sentences, notes.
@@ -38,8 +40,12 @@ def summarise(methods: Sequence[Method]) -> dict[str, Any]:
             }
             for i, method in enumerate(methods)
         ],
-        'pairs': [asdict(pair) for pair in pairs(methods)],
+        'pairs': [asdict(pair) for pair in pairs(methods, baseline)],
         'verdicts': verdicts(methods),
+        'baseline': baseline,
+        'steps_to_the_baseline': {
+            reach.method: list(reach.steps) for reach in (find_reaches(methods, baseline) if baseline else ())
+        },
         'notes': notes(methods),
     }
 

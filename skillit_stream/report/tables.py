@@ -52,13 +52,16 @@ class Pair:
     """Sample standard deviation of the differences."""
     sign_test_p: float
     """How often fair coins would fall at least this unevenly (two-sided, ties left out)."""
+    permutation_p: float
+    """How often the mean difference would be at least this far from 0 if the methods were exchanged at random
+    on each seed (two-sided); of n seeds it cannot be below 2 / 2**n."""
 
     def __str__(self) -> str:
         ties = f' ({self.ties} equal)' if self.ties else ''
         return (
             f'{self.first} ends lower than {self.second} on {self.wins} of {len(self.seeds)} seeds{ties}, by '
             f'{number(self.mean_difference)} ± {deviation(self.sd)} on average '
-            f'(sign test: p = {self.sign_test_p:.2g})'
+            f'(sign test: p = {self.sign_test_p:.2g}; permutation test: p = {self.permutation_p:.2g})'
         )
 
 
@@ -149,13 +152,15 @@ def _verdict(best: str, name: str, lowest: Spread, cell: Spread) -> str:
     return f'{text}: more than one standard deviation ({deviation(width)}).'
 
 
-def pairs(methods: Sequence[Method]) -> list[Pair]:
-    """Every two methods with at least two seeds in common, compared by mean final loss."""
+def pairs(methods: Sequence[Method], baseline: str | None = None) -> list[Pair]:
+    """Two methods with at least two seeds in common, compared by mean final loss: every two, or all with one."""
     common = common_eval_skills(methods)
     losses = [_loss_per_seed(method, common) for method in methods]
     found = []
     for (first, one), (second, other) in combinations(zip(methods, losses, strict=True), 2):
         seeds = sorted(set(one) & set(other))
+        if baseline is not None and baseline not in (first.name, second.name):
+            continue
         if len(seeds) >= 2:
             differences = np.array([other[seed] - one[seed] for seed in seeds])
             found.append(_pair(first.name, second.name, seeds, differences))
@@ -186,6 +191,7 @@ def _pair(first: str, second: str, seeds: Sequence[int], differences: np.ndarray
         mean_difference=float(differences.mean()),
         sd=float(np.std(differences, ddof=1)),
         sign_test_p=sign_test(wins, defeats),
+        permutation_p=permutation_test(differences),
     )
 
 
@@ -194,3 +200,20 @@ def sign_test(wins: int, defeats: int) -> float:
     n = wins + defeats
     tail = sum(math.comb(n, k) for k in range(min(wins, defeats) + 1)) / 2**n
     return min(1.0, 2 * tail)
+
+
+def permutation_test(differences: np.ndarray) -> float:
+    """Two-sided paired permutation test (Fisher 1935) of differences float64 [n].
+
+    Every way to turn differences around is counted, or 65,535 random ones and the way they are, whichever is
+    fewer.
+    """
+    n = len(differences)
+    if n <= 16:
+        turned = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        turned = np.random.default_rng(0).integers(0, 2, size=(2**16, n))
+        turned[0] = 0
+    sums = np.abs((1 - 2 * turned) @ np.asarray(differences, np.float64))
+    # Sums of the same terms in another order may differ in their last bits.
+    return float(np.mean(sums >= sums[0] * (1 - 1e-12)))

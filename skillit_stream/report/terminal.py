@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from skillit_stream.report.methods import AVERAGE, Method, group_runs, notes
+from skillit_stream.report.reach import reach_sentences
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.tables import LOWEST, WITHIN, LossRow, loss_rows, pairs, verdicts
 
@@ -17,20 +18,25 @@ SIGNS = {LOWEST: '*', WITHIN: '~', '': ' '}
 WIDTH_OF_A_FILE = 120  # columns where the output is no terminal
 
 
-def print_summary(runs: Sequence[str | Path], *, console: Console | None = None) -> None:
+def print_summary(
+    runs: Sequence[str | Path], *, console: Console | None = None, baseline: str | None = None
+) -> None:
     """Print final losses per method (mean, spread, number of seeds) and wins paired by seed.
 
     Args:
         runs: Run folders.
         console: Where to print; None: standard output.
+        baseline: The method to compare the others with; None: every two.
 
     Raises:
         InputError: A folder is no run folder.
     """
-    print_methods(group_runs(read_runs(runs)), console=console)
+    print_methods(group_runs(read_runs(runs)), console=console, baseline=baseline)
 
 
-def print_methods(methods: Sequence[Method], *, console: Console | None = None) -> None:
+def print_methods(
+    methods: Sequence[Method], *, console: Console | None = None, baseline: str | None = None
+) -> None:
     """Print the summary of runs that are read already."""
     console = console or default_console()
     for note in notes(methods):
@@ -47,8 +53,10 @@ def print_methods(methods: Sequence[Method], *, console: Console | None = None) 
         console.print(
             '* lowest   ~ within one standard deviation of the lowest', style='dim', highlight=False
         )
-    found = pairs(methods)
+    found = pairs(methods, baseline)
     sentences = [*verdicts(methods), *(f'{pair}.' for pair in found[:MAX_PAIRS])]
+    if baseline is not None:
+        sentences += reach_sentences(methods, baseline)
     for sentence in sentences:
         console.print(sentence, markup=False, highlight=False)
     if len(found) > MAX_PAIRS:

@@ -15,7 +15,9 @@ from skillit_stream.report.views import graph_panels, loss_panels, mixture_view
 PAGE = 'report.html'
 
 
-def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+def write_report(
+    runs: Sequence[str | Path], out: str | Path | None = None, *, baseline: str | None = None
+) -> Path:
     """Write report.html, mixture.png, losses.png, graph.png and summary.json.
 
     losses.png needs an evaluation and graph.png a graph; without those the file is left out.
@@ -23,6 +25,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     Args:
         runs: Run folders.
         out: Folder to write to; None: `report` inside the only run, or beside several.
+        baseline: The method to compare the others with; None: every two.
 
     Returns:
         Path of report.html.
@@ -31,7 +34,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
         InputError: A folder is no run folder, or the report cannot be written.
     """
     read = read_runs(runs)
-    return write_methods(group_runs(read), default_folder(read) if out is None else Path(out))
+    folder = default_folder(read) if out is None else Path(out)
+    return write_methods(group_runs(read), folder, baseline=baseline)
 
 
 def default_folder(runs: Sequence[Run]) -> Path:
@@ -41,19 +45,24 @@ def default_folder(runs: Sequence[Run]) -> Path:
     return Path(os.path.commonpath([run.folder.resolve() for run in runs])) / 'report'
 
 
-def write_methods(methods: Sequence[Method], folder: Path) -> Path:
+def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | None = None) -> Path:
     """Write the report of runs that are read already; returns the path of report.html.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to, or `baseline` is none of the methods.
     """
+    names = [method.name for method in methods]
+    if baseline is not None and baseline not in names:
+        raise InputError(
+            f'the baseline must be one of the methods, {", ".join(names)}, but got: {baseline!r}'
+        )
     mixture, losses, graphs = mixture_view(methods), loss_panels(methods), graph_panels(methods)
     files = {
-        'summary.json': to_json(summarise(methods)),
+        'summary.json': to_json(summarise(methods, baseline)),
         'mixture.png': mixture_png(mixture),
         'losses.png': losses_png(losses, methods) if losses else None,
         'graph.png': graph_png(graphs) if graphs else None,
-        PAGE: build_page(methods, mixture=mixture, losses=losses, graphs=graphs).encode(),
+        PAGE: build_page(methods, mixture=mixture, losses=losses, graphs=graphs, baseline=baseline).encode(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skillit_stream.errors import InputError
+from skillit_stream.report import write_report
 from skillit_stream.report.methods import AVERAGE, group_runs
+from skillit_stream.report.reach import find_reaches, reach_sentences
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.summary import summarise, to_json
 from skillit_stream.report.tables import (
@@ -20,6 +23,7 @@ from skillit_stream.report.tables import (
     marks,
     number,
     pairs,
+    permutation_test,
     sign_test,
     verdicts,
 )
@@ -140,3 +144,42 @@ def test_asked_and_realised_are_compared_at_their_worst(make_run):
     (run,) = summarise(group_runs(read_runs([folder])))['runs']
     assert run['largest_miss'] == {'difference': pytest.approx(0.125), 'skill': 'tens', 'round': 3}
     assert sum(run['passes'].values()) * 20_000 == pytest.approx(run['samples'])
+
+
+def test_the_permutation_test_by_hand():
+    # Of the 8 ways to turn 1, 2 and -0.5 around, four have a sum at least as far from 0 as 2.5: with their mirrors.
+    assert permutation_test(np.array([1.0, 2.0, -0.5])) == 4 / 8
+    assert permutation_test(np.array([0.1] * 5)) == 2 / 32
+    assert permutation_test(np.zeros(4)) == 1.0
+    assert permutation_test(np.linspace(1, 2, 20)) < 0.001
+
+
+def test_the_steps_to_the_loss_at_which_the_baseline_ends(make_run):
+    slow = [make_run(f'slow-{seed}', method='slow', seed=seed, speed=1.0) for seed in (1, 2)]
+    fast = [make_run(f'fast-{seed}', method='fast', seed=seed, speed=2.0) for seed in (1, 2, 3)]
+    methods = group_runs(read_runs([*slow, *fast]))
+    goals = {run.seed: np.mean(list(run.final_losses.values())) for run in methods[0].runs}
+    by_hand = tuple(
+        next(
+            record.step
+            for record in run.evaluations
+            if np.mean(list(record.losses.values())) <= goals[run.seed]
+        )
+        for run in methods[1].runs
+        if run.seed in goals
+    )
+    reaches = find_reaches(methods, 'slow')
+    assert reaches[1].steps == by_hand
+    assert by_hand[0] < methods[0].runs[0].rounds[-1].step
+    back = find_reaches(methods, 'fast')[0]
+    assert back.steps == (None, None)
+    assert reach_sentences(methods, 'fast') == [
+        'slow does not come to the final loss of fast on any of 2 seeds.'
+    ]
+    assert [pair.second for pair in pairs(methods, 'slow')] == ['slow']
+    assert summarise(methods, 'slow')['steps_to_the_baseline']['fast'] == list(by_hand)
+
+
+def test_a_baseline_that_is_no_method_is_refused(make_run, tmp_path):
+    with pytest.raises(InputError, match=r"the baseline must be one of the methods, slow, but got: 'slo'"):
+        write_report([make_run('slow', method='slow')], tmp_path / 'report', baseline='slo')

@@ -1,0 +1,102 @@
+"""The YAML of an experiment, and where one of a name is."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from skillit_stream.errors import InputError
+from skillit_stream.training.config import nearest
+
+FOLDER = Path('yamls') / 'experiments'
+
+
+@dataclass
+class MethodConfig:
+    """One method of an experiment."""
+
+    data_mixing: dict[str, Any] | None = None
+    """Replaces the training YAML's `algorithms.data_mixing`; null: as it stands there."""
+    mixture_of: str | None = None
+    """A control instead of `data_mixing`: the fixed mixture that draws of every skill what the runs of this
+    method drew, all their rounds and seeds together."""
+    losses_of_samples: bool = False
+    """Take the losses of all samples before training (`skillit score`), for `policy: sample_curriculum`."""
+    overrides: list[str] = field(default_factory=list)
+    """More `key=value` overrides for this method."""
+    paper: float | None = None
+    """The mean loss that the paper reports for it, shown beside ours."""
+
+
+@dataclass
+class ExperimentConfig:
+    """Methods x seeds."""
+
+    name: str = MISSING
+    """Name of the experiment."""
+    yaml: str = MISSING
+    """The training YAML, relative to the experiment's."""
+    out: str = MISSING
+    """Folder of the runs, the results and the report."""
+    streams: str = MISSING
+    """Streams folder."""
+    convert: list[str] | None = None
+    """Arguments of `skillit convert` that make the streams folder if it is not there."""
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    """Every method is trained once with each."""
+    overrides: list[str] = field(default_factory=list)
+    """`key=value` overrides for all methods."""
+    jobs: int | None = None
+    """Runs at a time; null: one a core. Every run computes with one thread."""
+    baseline: str | None = None
+    """The method that the others are compared with: paired tests, and the step at which each reaches its final
+    loss."""
+    note: str = ''
+    """What a reader must know of the set-up, for the results."""
+    methods: dict[str, MethodConfig] = field(default_factory=dict)
+    """Method -> what distinguishes it."""
+
+
+def find_yaml(name: str) -> Path:
+    """The YAML of an experiment: a path, or a name among yamls/experiments here or in the repository.
+
+    Raises:
+        InputError: There is none.
+    """
+    repository = Path(__file__).resolve().parents[2]
+    folders = [FOLDER, repository / FOLDER]
+    for path in [Path(name), *(folder / f'{name}.yaml' for folder in folders)]:
+        if path.is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob('*.yaml')})
+    raise InputError(
+        f'There is no experiment {name!r}, neither a file nor one of these: {nearest(name, known)}'
+    )
+
+
+def check(experiment: ExperimentConfig, path: Path) -> None:
+    """Refuse an experiment that cannot be run; raises InputError."""
+    methods = experiment.methods
+    if not methods or not experiment.seeds:
+        raise InputError(f'{path} must name at least one method and one seed.')
+    if len(set(experiment.seeds)) < len(experiment.seeds):
+        raise InputError(f'{path}: `seeds` must differ, but got: {experiment.seeds}.')
+    named = [('baseline', experiment.baseline)]
+    named += [(f'methods.{name}.mixture_of', method.mixture_of) for name, method in methods.items()]
+    for key, method in named:
+        if method is not None and method not in methods:
+            raise InputError(
+                f'{path}: `{key}` must be a method, but got: {method!r}; {nearest(method, list(methods))}'
+            )
+    for name, method in methods.items():
+        if method.mixture_of is None:
+            continue
+        if method.data_mixing is not None:
+            raise InputError(
+                f'{path}: `methods.{name}` has both `mixture_of` and `data_mixing`: leave one out.'
+            )
+        if methods[method.mixture_of].mixture_of is not None:
+            raise InputError(
+                f'{path}: `methods.{name}.mixture_of` must be a method with a policy of its own.'
+            )

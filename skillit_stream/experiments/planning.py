@@ -1,0 +1,101 @@
+"""The runs of an experiment: one configuration per method and seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skillit_stream.experiments.config import ExperimentConfig, MethodConfig
+from skillit_stream.mixture_lines import read_mixture_lines
+from skillit_stream.training.config import TrainConfig, dump_config, load_config
+
+FINISHED = 'finished.json'
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One method with one seed."""
+
+    name: str
+    method: str
+    folder: Path
+    config: TrainConfig
+    losses: str | None = None
+    """Name of the losses of samples that must be taken before."""
+
+    def is_finished(self) -> bool:
+        """Whether this very configuration has been trained to its end."""
+        resolved, mark = self.folder / 'config.yaml', self.folder / FINISHED
+        return mark.exists() and resolved.exists() and resolved.read_text() == dump_config(self.config)
+
+
+def plan_runs(
+    experiment: ExperimentConfig, home: Path, drawn: Mapping[str, Mapping[str, float]] | None = None
+) -> list[PlannedRun]:
+    """The runs that can be planned, seed by seed.
+
+    Args:
+        experiment: What is wanted.
+        home: Folder of its YAML.
+        drawn: Method -> the mixture that its runs drew (:func:`mixture_drawn`); methods that are controls
+            for one that is missing here are left out.
+
+    Raises:
+        InputError: A configuration is not one that can be trained.
+    """
+    known = drawn or {}
+    return [
+        _plan(experiment, home, method, seed, known)
+        for seed in experiment.seeds
+        for method, settings in experiment.methods.items()
+        if settings.mixture_of is None or settings.mixture_of in known
+    ]
+
+
+def _plan(
+    experiment: ExperimentConfig,
+    home: Path,
+    method: str,
+    seed: int,
+    drawn: Mapping[str, Mapping[str, float]],
+) -> PlannedRun:
+    settings = experiment.methods[method]
+    name = f'{method}-s{seed}'
+    folder = Path(experiment.out) / name
+    overrides = [
+        f'streams={experiment.streams}',
+        f'seed={seed}',
+        f'method={method}',
+        f'run_name={experiment.name}-{name}',
+        f'save_folder={folder}',
+        'progress_bar=false',
+        *experiment.overrides,
+        *settings.overrides,
+    ]
+    config = load_config(home / experiment.yaml, overrides)
+    # The initial model, whose losses these are, is another one for every seed.
+    losses = f'{experiment.name}-{name}' if settings.losses_of_samples else None
+    mixing = _mixing(settings, losses, drawn)
+    if mixing is not None:
+        config.algorithms = {**config.algorithms, 'data_mixing': mixing}
+    return PlannedRun(name, method, folder, config, losses)
+
+
+def _mixing(
+    settings: MethodConfig, losses: str | None, drawn: Mapping[str, Mapping[str, float]]
+) -> dict | None:
+    if settings.mixture_of is not None:
+        return {'policy': 'static', 'weights': dict(drawn[settings.mixture_of])}
+    if settings.data_mixing is None:
+        return None
+    return {**settings.data_mixing, **({'losses': losses} if losses else {})}
+
+
+def mixture_drawn(folders: Sequence[Path]) -> dict[str, float]:
+    """The share of each skill among all samples that some runs drew, to four decimals."""
+    totals: dict[str, float] = {}
+    for folder in folders:
+        for line in read_mixture_lines(folder / 'mixture.jsonl').records:
+            for skill, samples in line.samples.items():
+                totals[skill] = totals.get(skill, 0.0) + samples
+    # Rounded, so that a run of it is known again whatever the sums' last bits.
+    return {skill: round(samples / sum(totals.values()), 4) for skill, samples in totals.items()}

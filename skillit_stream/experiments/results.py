@@ -1,0 +1,119 @@
+"""What an experiment found, as Markdown and JSON: table, tests, and what it was run on."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from skillit_stream.experiments.config import ExperimentConfig
+from skillit_stream.report.methods import Method, group_runs
+from skillit_stream.report.reach import find_reaches
+from skillit_stream.report.run_folder import read_runs
+from skillit_stream.report.summary import summarise, to_json
+from skillit_stream.report.tables import Spread, loss_rows, pairs, spread, verdicts
+
+PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
+
+
+def write_results(experiment: ExperimentConfig, folders: Sequence[Path], command: str) -> Path:
+    """Write results.md and results.json into the experiment's folder; returns the path of the first.
+
+    Args:
+        experiment: Its configuration.
+        folders: Of its runs.
+        command: What was typed.
+    """
+    methods = group_runs(read_runs(folders))
+    about = {
+        'experiment': experiment.name,
+        'command': command,
+        'seeds': experiment.seeds,
+        'note': experiment.note,
+        'machine': machine(),
+        'versions': {name: version(name) for name in PACKAGES},
+        'paper': {name: one.paper for name, one in experiment.methods.items() if one.paper is not None},
+    }
+    out = Path(experiment.out)
+    numbers = {**about, **summarise(methods, experiment.baseline)}
+    (out / 'results.json').write_bytes(to_json(numbers))
+    path = out / 'results.md'
+    path.write_text(as_markdown(about, methods, experiment.baseline), encoding='utf-8')
+    return path
+
+
+def machine() -> str:
+    """The hardware in a line."""
+    import torch
+
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    python = '.'.join(map(str, sys.version_info[:3]))
+    return (
+        f'{os.cpu_count()} {platform.machine()} cores, {memory:.0f} GiB of memory, '
+        f'{", ".join(gpus) or "no GPU"}, Python {python}'
+    )
+
+
+def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | None) -> str:
+    """The results for a reader."""
+    seconds = sum(record.seconds for method in methods for run in method.runs for record in run.rounds)
+    versions = ', '.join(f'{name} {number}' for name, number in about['versions'].items())
+    parts = [
+        f'# {about["experiment"]}',
+        about['note'].strip(),
+        f'    {about["command"]}',
+        f'{about["machine"]}; {versions}. {seconds / 60:,.0f} minutes of training in all.',
+        'Nats per token at the last evaluation, mean ± sample standard deviation over seeds; lower is better.',
+        _table(about, methods, baseline),
+        _bullets(verdicts(methods)),
+    ]
+    if baseline:
+        parts += [
+            f'Each method against {baseline}, paired by seed:',
+            _bullets([f'{pair}.' for pair in pairs(methods, baseline)]),
+        ]
+    return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def _table(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | None) -> str:
+    rows = loss_rows(methods)
+    accuracies = [_mean_figure(method, 'exact_match') for method in methods]
+    reaches = {reach.method: reach for reach in find_reaches(methods, baseline)} if baseline else {}
+    head = ['method', *(row.skill for row in rows)]
+    if any(accuracies):
+        head.append('answers right')
+    if reaches:
+        head.append(f'step at which {baseline} is reached')
+    if about['paper']:
+        head.append('paper, mean of the skills')
+    lines = [head, ['---'] * len(head)]
+    for number, method in enumerate(methods):
+        line = [method.name, *(str(row.cells[number] or '-') for row in rows)]
+        if any(accuracies):
+            accuracy = accuracies[number]
+            line.append(f'{accuracy.mean:.1%}' if accuracy else '-')
+        if reaches:
+            line.append(str(reaches[method.name]))
+        if about['paper']:
+            line.append(f'{about["paper"].get(method.name, "-")}')
+        lines.append(line)
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _mean_figure(method: Method, name: str) -> Spread | None:
+    """A figure beside the losses at the end of training, averaged over its skills, over the runs that have it."""
+    import numpy as np
+
+    found = [
+        float(np.mean(list(values.values())))
+        for run in method.runs
+        if run.evaluations and (values := run.evaluations[-1].figures.get(name))
+    ]
+    return spread(np.array(found))
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    return '\n'.join(f'- {sentence}' for sentence in sentences)

@@ -1,0 +1,109 @@
+"""Runs as processes of their own, several at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from skillit_stream.experiments.planning import FINISHED, PlannedRun
+from skillit_stream.training.config import dump_config
+
+_ONE_THREAD: Mapping[str, str] = {
+    'OMP_NUM_THREADS': '1',
+    'MKL_NUM_THREADS': '1',
+    'TOKENIZERS_PARALLELISM': 'false',
+}
+
+
+def train_all(runs: Sequence[PlannedRun], jobs: int, total: int) -> None:
+    """Train the runs that are not finished, `jobs` at a time, and show how far they are.
+
+    Args:
+        runs: In the order in which they are begun.
+        jobs: Processes at a time.
+        total: Runs of the whole experiment.
+
+    Raises:
+        RuntimeError: A run failed; the message names its log.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    waiting = [planned for planned in runs if not planned.is_finished()]
+    running: list[_Job] = []
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    done = len(runs) - len(waiting)
+    try:
+        with Progress(*columns, disable=not sys.stderr.isatty()) as bars:
+            bar = bars.add_task('Training', total=total, completed=done)
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    running.append(_Job(waiting.pop(0)))
+                time.sleep(0.2)
+                for job in [job for job in running if job.has_ended()]:
+                    running.remove(job)
+                    done += 1
+                    bars.advance(bar)
+                    if bars.disable:
+                        print(f'Trained {job.planned.name} ({done} of {total})', flush=True)
+                names = ', '.join(job.planned.name for job in running)
+                bars.update(bar, description=f'Training {names}')
+    finally:
+        for job in running:
+            job.stop()
+
+
+class _Job:
+    """The commands of a run, one after the other."""
+
+    def __init__(self, planned: PlannedRun) -> None:
+        self.planned = planned
+        folder = planned.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FINISHED).unlink(missing_ok=True)
+        yaml = folder / 'planned.yaml'
+        yaml.write_text(dump_config(planned.config), encoding='utf-8')
+        self._log = folder / 'log.txt'
+        self._log.unlink(missing_ok=True)
+        self._waiting = [['train', str(yaml), 'save_overwrite=true']]
+        if planned.losses:
+            self._waiting.insert(0, ['score', str(yaml), '--name', planned.losses])
+        self._process = self._next()
+
+    def _next(self) -> subprocess.Popen:
+        with open(self._log, 'a', encoding='utf-8') as log:
+            return subprocess.Popen(
+                [sys.executable, '-m', 'skillit_stream.cli', *self._waiting.pop(0)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_ONE_THREAD},
+            )
+
+    def has_ended(self) -> bool:
+        """Go on with the next command; True after the last.
+
+        Raises:
+            RuntimeError: A command failed.
+        """
+        code = self._process.poll()
+        if code is None:
+            return False
+        if code:
+            text = self._log.read_text(encoding='utf-8', errors='replace').strip()
+            last = (text.splitlines() or ['no output'])[-1]
+            raise RuntimeError(f'Run {self.planned.name} failed with exit code {code} ({self._log}): {last}')
+        if self._waiting:
+            self._process = self._next()
+            return False
+        # The run wrote its configuration with save_overwrite; what was planned is what is compared next time.
+        folder, config = self.planned.folder, dump_config(self.planned.config)
+        (folder / 'config.yaml').write_text(config, encoding='utf-8')
+        (folder / FINISHED).write_text(json.dumps({'exit_code': 0}), encoding='utf-8')
+        return True
+
+    def stop(self) -> None:
+        """End the command that is running."""
+        self._process.terminate()
+        self._process.wait()

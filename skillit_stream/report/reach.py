@@ -1,0 +1,74 @@
+"""How soon a method reaches the loss at which a baseline ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skillit_stream.report.methods import Method, common_eval_skills
+from skillit_stream.report.run_folder import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Steps of one method to the final mean loss of the baseline's run of the same seed."""
+
+    method: str
+    steps: tuple[int | None, ...]
+    """Per seed that both have, the step of the first evaluation at or below it; None: not reached."""
+
+    @property
+    def reached(self) -> tuple[int, ...]:
+        """The steps of the seeds on which it was reached."""
+        return tuple(step for step in self.steps if step is not None)
+
+    def __str__(self) -> str:
+        if not self.reached:
+            return f'on any of {len(self.steps)} seeds'
+        every = len(self.reached) == len(self.steps)
+        where = '' if every else f', on {len(self.reached)} of {len(self.steps)} seeds'
+        return f'{np.mean(self.reached):,.0f}{where}'
+
+
+def find_reaches(methods: Sequence[Method], baseline: str) -> list[Reach]:
+    """One entry a method, the baseline among them: it may be there before its end.
+
+    Args:
+        methods: The runs, grouped.
+        baseline: Name of a method; there are no entries if it is none of them.
+    """
+    common = common_eval_skills(methods)
+    reference = next((method for method in methods if method.name == baseline), None)
+    if reference is None or not common:
+        return []
+    goals = {run.seed: _means(run, common)[-1][1] for run in reference.runs if _means(run, common)}
+    return [
+        Reach(
+            method.name,
+            tuple(_first(_means(run, common), goals[run.seed]) for run in method.runs if run.seed in goals),
+        )
+        for method in methods
+    ]
+
+
+def _means(run: Run, skills: Sequence[str]) -> list[tuple[int, float]]:
+    return [
+        (record.step, float(np.mean([record.losses[skill] for skill in skills])))
+        for record in run.evaluations
+        if all(skill in record.losses for skill in skills)
+    ]
+
+
+def _first(means: Sequence[tuple[int, float]], goal: float) -> int | None:
+    return next((step for step, mean in means if mean <= goal), None)
+
+
+def reach_sentences(methods: Sequence[Method], baseline: str) -> list[str]:
+    """The steps to the baseline's final loss, a sentence for each other method."""
+    return [
+        f'{reach.method} is at the final loss of {baseline} at step {reach}.'
+        if reach.reached
+        else f'{reach.method} does not come to the final loss of {baseline} {reach}.'
+        for reach in find_reaches(methods, baseline)
+        if reach.method != baseline and reach.steps
+    ]
