@@ -1,0 +1,80 @@
+"""Every command and every file of docs/your-own-data.md, as it stands but for its size."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parent.parent / 'docs' / 'your-own-data.md'
+# What stands in the guide -> what is run here. Each must occur: a guide that has moved on is noticed.
+SMALLER = {
+    'max_duration: 2000ba': 'max_duration: 2ep\ndevice: cpu\nprogress_bar: false',
+    'round_size: 3200': 'round_size: 64',
+    't_warmup: 100ba': 't_warmup: 1ba',
+    'hidden_size: 256': 'hidden_size: 16',
+    'intermediate_size: 1024': 'intermediate_size: 32',
+    'num_hidden_layers: 4': 'num_hidden_layers: 1',
+    '--steps 200': '--steps 2',
+    'seeds: [1, 2, 3, 4, 5]': 'seeds: [1]',
+    'num_workers: 1': 'num_workers: 0',
+}
+WORDS = {'poems': ['rose', 'moon', 'sea'], 'code': ['def', 'return', 'if'], 'news': ['today', 'vote', 'rain']}
+
+
+def write_corpus(folder: Path) -> None:
+    """Rows of three sources."""
+    folder.mkdir()
+    rng = random.Random(0)
+    for source, words in WORDS.items():
+        rows = [{'text': ' '.join(rng.choices(words, k=60)), 'meta': {'source': source}} for _ in range(120)]
+        (folder / f'{source}.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer of single bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
+
+    alphabet = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<|end|>').save_pretrained(str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_guide_for_ones_own_data_works_as_it_stands(tmp_path: Path):
+    write_corpus(tmp_path / 'corpus')
+    write_tokenizer(tmp_path / 'tokenizer')
+    text = GUIDE.read_text()
+    for whole, small in SMALLER.items():
+        assert whole in text, whole
+        text = text.replace(whole, small)
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    files = re.findall(r'Save this as\s+`(\S+)`.*?```yaml\n(.*?)```', text, flags=re.S)
+    assert [name for name, _ in files] == ['mine.yaml', 'compare.yaml']
+    for name, content in files:
+        (tmp_path / name).write_text(content)
+    commands = [
+        line for block in re.findall(r'```sh\n(.*?)```', text, flags=re.S) for line in block.splitlines()
+    ]
+    assert len(commands) == 8
+    for command in commands:
+        ran = subprocess.run(
+            ['bash', '-c', command],
+            cwd=tmp_path,
+            env={**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, f'{command}\n{ran.stdout}\n{ran.stderr}'
+    for made in ('graph.png', 'runs/mine-stratified-s1/report/report.html', 'runs/compare/results.md'):
+        assert (tmp_path / made).is_file()
+    results = (tmp_path / 'runs' / 'compare' / 'results.md').read_text()
+    assert '| fixed_tilt |' in results
