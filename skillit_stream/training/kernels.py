@@ -24,14 +24,15 @@ from skillit_stream.errors import InputError, blaming
 from skillit_stream.training.token_losses import chunked_linear_cross_entropy, take_loss_by_token
 
 LLAMA_LIKE = ('rms_norm', 'rotary', 'swiglu')
-# transformers' model type -> the pieces that fit its modules. Liger has none for GPT-NeoX's MLP, whose GELU
-# torch.compile fuses with the biases about it.
+# Liger has nothing for GPT-NeoX's MLP; torch.compile fuses its GELU with the biases about it.
+COMPILED_MLP = 'compiled_mlp'
+# transformers' model type -> the pieces that fit its modules.
 FAMILIES = {
     'llama': LLAMA_LIKE,
     'mistral': LLAMA_LIKE,
     'qwen2': LLAMA_LIKE,
     'qwen3': LLAMA_LIKE,
-    'gpt_neox': ('layer_norm', 'rotary', 'compiled_mlp'),
+    'gpt_neox': ('layer_norm', 'rotary', COMPILED_MLP),
 }
 HALF_PRECISIONS = ('amp_bf16', 'amp_fp16')
 INSTALL = "pip install 'skillit-stream[kernels]'"
@@ -116,7 +117,8 @@ def choose(asked: str, model_type: str, machine: Machine) -> Kernels:
     attention = 'flash_attention_2' if machine.half and 'flash_attn' in machine.packages else 'sdpa'
     if 'liger_kernel' not in machine.packages:
         note = f'liger-kernel is not installed; for the fused ones: {INSTALL}'
-        return Kernels(asked, attention, 'chunked', note=note)
+        pieces = tuple(piece for piece in FAMILIES[model_type] if piece == COMPILED_MLP)
+        return Kernels(asked, attention, 'chunked', pieces, note)
     return Kernels(asked, attention, 'liger', FAMILIES[model_type])
 
 
@@ -155,8 +157,13 @@ def put_into(model: PreTrainedModel, kernels: Kernels) -> None:
             from skillit_stream.training import liger_pieces
         take_loss_by_token(model, liger_pieces.fused_linear_cross_entropy)
         liger_pieces.put_into(model, fitting(kernels.pieces, str(getattr(model.config, 'hidden_act', ''))))
+    if COMPILED_MLP in kernels.pieces:
+        for module in model.modules():
+            if type(module).__name__.endswith('MLP'):
+                module.compile()
 
 
 def fitting(pieces: Sequence[str], activation: str) -> tuple[str, ...]:
-    """The pieces without SwiGLU where the model's activation is another."""
-    return tuple(piece for piece in pieces if piece != 'swiglu' or activation in ('silu', 'swish'))
+    """The pieces that are Liger's, without SwiGLU where the model's activation is another."""
+    swiglu = activation in ('silu', 'swish')
+    return tuple(piece for piece in pieces if piece != COMPILED_MLP and (piece != 'swiglu' or swiglu))

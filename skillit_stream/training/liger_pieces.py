@@ -117,15 +117,10 @@ def _named(ending: str) -> Callable[[nn.Module], bool]:
     return lambda module: type(module).__name__.endswith(ending)
 
 
-def _compile(module: nn.Module) -> None:
-    module.compile()
-
-
 # Piece -> which modules it is for, and how it is put into one.
 _PIECES: dict[str, tuple[Callable[[nn.Module], bool], Callable[[Any], None]]] = {
     'rms_norm': (_named('RMSNorm'), _forward(_rms_norm)),
     'layer_norm': (lambda module: isinstance(module, nn.LayerNorm), _forward(_layer_norm)),
     'rotary': (_named('Attention'), _put_rotary),
     'swiglu': (_named('MLP'), _forward(_swiglu)),
-    'compiled_mlp': (_named('MLP'), _compile),
 }

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_equality import differences, twins
+from torch import nn
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from skillit_stream import InputError
 from skillit_stream.cli import main
@@ -51,6 +53,7 @@ LLAMA_PIECES = ('rms_norm', 'rotary', 'swiglu')
         ('auto', 'llama', FULL, 'flash_attention_2', 'liger', LLAMA_PIECES),
         ('auto', 'llama', Machine(gpu=True, packages=FULL.packages), 'sdpa', 'liger', LLAMA_PIECES),
         ('auto', 'gpt_neox', FULL, 'flash_attention_2', 'liger', ('layer_norm', 'rotary', 'compiled_mlp')),
+        ('auto', 'gpt_neox', BARE, 'sdpa', 'chunked', ('compiled_mlp',)),
         ('auto', 'gpt2', FULL, None, None, ()),
         ('fused', 'qwen3', LIGER, 'sdpa', 'liger', LLAMA_PIECES),
     ],
@@ -99,6 +102,7 @@ def test_a_broken_liger_kernel_is_told_in_one_line(monkeypatch: pytest.MonkeyPat
 def test_swiglu_is_left_out_where_the_activation_is_another():
     assert fitting(LLAMA_PIECES, 'gelu') == ('rms_norm', 'rotary')
     assert fitting(LLAMA_PIECES, 'silu') == LLAMA_PIECES
+    assert fitting(FAMILIES['gpt_neox'], 'gelu') == ('layer_norm', 'rotary')
 
 
 def test_the_device_of_a_run(monkeypatch: pytest.MonkeyPatch):
@@ -130,6 +134,13 @@ def test_the_cross_entropy_in_chunks_is_that_of_all_logits(tokens: int, rows: in
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
+@pytest.fixture
+def compiling_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile traces as always; the compiler after it, which takes a minute on a CPU, is left out."""
+    monkeypatch.setattr(nn.Module, 'compile', partialmethod(nn.Module.compile, backend='aot_eager'))
+
+
+@pytest.mark.usefixtures('compiling_quickly')
 @pytest.mark.parametrize('kind', FAMILIES)
 def test_a_model_without_liger_kernel_learns_the_same(kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(token_losses, 'CHUNK_LOGITS', 50 * 7)
@@ -138,6 +149,21 @@ def test_a_model_without_liger_kernel_learns_the_same(kind: str, monkeypatch: py
     for name, difference in found.items():
         # Relative to the norm of each parameter's gradient: biases have small ones, and SDPA sums in another order.
         assert difference < (1e-5 if name.startswith('gradients') else 1e-6), name
+
+
+@pytest.mark.usefixtures('compiling_quickly')
+def test_the_layers_of_a_model_share_what_is_compiled():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    options: Any = dict(hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=20)
+    model: Any = GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=10, **options))
+    names = list(model.state_dict())
+    put_into(model, choose('auto', 'gpt_neox', BARE))
+    tokens = torch.arange(8)[None]
+    model.train()(input_ids=tokens, labels=tokens).loss.backward()
+    # One a layer would be more than torch.compile keeps, and it would silently go back to eager ones.
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 1
+    assert list(model.state_dict()) == names
 
 
 def test_losses_by_token_are_given_in_training_alone():
