@@ -12,7 +12,7 @@ instance of its class.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -75,7 +75,7 @@ class Kernels:
     asked: str
     attention: str | None = None
     loss: str | None = None
-    pieces: tuple[str, ...] = field(default=())
+    pieces: tuple[str, ...] = ()
     note: str = ''
 
     def describe(self) -> dict[str, Any]:
@@ -142,12 +142,16 @@ def attention_options(kernels: Kernels) -> dict[str, str]:
     return {'attn_implementation': kernels.attention} if kernels.attention else {}
 
 
-def put_into(model: PreTrainedModel, kernels: Kernels) -> None:
+def put_into(model: PreTrainedModel, kernels: Kernels) -> Kernels:
     """Put the chosen loss and pieces into this model.
+
+    Returns:
+        What the model runs on now: the choice, without pieces that do not fit this model, with its attention.
 
     Raises:
         InputError: liger-kernel is installed, but cannot be imported.
     """
+    pieces = fitting(kernels.pieces, str(getattr(model.config, 'hidden_act', '')))
     if kernels.loss == 'chunked':
         take_loss_by_token(model, chunked_linear_cross_entropy)
     elif kernels.loss == 'liger':
@@ -156,14 +160,14 @@ def put_into(model: PreTrainedModel, kernels: Kernels) -> None:
         ):
             from skillit_stream.training import liger_pieces
         take_loss_by_token(model, liger_pieces.fused_linear_cross_entropy)
-        liger_pieces.put_into(model, fitting(kernels.pieces, str(getattr(model.config, 'hidden_act', ''))))
-    if COMPILED_MLP in kernels.pieces:
+        liger_pieces.put_into(model, [piece for piece in pieces if piece != COMPILED_MLP])
+    if COMPILED_MLP in pieces:
         for module in model.modules():
             if type(module).__name__.endswith('MLP'):
                 module.compile()
+    return replace(kernels, pieces=pieces, attention=model.config._attn_implementation)
 
 
 def fitting(pieces: Sequence[str], activation: str) -> tuple[str, ...]:
-    """The pieces that are Liger's, without SwiGLU where the model's activation is another."""
-    swiglu = activation in ('silu', 'swish')
-    return tuple(piece for piece in pieces if piece != COMPILED_MLP and (piece != 'swiglu' or swiglu))
+    """The pieces without SwiGLU where the model's activation is another."""
+    return tuple(piece for piece in pieces if piece != 'swiglu' or activation in ('silu', 'swish'))

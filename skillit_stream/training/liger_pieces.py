@@ -23,7 +23,7 @@ from torch import nn
 
 from skillit_stream.streams.batches import IGNORE_INDEX
 
-# Liger keeps `this` times the size of the hidden states in logits. Every chunk passes once over the float32
+# Logits that exist at a time, as a multiple of the hidden states. Every chunk of them passes once over the float32
 # gradient of the head, so that few are better than many.
 CHUNK_FACTOR = 4
 

@@ -1,7 +1,6 @@
 """Causal language models: from a configuration, from a local folder or a hub, pre-trained or not."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -65,14 +64,14 @@ def build_model(
             f'convert with the tokenizer of this model.'
         )
     model.config.use_cache = False
-    put_into(model, picked)
+    taken = put_into(model, picked)
     wrapped = SkillLossModel(
         model,
         tokenizer=tokenizer,  # pyright: ignore[reportArgumentType]
         use_logits=True,
         eval_metrics=[LanguageCrossEntropy()],
     )
-    wrapped.kernels = replace(picked, attention=model.config._attn_implementation)
+    wrapped.kernels = taken
     return wrapped
 
 
