@@ -135,8 +135,9 @@ def test_the_cross_entropy_in_chunks_is_that_of_all_logits(tokens: int, rows: in
 
 
 @pytest.fixture
-def compiling_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiling_quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """torch.compile traces as always; the compiler after it, which takes a minute on a CPU, is left out."""
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'compiled'))
     monkeypatch.setattr(nn.Module, 'compile', partialmethod(nn.Module.compile, backend='aot_eager'))
 
 
