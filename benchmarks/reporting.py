@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -13,22 +15,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ('mosaicml', 'mosaicml-streaming', 'torch', 'numpy', 'litdata', 'tokenizers', 'gigatoken')
+PACKAGES = (
+    *('mosaicml', 'mosaicml-streaming', 'torch', 'transformers', 'numpy'),
+    *('litdata', 'tokenizers', 'gigatoken', 'triton', 'liger-kernel', 'flash-attn'),
+)
 
 
 def hardware() -> dict[str, Any]:
-    """The machine: processor, cores, memory."""
+    """The machine: processor, cores, memory, and its GPUs if it has any."""
     model = platform.processor()
     for line in _lines('/proc/cpuinfo'):
         if line.startswith('model name'):
             model = line.split(':', 1)[1].strip()
             break
     memory = next((line.split()[1] for line in _lines('/proc/meminfo') if line.startswith('MemTotal')), '0')
+    gpus = _gpus()
     return {
         'processor': model,
         'cores': os.cpu_count(),
         'memory_gib': round(int(memory) / 2**20, 1),
         'system': f'{platform.system()} {platform.release()}',
+        **({'gpus': gpus} if gpus else {}),
     }
 
 
@@ -82,6 +89,14 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f'{value:,.3g}' if abs(value) < 1000 else f'{value:,.0f}'
     return f'{value:,}' if isinstance(value, int) else str(value)
+
+
+def _gpus() -> list[str]:
+    """Name, memory and driver of each NVIDIA GPU."""
+    if not shutil.which('nvidia-smi'):
+        return []
+    command = ['nvidia-smi', '--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def _lines(path: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import torch
 from composer import Trainer
 from composer.core import Evaluator, Time, TimeUnit
-from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from streaming import Stream
 from torch.utils.data import DataLoader
@@ -25,9 +25,11 @@ from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
 from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.mixture_log import MixtureLog
 from skillit_stream.training.models import LOSS_METRIC, build_model
 from skillit_stream.training.parts import build_callbacks, build_loggers, build_optimizer, build_scheduler
+from skillit_stream.training.skill_losses import SkillLossModel
 
 RUN_VERSION = 1
 
@@ -46,7 +48,7 @@ class Material:
     """What is trained and evaluated: one set of it serves several Trainers, one after the other."""
 
     dataset: SkillStreamingDataset
-    model: HuggingFaceModel
+    model: SkillLossModel
     evaluators: list[Evaluator]
 
 
@@ -72,8 +74,9 @@ def build_run(config: TrainConfig) -> Run:
     parts = _parts(config, material, policy)
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts)
+    _say_kernels(config, material.model)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
-    _write_run_files(config, dataset, policy, graph)
+    _write_run_files(config, material, policy, graph)
     return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 
 
@@ -93,7 +96,8 @@ def build_material(
     reproducibility.seed_all(config.seed)
     tokenizer = build_tokenizer(config)
     dataset = _dataset(config, skills, orders or {})
-    model = build_model(config.model, tokenizer, manifest.vocab_size)
+    machine = Machine.here(config.device, config.precision)
+    model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
     evaluators = build_evaluators(
         EvalStreams(open_streams(config, eval_skills, 'eval')),
         batch_size=config.eval_loader.batch_size or int(dataset.batch_size or 1),
@@ -321,18 +325,25 @@ def _loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
 
 
 def _microbatch(config: TrainConfig, dataset: SkillStreamingDataset) -> int | str:
-    on_gpu = config.device == 'gpu' or (config.device is None and torch.cuda.is_available())
-    if config.device_train_microbatch_size == 'auto' and not on_gpu:
+    if config.device_train_microbatch_size == 'auto' and not on_gpu(config.device):
         return int(dataset.batch_size or 1)
     return config.device_train_microbatch_size
 
 
+def _say_kernels(config: TrainConfig, model: SkillLossModel) -> None:
+    """One line on what was taken, where there was something to choose from."""
+    chosen = on_gpu(config.device) or config.kernels != 'auto'
+    if model.kernels and chosen and dist.get_global_rank() == 0:
+        print(model.kernels.line(), file=sys.stderr, flush=True)
+
+
 def _write_run_files(
-    config: TrainConfig, dataset: SkillStreamingDataset, policy: MixturePolicy, graph: SkillsGraph | None
+    config: TrainConfig, material: Material, policy: MixturePolicy, graph: SkillsGraph | None
 ) -> None:
     """The resolved YAML and what a reader of the run folder needs to know about the run."""
     if dist.get_global_rank() != 0:
         return
+    kernels = material.model.kernels
     folder = Path(config.save_folder)
     folder.mkdir(parents=True, exist_ok=True)
     about = {
@@ -341,7 +352,8 @@ def _write_run_files(
         'method': config.method or config.run_name,
         'policy': policy.describe(),
         'seed': config.seed,
-        'dataset': dataset.describe(),
+        'dataset': material.dataset.describe(),
+        'kernels': kernels.describe() if kernels else None,
         'graph': graph.to_dict() if graph else None,
     }
     _replace(folder / 'config.yaml', dump_config(config))

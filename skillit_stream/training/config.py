@@ -18,6 +18,7 @@ from skillit_stream.errors import InputError, first_line
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
+KERNELS = ('auto', 'fused', 'eager')
 Schema = TypeVar('Schema')
 
 
@@ -121,6 +122,9 @@ class TrainConfig:
     """Seed of model, shuffles and dropout."""
     precision: str = 'fp32'
     """`fp32` or `amp_bf16`, ..."""
+    kernels: str = 'auto'
+    """`auto`: on a GPU flash attention and liger-kernel's fused ones, where they are installed and fit the model;
+    `fused`: an error where they do not; `eager`: plain PyTorch, attention included. See kernels.py."""
     device: str | None = None
     """`cpu` or `gpu`; null: a GPU if there is one."""
     device_train_microbatch_size: int | str = 'auto'
@@ -173,6 +177,7 @@ class TrainConfig:
         )
         _refuse('seed', self.seed, not 0 <= self.seed < 2**32, 'from 0 to 4294967295')
         _refuse('device', self.device, self.device not in (None, 'cpu', 'gpu'), 'cpu, gpu or null')
+        _refuse('kernels', self.kernels, self.kernels not in KERNELS, f'one of {", ".join(KERNELS)}')
         mixing = self.algorithms.get('data_mixing')
         _refuse(
             'algorithms.data_mixing',

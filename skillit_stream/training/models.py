@@ -1,7 +1,8 @@
 """Causal language models: from a configuration, from a local folder or a hub, pre-trained or not."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,21 +18,32 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.training.config import ModelConfig, nearest
+from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
 from skillit_stream.training.skill_losses import SkillLossModel
 
 LOSS_METRIC = LanguageCrossEntropy.__name__
 
 
-def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> SkillLossModel:
+def build_model(
+    config: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    vocab_size: int,
+    *,
+    kernels: str = 'auto',
+    machine: Machine | None = None,
+) -> SkillLossModel:
     """The model of a YAML, wrapped for Composer.
 
     Args:
         config: The YAML's `model`.
         tokenizer: Saved into checkpoints with the model.
         vocab_size: Token ids in the streams are below it; the size of a vocabulary from scratch.
+        kernels: The YAML's `kernels`.
+        machine: Where the model will train; None: on a CPU.
 
     Raises:
-        InputError: The model cannot be found or built, or its vocabulary is smaller than the streams'.
+        InputError: The model cannot be found or built, its vocabulary is smaller than the streams', or the
+            kernels do not fit it or the machine.
     """
     if config.name != 'hf_causal_lm':
         raise InputError(f'`model.name` must be hf_causal_lm, but got: {config.name!r}.')
@@ -44,7 +56,8 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_s
         raise InputError(
             f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
-    model = _from_scratch(config, vocab_size) if config.config else _loaded(config)
+    pick = partial(choose, kernels, machine=machine or Machine())
+    model, picked = _from_scratch(config, vocab_size, pick) if config.config else _loaded(config, pick)
     embedded = int(model.config.vocab_size)
     if embedded < vocab_size:
         raise InputError(
@@ -52,15 +65,21 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_s
             f'convert with the tokenizer of this model.'
         )
     model.config.use_cache = False
-    return SkillLossModel(
+    taken = put_into(model, picked)
+    wrapped = SkillLossModel(
         model,
         tokenizer=tokenizer,  # pyright: ignore[reportArgumentType]
         use_logits=True,
         eval_metrics=[LanguageCrossEntropy()],
     )
+    wrapped.kernels = taken
+    return wrapped
 
 
-def _from_scratch(config: ModelConfig, vocab_size: int) -> PreTrainedModel:
+Pick = Callable[[str], Kernels]
+
+
+def _from_scratch(config: ModelConfig, vocab_size: int, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
     options = {'vocab_size': vocab_size, **(config.config or {}), **config.config_overrides}
     kind = str(options.pop('model_type', ''))
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -68,15 +87,17 @@ def _from_scratch(config: ModelConfig, vocab_size: int) -> PreTrainedModel:
             f'`model.config.model_type` must be a causal language model of transformers, e.g. llama or gpt_neox, '
             f'but got: {kind!r}.'
         )
+    kernels = pick(kind)
     with blaming('`model.config` is not one that transformers takes', KeyError):
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **options))
+        built = AutoConfig.for_model(kind, **options)
+        model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
     if config.init == 'fan_in':
         _init_fan_in(model)
-    return model
+    return model, kernels
 
 
-def _loaded(config: ModelConfig) -> PreTrainedModel:
+def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
     name = str(config.pretrained_model_name_or_path)
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
     with blaming(
@@ -86,12 +107,15 @@ def _loaded(config: ModelConfig) -> PreTrainedModel:
         _refuse_unknown('model.config_overrides', config.config_overrides, loaded)
         for key, value in config.config_overrides.items():
             setattr(loaded, key, value)
+        kernels = pick(loaded.model_type)
+        attention = attention_options(kernels)
         if config.pretrained:
-            return AutoModelForCausalLM.from_pretrained(name, config=loaded, **extra)
-        model = AutoModelForCausalLM.from_config(loaded)
+            loader = AutoModelForCausalLM.from_pretrained
+            return loader(name, config=loaded, **extra, **attention), kernels
+        model = AutoModelForCausalLM.from_config(loaded, **attention)
     if config.init == 'fan_in':
         _init_fan_in(model)
-    return model
+    return model, kernels
 
 
 def _refuse_unknown(where: str, options: Mapping[str, Any], reference: PretrainedConfig) -> None:

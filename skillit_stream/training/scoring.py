@@ -34,6 +34,7 @@ from skillit_stream.streams.shard_list import ShardList
 from skillit_stream.training.builders import build_tokenizer, chosen_skills, open_streams
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import EvalStreams
+from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
 
 PART = 1 << 16
@@ -83,7 +84,13 @@ class ScoringPass:
         self._device = get_device(config.device)
         # As when a run is built: the same seed gives the same weights.
         reproducibility.seed_all(config.seed)
-        self._model = build_model(config.model, build_tokenizer(config), manifest.vocab_size)
+        self._model = build_model(
+            config.model,
+            build_tokenizer(config),
+            manifest.vocab_size,
+            kernels=config.kernels,
+            machine=Machine.here(config.device, config.precision),
+        )
         if config.load_path:
             with blaming('Composer refused the checkpoint', OSError, RuntimeError):
                 Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()

@@ -1,4 +1,4 @@
-"""Training losses by skill, from the logits that a step has computed anyway."""
+"""Training losses by skill, from the logits or token losses that a step has computed anyway."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,33 @@ from composer.utils import dist
 from torch.nn import functional
 
 from skillit_stream.streams.batches import IGNORE_INDEX
+from skillit_stream.training.flops import TrainingFlops
+from skillit_stream.training.kernels import Kernels
+from skillit_stream.training.token_losses import LOSS_BY_TOKEN, TokenLosses
 
 
 class SkillLossModel(HuggingFaceModel):
     """A causal language model that can keep the loss of each skill apart while it trains.
 
     The model is then asked for logits alone, and their cross-entropy, taken token by token, gives both the loss
-    of the step and the sums by skill: nothing is computed twice. Until :meth:`count_skills` is called it is
-    a ``HuggingFaceModel`` as it was.
+    of the step and the sums by skill: nothing is computed twice. A model that takes its loss by token itself
+    (``token_losses.py``) is asked for that. Until :meth:`count_skills` is called the loss is as in a
+    ``HuggingFaceModel``.
+
+    ``flops_per_batch`` is there for Composer's SpeedMonitor, where the model's configuration says enough.
     """
 
+    kernels: Kernels | None = None
+    """What it runs on, where that was chosen for it."""
     _sums: torch.Tensor | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        flops = TrainingFlops.of(self.model)
+        if flops:
+            # SpeedMonitor asks whether there is one.
+            self.flops_per_batch = flops
+        self._by_token = bool(getattr(self.model, LOSS_BY_TOKEN, False))
 
     def count_skills(self, skills: int) -> None:
         """Keep sums for this many skills from now on; a batch's ``skill`` column numbers them."""
@@ -34,27 +50,36 @@ class SkillLossModel(HuggingFaceModel):
 
     def forward(self, batch: Mapping[str, Any]) -> Any:
         """The model's outputs, without its own loss where that is taken by token."""
-        if self._counts():
+        if self._counts() and not self._by_token:
             batch = {name: value for name, value in batch.items() if name != 'labels'}
         return super().forward(batch)
 
     def loss(self, outputs: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """Mean cross-entropy over the batch's target tokens, in nats."""
-        sums = self._sums
-        if sums is None or not self._counts():
+        if not self._counts():
             return super().loss(outputs, batch)
         targets = batch['labels'][:, 1:]
+        if isinstance(outputs, TokenLosses):
+            self._count(outputs.token_losses[:, :-1], targets, batch['skill'])
+            return outputs.loss
         logits = outputs.logits[:, :-1].float()
         losses = functional.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction='none'
         ).view_as(targets)
+        return losses.sum() / self._count(losses, targets, batch['skill'])
+
+    @torch.no_grad()
+    def _count(self, losses: torch.Tensor, targets: torch.Tensor, skills: torch.Tensor) -> torch.Tensor:
+        """Add losses [batch, sequence - 1] to the sums; returns the number of target tokens."""
+        sums = self._sums
+        if sums is None:
+            raise RuntimeError('Internal error: skills are not counted.')
         counts = (targets != IGNORE_INDEX).sum(dim=1)
-        with torch.no_grad():
-            if sums.device != losses.device:
-                self._sums = sums = sums.to(losses.device)
-            by_sample = torch.stack([losses.double().sum(dim=1), counts.double()])
-            sums.index_add_(1, batch['skill'].to(torch.int64), by_sample)
-        return losses.sum() / counts.sum()
+        if sums.device != losses.device:
+            self._sums = sums = sums.to(losses.device)
+        by_sample = torch.stack([losses.double().sum(dim=1), counts.double()])
+        sums.index_add_(1, skills.to(torch.int64), by_sample)
+        return counts.sum()
 
     def _counts(self) -> bool:
         return self._sums is not None and self.training

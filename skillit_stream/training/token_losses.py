@@ -1,0 +1,93 @@
+"""The loss of every token from hidden states, without the logits of a whole batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from skillit_stream.streams.batches import IGNORE_INDEX
+
+# Hidden states [tokens, width], the head's weight [vocabulary, width], targets [tokens] -> the sum of the
+# losses, which has a gradient, and the losses float32 [tokens], which have none; 0 where the target is ignored.
+LinearCrossEntropy = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+# Logits that exist at a time: 256 MB of float32.
+CHUNK_LOGITS = 2**26
+# The attribute of a model whose loss is taken by token.
+LOSS_BY_TOKEN = 'takes_loss_by_token'
+
+
+@dataclass
+class TokenLosses(ModelOutput):
+    """What a model whose loss is taken by token gives in training, in place of logits.
+
+    Attributes:
+        loss: Mean over the target tokens, in nats.
+        token_losses: float32 [batch, sequence], no gradient: the loss, in nats, of the token that follows each
+            position; 0 where that is not a target.
+    """
+
+    loss: Any = None
+    token_losses: Any = None
+
+
+def take_loss_by_token(model: PreTrainedModel, linear_cross_entropy: LinearCrossEntropy) -> None:
+    """Have this model, in training and given labels, answer with :class:`TokenLosses`.
+
+    Without labels, and in evaluation, it answers as before. The loss is taken inside the model's own forward, where
+    FSDP has the head's weight gathered: the head must be of the same FSDP unit as the model.
+
+    Raises:
+        RuntimeError: The model's head has a bias.
+    """
+    head: Any = model.get_output_embeddings()
+    if getattr(head, 'bias', None) is not None:
+        raise RuntimeError('Internal error: the loss by token takes a head without bias.')
+    whole = type(model).forward
+
+    @wraps(whole)
+    def forward(self: Any, *args: Any, labels: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        if labels is None or not self.training:
+            return whole(self, *args, labels=labels, **kwargs)
+        hidden = getattr(self, self.base_model_prefix)(*args, **kwargs).last_hidden_state
+        targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+        weight = self.get_output_embeddings().weight
+        total, losses = linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
+        count = (targets != IGNORE_INDEX).sum()
+        return TokenLosses(loss=total / count, token_losses=losses.view_as(targets))
+
+    model.forward = MethodType(forward, model)
+    setattr(model, LOSS_BY_TOKEN, True)
+
+
+def chunked_linear_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PyTorch alone: the logits of a chunk of tokens are made, used, and made again in the backward pass.
+
+    Args:
+        hidden: [tokens, width].
+        weight: [vocabulary, width].
+        targets: int64 [tokens], -100 where ignored.
+
+    Returns:
+        Sum of the losses in nats, and the losses, float32 [tokens], without gradient.
+    """
+    rows = max(1, CHUNK_LOGITS // len(weight))
+    parts: list[Any] = [
+        checkpoint(_cross_entropy, part, weight, wanted, use_reentrant=False, preserve_rng_state=False)
+        for part, wanted in zip(hidden.split(rows), targets.split(rows), strict=True)
+    ]
+    losses = torch.cat(parts)
+    return losses.sum(), losses.detach()
+
+
+def _cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = functional.linear(hidden, weight).float()
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction='none')
