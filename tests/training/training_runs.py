@@ -154,7 +154,7 @@ def rounds_of(run: Path) -> list[dict[str, Any]]:
 
 def without_clocks(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Lines of ``mixture.jsonl`` without what a clock measured."""
-    clocks = ('seconds', 'stalled_seconds')
+    clocks = ('seconds', 'stalled_seconds', 'eval_seconds')
     return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
 
 
