@@ -94,6 +94,7 @@ def tiny_trainer(
     *,
     dataset: Any = None,
     evaluators: list[Evaluator] | None = None,
+    model: Any = None,
     workers: int = 0,
     **options: Any,
 ) -> Trainer:
@@ -105,6 +106,7 @@ def tiny_trainer(
         run: Gets ``mixture.jsonl`` and ``samples/``.
         dataset: None: `tiny_dataset`.
         evaluators: None: `tiny_evaluators`.
+        model: None: `tiny_model`.
         workers: DataLoader workers.
         **options: Change or add arguments of the Trainer.
     """
@@ -112,7 +114,7 @@ def tiny_trainer(
     loader = DataLoader(
         dataset, batch_size=BATCH, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
     )
-    model = tiny_model(streams)
+    model = tiny_model(streams) if model is None else model
     callbacks = [SampleLog(str(run / 'samples')), *options.pop('callbacks', [])]
     defaults = {
         'algorithms': [DataMixing(policy, log_path=run / 'mixture.jsonl')],
