@@ -28,12 +28,21 @@ class RoundRecord:
     """Walks over each stream since the start of the run."""
     losses: dict[str, float] = field(default_factory=dict)
     """Nats per token per eval skill at the end of the round; empty where no evaluation ran."""
+    bits_per_byte: dict[str, float] = field(default_factory=dict)
+    """The same losses by the bytes of the text; of eval skills whose loss is on whole texts."""
+    accuracy: dict[str, float] = field(default_factory=dict)
+    """Share of answer tokens predicted, per eval skill; empty where the loss is not on answers."""
     stalled_seconds: float = 0.0
     seconds: float = 0.0
+    """Of the whole round, waiting for data (`stalled_seconds`) and evaluating (`eval_seconds`) included."""
+    eval_seconds: float = 0.0
     order: dict[str, Any] | None = None
     """Settings and streams that the order of samples depends on; None: as in the rounds before."""
     where: str = ''
     """``file:line``, for error messages."""
+
+
+_BY_SKILL = ('proportions', 'realised', 'samples', 'passes', 'losses', 'bits_per_byte', 'accuracy')
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +123,10 @@ def parse_record(line: bytes, *, where: str) -> RoundRecord:
         step=_integer(entry, 'step', where=where),
         stalled_seconds=_number(entry.get('stalled_seconds', 0.0), 'stalled_seconds', where=where),
         seconds=_number(entry.get('seconds', 0.0), 'seconds', where=where),
+        eval_seconds=_number(entry.get('eval_seconds', 0.0), 'eval_seconds', where=where),
         order=_order(entry, where=where),
         where=where,
-        **{
-            key: _numbers(entry.get(key, {}), key, where=where)
-            for key in ('proportions', 'realised', 'samples', 'passes', 'losses')
-        },
+        **{key: _numbers(entry.get(key, {}), key, where=where) for key in _BY_SKILL},
     )
 
 

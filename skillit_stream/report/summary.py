@@ -62,12 +62,15 @@ def _run(run: Run) -> dict[str, Any]:
         'samples': run.samples,
         'final_step': run.final_step,
         'final_losses': run.final_losses,
+        'final_bits_per_byte': run.evaluations[-1].bits_per_byte if run.evaluations else {},
+        'final_accuracy': run.evaluations[-1].accuracy if run.evaluations else {},
         'first_proportions': run.rounds[0].proportions,
         'last_proportions': run.rounds[-1].proportions,
         'passes': run.rounds[-1].passes,
         'largest_miss': miss and {'difference': miss[0], 'skill': miss[1], 'round': miss[2]},
         'seconds': sum(record.seconds for record in run.rounds),
         'stalled_seconds': sum(record.stalled_seconds for record in run.rounds),
+        'eval_seconds': sum(record.eval_seconds for record in run.rounds),
     }
 
 

@@ -124,6 +124,21 @@ def test_the_seconds_of_evaluating_and_their_share_are_told(
     assert shares == [3 / 20] * 3
 
 
+def test_a_run_resumed_within_a_round_tells_the_seconds_since(
+    streams: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = run_folder / 'checkpoints'
+    options = {'save_folder': str(folder), 'save_interval': '2ba'}
+    fit(one_pass_trainer(streams, run_folder / 'first', max_duration='4ba', **options))
+    clock = count()
+    monkeypatch.setattr(data_mixing, 'monotonic', lambda: float(next(clock)))
+    resumed = str(folder / 'ep0-ba4-rank0.pt')
+    fit(one_pass_trainer(streams, run_folder / 'second', max_duration='1ep', load_path=resumed))
+    [line] = rounds_of(run_folder / 'second')
+    # Of the 2 batches that were left, of an evaluation, and where data and round end.
+    assert (line['eval_seconds'], line['seconds']) == (1, 2 * 2 + 2 + 1 + 1)
+
+
 def test_a_model_that_lacks_the_metric_is_refused_at_the_start(streams: Path, run_folder: Path):
     trainer = one_pass_trainer(streams, run_folder, model=tiny_model(streams))
     with pytest.raises(
