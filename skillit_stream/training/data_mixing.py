@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+import torch
 from composer.core import Algorithm, Event, State
 from composer.loggers import Logger
 from composer.utils import dist
@@ -230,6 +231,9 @@ class DataMixing(Algorithm):
 
     def _evaluate(self, state: State, logger: Logger) -> None:
         del state, logger
+        if torch.cuda.is_available():
+            # Steps that still run on the GPU are training.
+            torch.cuda.synchronize()
         self._evaluation.start()
 
     def _wait(self, state: State, logger: Logger) -> None:
@@ -277,6 +281,7 @@ class DataMixing(Algorithm):
     def _line(
         self, state: State, dataset: SkillStreamingDataset, observation: RoundObservation
     ) -> dict[str, Any]:
+        """The round's line; `seconds` include those stalled and those of evaluations."""
         samples, train = dataset.samples, observation.train_losses
         return {
             'round': dataset.round,

@@ -133,10 +133,9 @@ def sums_by_sample(
     flat, targets = logits.flatten(0, 1), labels.flatten()
     size = max(1, widened // flat.shape[1])
     nats, right = [], []
-    for scores, wanted in zip(flat.split(size), targets.split(size), strict=True):
-        nats.append(
-            functional.cross_entropy(scores.float(), wanted, ignore_index=IGNORE_INDEX, reduction='none')
-        )
+    for part, wanted in zip(flat.split(size), targets.split(size), strict=True):
+        scores = part.float()
+        nats.append(functional.cross_entropy(scores, wanted, ignore_index=IGNORE_INDEX, reduction='none'))
         if accuracy:
             right.append(scores.argmax(dim=-1) == wanted)
     counts = (labels != IGNORE_INDEX).sum(dim=1)
