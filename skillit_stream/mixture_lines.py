@@ -11,6 +11,8 @@ from typing import Any
 
 from skillit_stream.errors import InputError
 
+FIGURES = ('bits_per_byte', 'accuracy', 'exact_match')
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
@@ -28,10 +30,8 @@ class RoundRecord:
     """Walks over each stream since the start of the run."""
     losses: dict[str, float] = field(default_factory=dict)
     """Nats per token per eval skill at the end of the round; empty where no evaluation ran."""
-    bits_per_byte: dict[str, float] = field(default_factory=dict)
-    """The same losses by the bytes of the text; of eval skills whose loss is on whole texts."""
-    accuracy: dict[str, float] = field(default_factory=dict)
-    """Share of answer tokens predicted, per eval skill; empty where the loss is not on answers."""
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What else the evaluation measured, of `FIGURES`: figure -> eval skill -> value."""
     stalled_seconds: float = 0.0
     seconds: float = 0.0
     """Of the whole round, waiting for data (`stalled_seconds`) and evaluating (`eval_seconds`) included."""
@@ -40,9 +40,6 @@ class RoundRecord:
     """Settings and streams that the order of samples depends on; None: as in the rounds before."""
     where: str = ''
     """``file:line``, for error messages."""
-
-
-_BY_SKILL = ('proportions', 'realised', 'samples', 'passes', 'losses', 'bits_per_byte', 'accuracy')
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,11 @@ def parse_record(line: bytes, *, where: str) -> RoundRecord:
         eval_seconds=_number(entry.get('eval_seconds', 0.0), 'eval_seconds', where=where),
         order=_order(entry, where=where),
         where=where,
-        **{key: _numbers(entry.get(key, {}), key, where=where) for key in _BY_SKILL},
+        **{
+            key: _numbers(entry.get(key, {}), key, where=where)
+            for key in ('proportions', 'realised', 'samples', 'passes', 'losses')
+        },
+        figures={key: _numbers(entry[key], key, where=where) for key in FIGURES if entry.get(key)},
     )
 
 
