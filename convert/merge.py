@@ -156,6 +156,7 @@ class _SkillAssembly:
             writer.write_samples(piece)
         rest = SplitRecord(
             documents=len(self.added[TRAIN]),
+            tokens=sum(len(one.tokens) for one in self.added[TRAIN]),
             bytes=sum(one.bytes for one in self.added[TRAIN]),
             samples=writer.samples,
             targets=writer.targets,
@@ -173,6 +174,7 @@ class _SkillAssembly:
             bytes=sum(record.bytes for record in records),
             documents=sum(record.documents for record in records),
             index_hash=digest,
+            text_tokens=self._text_tokens(sum(record.tokens for record in records)),
         )
         spooled = (spool.array('keys', np.uint64) for spool in self.spools)
         return info, chain(spooled, map(sample_keys, pieces))
@@ -203,10 +205,11 @@ class _SkillAssembly:
         documents, shared = self._eval_documents(), self._shared_samples(train_keys)
         packer = self._packer()
         writer = self._writer(self.assembly.root, EVAL)
-        count = text = dropped = 0
+        count = text = tokens = dropped = 0
         for batch in _batches(documents):
             count += len(batch)
             text += sum(one.bytes for one in batch)
+            tokens += sum(len(one.tokens) for one in batch)
             samples = packer.add(batch)
             kept = ~np.isin(sample_keys(samples), shared)
             dropped += int((~kept).sum())
@@ -228,7 +231,11 @@ class _SkillAssembly:
             bytes=text,
             documents=count,
             index_hash=digest,
+            text_tokens=self._text_tokens(tokens),
         )
+
+    def _text_tokens(self, tokens: int) -> int | None:
+        return tokens if self.assembly.options.loss == 'all' else None
 
     def _eval_documents(self) -> Iterator[EncodedDocument]:
         """The documents of eval, without those that the corpus itself put into train as well."""

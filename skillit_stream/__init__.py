@@ -7,9 +7,9 @@ Two objects go into any Composer Trainer: a :class:`SkillStreamingDataset` under
     dataset = SkillStreamingDataset(streams={...}, round_size=512_000, batch_size=32)
     loader = DataLoader(dataset, batch_size=32, collate_fn=collate, num_workers=8, persistent_workers=True)
     trainer = Trainer(
-        model=model,
+        model=model,  # a HuggingFaceModel(..., eval_metrics=[MeanSkillLoss(eval_skills)])
         train_dataloader=DataSpec(loader, microbatch_transforms=causal_lm_inputs),
-        eval_dataloader=evaluators,  # one Evaluator per eval skill, labelled with its name
+        eval_dataloader=skill_evaluator(EvalStreams({...}), batch_size=32),  # a pass over all eval skills
         algorithms=[DataMixing(SkillIt(graph, eta=0.5, window=3))],
     )
 
@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from skillit_stream.streams.batches import causal_lm_inputs, collate
     from skillit_stream.streams.dataset import SkillStreamingDataset
     from skillit_stream.training.data_mixing import DataMixing
+    from skillit_stream.training.evaluation import EvalStreams, skill_evaluator
     from skillit_stream.training.skill_losses import SkillLossModel
+    from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 _HOMES = {
     'DataMixing': 'skillit_stream.training.data_mixing',
+    'EvalStreams': 'skillit_stream.training.evaluation',
     'InputError': 'skillit_stream.errors',
+    'MeanSkillLoss': 'skillit_stream.training.skill_metrics',
     'MixturePolicy': 'skillit_stream.mixture',
     'RoundObservation': 'skillit_stream.mixture',
     'SkillIt': 'skillit_stream.mixture',
@@ -49,11 +53,14 @@ _HOMES = {
     'causal_lm_inputs': 'skillit_stream.streams.batches',
     'collate': 'skillit_stream.streams.batches',
     'register': 'skillit_stream.mixture',
+    'skill_evaluator': 'skillit_stream.training.evaluation',
 }
 
 __all__ = [
     'DataMixing',
+    'EvalStreams',
     'InputError',
+    'MeanSkillLoss',
     'MixturePolicy',
     'RoundObservation',
     'SkillIt',
@@ -65,6 +72,7 @@ __all__ = [
     'causal_lm_inputs',
     'collate',
     'register',
+    'skill_evaluator',
 ]
 __version__ = '0.1.0'
 

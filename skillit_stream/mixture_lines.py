@@ -34,6 +34,8 @@ class RoundRecord:
     """What else the evaluation measured, of `FIGURES`: figure -> eval skill -> value."""
     stalled_seconds: float = 0.0
     seconds: float = 0.0
+    """Of the whole round, waiting for data (`stalled_seconds`) and evaluating (`eval_seconds`) included."""
+    eval_seconds: float = 0.0
     order: dict[str, Any] | None = None
     """Settings and streams that the order of samples depends on; None: as in the rounds before."""
     where: str = ''
@@ -118,6 +120,7 @@ def parse_record(line: bytes, *, where: str) -> RoundRecord:
         step=_integer(entry, 'step', where=where),
         stalled_seconds=_number(entry.get('stalled_seconds', 0.0), 'stalled_seconds', where=where),
         seconds=_number(entry.get('seconds', 0.0), 'seconds', where=where),
+        eval_seconds=_number(entry.get('eval_seconds', 0.0), 'eval_seconds', where=where),
         order=_order(entry, where=where),
         where=where,
         **{

@@ -110,7 +110,7 @@ def _mean_figure(method: Method, name: str) -> Spread | None:
     found = [
         float(np.mean(list(values.values())))
         for run in method.runs
-        if run.evaluations and (values := run.evaluations[-1].figures.get(name))
+        if (values := run.final_figures.get(name))
     ]
     return spread(np.array(found))
 

@@ -1,6 +1,6 @@
 """Short training runs in one process, all from the same weights, each a Trainer of its own.
 
-Tokenizer, model, streams and evaluators are made once; the starting weights stay in memory and are copied back
+Tokenizer, model, streams and evaluator are made once; the starting weights stay in memory and are copied back
 before every run. A run is a function of configuration, steps and skills alone, whatever ran before it: the
 dataset goes back to its first sample, optimizer and schedule are new, the seed is set again.
 """
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from statistics import median
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import torch
 from composer import Callback, Trainer
@@ -23,7 +23,9 @@ from skillit_stream.graphs.formulas import Mix
 from skillit_stream.streams.manifest import Manifest
 from skillit_stream.training.builders import build_material, chosen_skills, device_parts
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.models import LOSS_METRIC, weights_hash
+from skillit_stream.training.evaluation import ALL_SKILLS
+from skillit_stream.training.models import weights_hash
+from skillit_stream.training.skill_metrics import LOSSES, MeanSkillLoss
 
 TIMED_STEPS = 6
 
@@ -127,10 +129,9 @@ class ShortRuns:
             gc.collect()
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
-        trainer.eval(self._material.evaluators)
-        metrics = trainer.state.eval_metrics
-        skills = [evaluator.label for evaluator in self._material.evaluators]
-        losses = {skill: float(metrics[skill][LOSS_METRIC].compute()) for skill in skills}
+        trainer.eval(self._material.evaluator)
+        metric = trainer.state.eval_metrics[ALL_SKILLS][MeanSkillLoss.__name__]
+        losses = cast(MeanSkillLoss, metric).by_skill()[LOSSES]
         for skill, loss in losses.items():
             if not torch.isfinite(torch.tensor(loss)):
                 raise InputError(f'The loss of {skill!r} has become {loss}: lower `optimizer.lr`.')

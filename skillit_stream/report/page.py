@@ -210,14 +210,15 @@ def _stream_size(methods: Sequence[Method], skill: str) -> str:
 
 
 def _runs(methods: Sequence[Method]) -> str:
-    head = ['run', 'method', 'seed', 'policy', 'rounds', 'steps', 'samples', 'seconds', 'of these stalled']
+    head = ['run', 'method', 'seed', 'policy', 'rounds', 'steps', 'samples', 'accuracy']
+    head += ['seconds', 'of these stalled', 'evaluating']
     rows = [_run_row(run) for method in methods for run in method.runs]
     return markup.table(head, rows, texts=('method', 'policy'))
 
 
 def _run_row(run: Run) -> str:
     seconds = sum(record.seconds for record in run.rounds)
-    stalled = sum(record.stalled_seconds for record in run.rounds)
+    accuracy = run.final_accuracy
     return markup.row(
         str(run.folder),
         [
@@ -227,10 +228,16 @@ def _run_row(run: Run) -> str:
             markup.cell(f'{len(run.rounds):,}'),
             markup.cell(f'{run.rounds[-1].step:,}'),
             markup.cell(f'{run.samples:,}'),
+            markup.cell('-' if accuracy is None else f'{accuracy:.1%}'),
             markup.cell(number(seconds) if seconds < 1 else f'{seconds:,.1f}'),
-            markup.cell(f'{stalled:,.1f} ({stalled / seconds:.1%})' if seconds > 0 else f'{stalled:,.1f}'),
+            markup.cell(_part(sum(record.stalled_seconds for record in run.rounds), seconds)),
+            markup.cell(_part(sum(record.eval_seconds for record in run.rounds), seconds)),
         ],
     )
+
+
+def _part(part: float, seconds: float) -> str:
+    return f'{part:,.1f} ({part / seconds:.1%})' if seconds > 0 else f'{part:,.1f}'
 
 
 def policy_text(policy: dict[str, Any], length: int = 120) -> str:

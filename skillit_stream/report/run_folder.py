@@ -65,6 +65,17 @@ class Run:
         return self.evaluations[-1].losses if self.evaluations else {}
 
     @property
+    def final_figures(self) -> dict[str, dict[str, float]]:
+        """What else the last evaluation measured: figure -> eval skill -> value."""
+        return self.evaluations[-1].figures if self.evaluations else {}
+
+    @property
+    def final_accuracy(self) -> float | None:
+        """Share of answer tokens predicted at the last evaluation, mean over the skills; None if not measured."""
+        accuracy = self.final_figures.get('accuracy')
+        return float(np.mean(list(accuracy.values()))) if accuracy else None
+
+    @property
     def final_step(self) -> int | None:
         """Step of the last evaluation."""
         return self.evaluations[-1].step if self.evaluations else None

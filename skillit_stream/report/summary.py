@@ -68,12 +68,14 @@ def _run(run: Run) -> dict[str, Any]:
         'samples': run.samples,
         'final_step': run.final_step,
         'final_losses': run.final_losses,
+        'final_figures': run.final_figures,
         'first_proportions': run.rounds[0].proportions,
         'last_proportions': run.rounds[-1].proportions,
         'passes': run.rounds[-1].passes,
         'largest_miss': miss and {'difference': miss[0], 'skill': miss[1], 'round': miss[2]},
         'seconds': sum(record.seconds for record in run.rounds),
         'stalled_seconds': sum(record.stalled_seconds for record in run.rounds),
+        'eval_seconds': sum(record.eval_seconds for record in run.rounds),
     }
 
 

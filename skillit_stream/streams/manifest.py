@@ -6,7 +6,7 @@ NumPy-free and torch-free: a tool that only wants to know the skills of a folder
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from skillit_stream.errors import InputError
@@ -32,6 +32,9 @@ class SplitInfo:
     """Documents in the split, the one cut by the dropped tail included."""
     index_hash: str
     """``sha256:`` and the hex digest of the split's ``index.json``, which holds the shards' hashes."""
+    text_tokens: int | None = None
+    """Tokens that the text of `bytes` was encoded to, an EOS a document included, whether they came into a
+    sample or not; None where the loss is on answers alone, and in the manifest of an earlier release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +190,17 @@ def _skill_from_json(name: str, data: dict[str, Any]) -> SkillInfo:
 
 
 def _record(make: Callable[..., Any], data: dict[str, Any], where: str) -> Any:
-    """Build the dataclass `make` from `data`; a key of a later release is passed over."""
+    """Build the dataclass `make` from `data`; a key of a later release is passed over, one of this may be left out."""
     return make(
-        **{f.name: _typed(data[f.name], f.type, f'{where}.{f.name}') for f in fields(make)}  # type: ignore[arg-type]
+        **{
+            f.name: _typed(data[f.name], f.type, f'{where}.{f.name}')
+            for f in fields(make)  # type: ignore[arg-type]
+            if f.name in data or f.default is MISSING
+        }
     )
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f'{where} must be {kind.__name__}, but got: {value!r}')
+        raise TypeError(f'{where} must be {getattr(kind, "__name__", kind)}, but got: {value!r}')
     return value

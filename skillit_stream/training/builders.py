@@ -24,12 +24,13 @@ from skillit_stream.streams.manifest import Manifest
 from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
 from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
 from skillit_stream.training.data_mixing import DataMixing
-from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.evaluation import EvalStreams, skill_evaluator, token_data_spec
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.mixture_log import MixtureLog
-from skillit_stream.training.models import LOSS_METRIC, build_model
+from skillit_stream.training.models import build_model
 from skillit_stream.training.parts import build_callbacks, build_loggers, build_optimizer, build_scheduler
 from skillit_stream.training.skill_losses import SkillLossModel
+from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
 
 RUN_VERSION = 1
 
@@ -49,7 +50,7 @@ class Material:
 
     dataset: SkillStreamingDataset
     model: SkillLossModel
-    evaluators: list[Evaluator]
+    evaluator: Evaluator
 
 
 def build_run(config: TrainConfig) -> Run:
@@ -88,7 +89,7 @@ def build_material(
     *,
     orders: Mapping[str, SampleOrder] | None = None,
 ) -> Material:
-    """Dataset, model and evaluators, after seeding: the same configuration gives the same weights.
+    """Dataset, model and evaluator, after seeding: the same configuration gives the same weights.
 
     Raises:
         InputError: Something in the configuration or the streams does not fit.
@@ -98,14 +99,27 @@ def build_material(
     dataset = _dataset(config, skills, orders or {})
     machine = Machine.here(config.device, config.precision)
     model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
-    evaluators = build_evaluators(
+    metric = _skill_metric(manifest, eval_skills)
+    model.val_metrics = {**(model.val_metrics or {}), type(metric).__name__: metric}
+    return Material(dataset, model, _evaluator(config, eval_skills, int(dataset.batch_size or 1)))
+
+
+def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
+    """Bits per byte where the loss is on whole texts, accuracy where it is on answers."""
+    rates = tokens_per_byte({skill: manifest.skills[skill].splits['eval'] for skill in eval_skills})
+    on_answers = 'loss_mask' in manifest.columns and not rates
+    return MeanSkillLoss(eval_skills, tokens_per_byte=rates, accuracy=on_answers)
+
+
+def _evaluator(config: TrainConfig, eval_skills: list[str], train_batch_size: int) -> Evaluator:
+    size, subset = config.eval_loader.batch_size, config.eval_loader.subset_num_batches
+    return skill_evaluator(
         EvalStreams(open_streams(config, eval_skills, 'eval')),
-        batch_size=config.eval_loader.batch_size or int(dataset.batch_size or 1),
-        metric_names=[LOSS_METRIC],
+        batch_size=size or train_batch_size,
         eval_interval=config.eval_interval,
-        subset_num_batches=config.eval_loader.subset_num_batches,
+        # Batches of one rank, or of all as in training: a number of samples that no number of ranks changes.
+        samples_per_skill=None if subset < 0 else subset * (size or config.global_train_batch_size),
     )
-    return Material(dataset, model, evaluators)
 
 
 def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
@@ -128,7 +142,7 @@ def _parts(config: TrainConfig, material: Material, policy: MixturePolicy) -> di
     """The arguments of Composer's Trainer."""
     return dict(
         **device_parts(config, material),
-        eval_dataloader=material.evaluators,
+        eval_dataloader=material.evaluator,
         max_duration=config.max_duration,
         algorithms=[_mixing(config, policy)],
         callbacks=build_callbacks(config.callbacks),

@@ -80,14 +80,15 @@ class TrainLoaderConfig:
 
 @dataclass
 class EvalLoaderConfig:
-    """One evaluator a skill, over the `eval` split."""
+    """Evaluation of all skills in one pass over their `eval` splits."""
 
     skills: list[str] | None = None
     """Skills to evaluate; null: all of the streams folder."""
     batch_size: int | None = None
     """Samples a rank and batch; null: as in training."""
     subset_num_batches: int = -1
-    """Evaluate on this many batches; -1: all."""
+    """Evaluate each skill on its first so many batches, of `batch_size` samples (null: global_train_batch_size),
+    all ranks together, the same samples every time; -1: all."""
     before_training: bool = True
     """Whether to evaluate once before the first round."""
 

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+import torch
 from composer.core import Algorithm, Event, State
 from composer.loggers import Logger
 from composer.utils import dist
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from skillit_stream.errors import InputError
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 from skillit_stream.streams.dataset import SkillStreamingDataset
+from skillit_stream.training.evaluation import evaluated_skills, one_pass_metric
 from skillit_stream.training.mixture_log import MixtureLog
 from skillit_stream.training.skill_losses import TrainLosses
+from skillit_stream.training.skill_metrics import LOSSES, Figures, as_logged
 
 STATE_VERSION = 2
 BEFORE_TRAINING = -1
@@ -32,8 +35,9 @@ class DataMixing(Algorithm):
 
     Args:
         policy: Turns observed losses into the next round's proportions, e.g. ``SkillIt(graph)``. Its train
-            skills must be the dataset's, its eval skills must each have an Evaluator of that label.
-        metric: Name of the evaluators' metric that is a skill's loss, in nats per token.
+            skills must be the dataset's, its eval skills must each be evaluated: all together by an Evaluator
+            with a ``MeanSkillLoss``, or each by an Evaluator of that label.
+        metric: Name of the metric of a skill's own Evaluator that is its loss, in nats per token.
         warn_passes: Warn, once a skill, before a round in which a skill's stream will have been walked more
             often than this. (Up to about 4 passes, repeated data is nearly as good as new: Muennighoff et
             al. 2023, arXiv 2305.16264.)
@@ -58,13 +62,16 @@ class DataMixing(Algorithm):
         self._log = MixtureLog(log_path) if log_path is not None and dist.get_global_rank() == 0 else None
         # What a loaded state holds against the policy; whether that matters is known when the streams are.
         self._misfit: InputError | None = None
-        # Evaluator label -> (batch at which it ran, loss): an older evaluation is not this round's.
+        # Eval skill -> (batch of its evaluation, loss): an older evaluation is not this round's.
         self._seen: dict[str, tuple[int, float]] = {}
+        # What else was measured with these losses.
+        self._figures: Figures = {}
         self._train_losses: TrainLosses | None = None
         self._train_state: dict[str, list[float]] = {}
         self._started = False
         self._waiting = _Stopwatch()
         self._round = _Stopwatch()
+        self._evaluation = _Stopwatch()
 
     def match(self, event: Event, state: State) -> bool:
         """Run where losses are seen, rounds begin and end, and where waiting for data is timed."""
@@ -83,6 +90,7 @@ class DataMixing(Algorithm):
             'version': STATE_VERSION,
             'policy': self.policy.state_dict(),
             'losses': seen,
+            'figures': self._figures,
             'train_losses': train,
         }
 
@@ -102,13 +110,19 @@ class DataMixing(Algorithm):
         except InputError as error:
             self._misfit = error
         self._seen = {label: (int(batch), float(loss)) for label, (batch, loss) in state['losses'].items()}
+        self._figures = dict(state.get('figures', {}))
         self._train_state = dict(state['train_losses'])
         self._started = True
 
     def _start(self, state: State, logger: Logger) -> None:
         """Check the names and, in a fresh run, set the first mixture."""
         dataset = _dataset(state)
-        _check_names(self.policy, dataset.skills, [evaluator.label for evaluator in state.evaluators])
+        evaluated = [
+            skill
+            for one in state.evaluators
+            for skill in evaluated_skills(one, state.eval_metrics[one.label])
+        ]
+        _check_names(self.policy, dataset.skills, evaluated)
         if self.policy.sample_orders() and not dataset.sample_orders:
             raise InputError(
                 f'The policy {self.policy.name} chooses the order of samples, but the dataset shuffles them: build it '
@@ -130,6 +144,9 @@ class DataMixing(Algorithm):
             self._warn_of_notes()
             self._started = True
         self._log_proportions(dataset, logger)
+        if not self._round.runs:
+            # Resumed within a round, which has begun in another process: what of it is trained here.
+            self._round.start()
 
     def _count_train_losses(self, state: State, dataset: SkillStreamingDataset) -> None:
         """Have the model keep the skills' losses apart, if the policy asks for them."""
@@ -164,24 +181,31 @@ class DataMixing(Algorithm):
     def _observe_before_training(self, state: State, resumed: bool) -> None:
         losses = self._losses(state)
         if losses and self._log and not resumed:
-            self._log.append({**_EMPTY_LINE, 'losses': losses})
+            self._log.append({**_EMPTY_LINE, 'losses': losses, **self._cost_and_figures(losses)})
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.
             self._require(losses, 'before training: call trainer.eval() before trainer.fit()')
             self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
 
     def _see_losses(self, state: State, logger: Logger) -> None:
-        """Note the loss of the evaluator that has just run."""
-        del logger
+        """Note the losses of the evaluator that has just run."""
+        self._evaluation.stop()
         label = state.dataloader_label or ''
         metrics = state.eval_metrics[label]
-        if self.metric in metrics:
-            self._seen[label] = (int(state.timestamp.batch), float(metrics[self.metric].compute()))
+        losses = {}
+        if one_pass := one_pass_metric(metrics):
+            figures = one_pass.by_skill()
+            logger.log_metrics(as_logged(figures))
+            losses = figures.pop(LOSSES)
+            self._figures = figures
+        elif self.metric in metrics:
+            losses = {label: float(metrics[self.metric].compute())}
         elif label in self.policy.eval_skills:
             raise InputError(
                 f'Evaluator {label} has no metric {self.metric!r} (it has: {", ".join(metrics) or "none"}): add it, '
                 f'or tell DataMixing which metric is the loss (metric=...).'
             )
+        self._seen |= {skill: (int(state.timestamp.batch), loss) for skill, loss in losses.items()}
 
     def _observe_within_round(self, state: State, logger: Logger) -> None:
         """Evaluations inside a round are shown to the policy too; its mixture moves at the end."""
@@ -206,8 +230,16 @@ class DataMixing(Algorithm):
     def _begin_round(self, state: State, logger: Logger) -> None:
         del state, logger
         self._waiting.reset()
+        self._evaluation.reset()
         self._round.reset()
         self._round.start()
+
+    def _evaluate(self, state: State, logger: Logger) -> None:
+        del state, logger
+        if torch.cuda.is_available():
+            # Steps that still run on the GPU are training.
+            torch.cuda.synchronize()
+        self._evaluation.start()
 
     def _wait(self, state: State, logger: Logger) -> None:
         del state, logger
@@ -240,6 +272,8 @@ class DataMixing(Algorithm):
         if self._log:
             self._log.append({**line, 'notes': notes} if notes else line)
         self._log_proportions(dataset, logger)
+        if self._round.seconds:
+            logger.log_metrics({'mixture/eval_share': self._evaluation.seconds / self._round.seconds})
 
     def _agreed(self, skills: Sequence[str], decide: Callable[[], NDArray[np.float64]]) -> dict[str, float]:
         """Rank 0's proportions on every rank: float noise must not split the ranks."""
@@ -252,6 +286,7 @@ class DataMixing(Algorithm):
     def _line(
         self, state: State, dataset: SkillStreamingDataset, observation: RoundObservation
     ) -> dict[str, Any]:
+        """The round's line; `seconds` include those stalled and those of evaluations."""
         samples, train = dataset.samples, observation.train_losses
         return {
             'round': dataset.round,
@@ -264,7 +299,17 @@ class DataMixing(Algorithm):
             **({'train_losses': dict(train)} if train is not None else {}),
             'stalled_seconds': round(self._waiting.seconds, 3),
             'seconds': round(self._round.seconds, 3),
+            **self._cost_and_figures(observation.eval_losses),
         }
+
+    def _cost_and_figures(self, losses: Mapping[str, float]) -> dict[str, Any]:
+        """Of a line: the seconds of its evaluations, and what was measured along with its losses."""
+        figures = {
+            name: {skill: value for skill, value in values.items() if skill in losses}
+            for name, values in self._figures.items()
+        }
+        seconds = round(self._evaluation.seconds, 3)
+        return {'eval_seconds': seconds, **{name: values for name, values in figures.items() if values}}
 
     def _log_proportions(self, dataset: SkillStreamingDataset, logger: Logger) -> None:
         upcoming, seen, passes = dataset.next_proportions, dataset.samples_seen, dataset.passes
@@ -297,6 +342,7 @@ class DataMixing(Algorithm):
 
 _HANDLERS = {
     Event.FIT_START: '_start',
+    Event.EVAL_START: '_evaluate',
     Event.EVAL_END: '_see_losses',
     Event.EVAL_AFTER_ALL: '_observe_within_round',
     Event.EPOCH_START: '_begin_round',
@@ -327,6 +373,10 @@ class _Stopwatch:
     def reset(self) -> None:
         self.seconds = 0.0
         self._since: float | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._since is not None
 
     def start(self) -> None:
         self._since = monotonic()

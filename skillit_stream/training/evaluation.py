@@ -1,4 +1,11 @@
-"""One Evaluator per eval skill, all over one StreamingDataset of the eval splits."""
+"""Evaluation by skill, over one StreamingDataset of the eval splits: all skills in one pass, or one after another.
+
+One pass (:func:`skill_evaluator`) fills its batches across skills and takes the model's
+:class:`~skillit_stream.training.skill_metrics.MeanSkillLoss`. An Evaluator a skill (:func:`build_evaluators`) does
+with any model that knows Composer's ``LanguageCrossEntropy``; each costs a loader and the metrics' exchange between
+ranks. Either way every sample counts once, however many ranks share them: Composer takes away again what the
+sampler repeats to give all of them the same number.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +16,20 @@ from composer.core import DataSpec, Evaluator
 from composer.utils import dist
 from streaming import Stream, StreamingDataset
 from torch.utils.data import DataLoader, Dataset
+from torchmetrics import Metric
 
+from skillit_stream.errors import InputError
 from skillit_stream.streams.batches import Sample, causal_lm_inputs, collate, samples_of
 from skillit_stream.streams.cache import separate_connections
 from skillit_stream.streams.checks import naming_bad_index
+from skillit_stream.streams.dataset import SKILL_COLUMN
 from skillit_stream.streams.hygiene import own_prefix
 from skillit_stream.streams.index import ShardIndex, quick_construction
-from skillit_stream.streams.shards import BatchReader, common_dtype
+from skillit_stream.streams.shards import BatchReader, Int64, common_dtype
+from skillit_stream.training.skill_metrics import MeanSkillLoss
+
+ALL_SKILLS = 'all'
+"""Label of the Evaluator that evaluates them in one pass."""
 
 
 class EvalStreams:
@@ -35,38 +49,59 @@ class EvalStreams:
         self.skills = tuple(streams)
         offsets = self.dataset.shard_offset_per_stream
         shards = {skill: self.dataset.shards[at] for skill, at in zip(self.skills, offsets, strict=True)}
-        dtype = common_dtype(shards)
+        dtype = common_dtype(shards, reserved=(SKILL_COLUMN,))
         self._reader = dtype and BatchReader(
             self.dataset.shards, dtype=dtype, prepare=self.dataset.prepare_shard
         )
 
-    def skill(self, name: str) -> 'SkillSamples':
-        """The eval samples of one skill."""
-        number = self.skills.index(name)
-        first = int(self.dataset.sample_offset_per_stream[number])
-        return SkillSamples(self, first, int(self.dataset.samples_per_stream[number]))
+    def skill(self, name: str, limit: int | None = None) -> 'EvalSamples':
+        """The eval samples of one skill, in the order of its shards; the first `limit` of them."""
+        return EvalSamples(self, self._ids(self.skills.index(name), limit))
+
+    def all_skills(self, limit: int | None = None) -> 'EvalSamples':
+        """The eval samples of all skills, one skill after another; the first `limit` of each."""
+        return EvalSamples(self, np.concatenate([self._ids(at, limit) for at in range(len(self.skills))]))
+
+    def _ids(self, skill: int, limit: int | None) -> Int64:
+        first, count = (
+            int(numbers[skill])
+            for numbers in (self.dataset.sample_offset_per_stream, self.dataset.samples_per_stream)
+        )
+        return np.arange(first, first + (count if limit is None else min(limit, count)), dtype=np.int64)
 
     def samples(self, ids: Sequence[int]) -> list[Sample] | list[dict[str, Any]]:
-        """Samples by id, gathered as one batch where their columns allow it."""
+        """Samples by id, gathered as one batch where their columns allow it; ``skill`` numbers their skills."""
+        where = np.asarray(ids, np.int64)
+        skills = (
+            np.searchsorted(self.dataset.sample_offset_per_stream, where, side='right').astype(np.int32) - 1
+        )
         if self._reader is None:
-            return [self.dataset.get_item(sample_id) for sample_id in ids]
+            return [
+                {**self.dataset.get_item(sample_id), SKILL_COLUMN: skill}
+                for sample_id, skill in zip(ids, skills, strict=True)
+            ]
         index = self.dataset.spanner
         if not isinstance(index, ShardIndex):
             raise RuntimeError('Internal error: StreamingDataset was built without the binary search index.')
-        return list(samples_of(self._reader.read(*index.locate(np.asarray(ids, np.int64)))))
+        return list(samples_of(self._reader.read(*index.locate(where), **{SKILL_COLUMN: skills})))
 
 
-class SkillSamples(Dataset):
-    """A map-style view of one skill's eval samples, so that each is seen exactly once over all ranks."""
+class EvalSamples(Dataset):
+    """A map-style view of some eval samples, so that each is seen exactly once over all ranks.
 
-    def __init__(self, streams: EvalStreams, first: int, length: int) -> None:
+    Args:
+        streams: That hold them.
+        ids: int64 [samples].
+    """
+
+    def __init__(self, streams: EvalStreams, ids: Int64) -> None:
+        self.skills = streams.skills
         self._streams = streams
-        self._first = first
-        self._length = length
+        self._ids = ids
 
     def __len__(self) -> int:
-        """Samples of the skill."""
-        return self._length
+        """How many there are."""
+        return len(self._ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample."""
@@ -74,7 +109,23 @@ class SkillSamples(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """A batch of samples."""
-        return list(self._streams.samples([self._first + index for index in indices]))
+        return list(self._streams.samples(self._ids[list(indices)].tolist()))
+
+
+def skill_evaluator(
+    streams: EvalStreams, *, batch_size: int, eval_interval: str = '1ep', samples_per_skill: int | None = None
+) -> Evaluator:
+    """One Evaluator for all skills; the model's eval metrics must hold a ``MeanSkillLoss(streams.skills)``.
+
+    Args:
+        streams: Their samples.
+        batch_size: Samples a rank and batch.
+        eval_interval: When it runs, a time string.
+        samples_per_skill: Evaluate each skill on its first so many samples, the same ones every time and
+            whatever the number of ranks; None: on all.
+    """
+    samples = streams.all_skills(samples_per_skill)
+    return _evaluator(ALL_SKILLS, samples, batch_size, [MeanSkillLoss.__name__], eval_interval)
 
 
 def build_evaluators(
@@ -83,7 +134,7 @@ def build_evaluators(
     batch_size: int,
     metric_names: Sequence[str],
     eval_interval: str = '1ep',
-    subset_num_batches: int = -1,
+    samples_per_skill: int | None = None,
 ) -> list[Evaluator]:
     """An Evaluator per skill, labelled with its name.
 
@@ -92,28 +143,59 @@ def build_evaluators(
         batch_size: Samples a rank and batch.
         metric_names: Metrics of the model to compute.
         eval_interval: When they run, a time string.
-        subset_num_batches: Batches to evaluate on; -1: all.
+        samples_per_skill: As :func:`skill_evaluator`'s.
     """
-    evaluators = []
-    for skill in streams.skills:
-        samples = streams.skill(skill)
-        loader = DataLoader(
-            samples,
-            batch_size=batch_size,
-            sampler=dist.get_sampler(samples, shuffle=False, drop_last=False),
-            collate_fn=collate,
+    return [
+        _evaluator(
+            skill, streams.skill(skill, samples_per_skill), batch_size, list(metric_names), eval_interval
         )
-        evaluators.append(
-            Evaluator(
-                label=skill,
-                dataloader=token_data_spec(loader),
-                metric_names=list(metric_names),
-                eval_interval=eval_interval,
-                subset_num_batches=min(subset_num_batches, len(loader)),
-                device_eval_microbatch_size=batch_size,
-            )
+        for skill in streams.skills
+    ]
+
+
+def _evaluator(
+    label: str, samples: EvalSamples, batch_size: int, metric_names: list[str], eval_interval: str
+) -> Evaluator:
+    loader = DataLoader(
+        samples,
+        batch_size=batch_size,
+        sampler=dist.get_sampler(samples, shuffle=False, drop_last=False),
+        collate_fn=collate,
+    )
+    return Evaluator(
+        label=label,
+        dataloader=token_data_spec(loader),
+        metric_names=metric_names,
+        eval_interval=eval_interval,
+        subset_num_batches=-1,
+        device_eval_microbatch_size=batch_size,
+    )
+
+
+def one_pass_metric(metrics: Mapping[str, Metric]) -> MeanSkillLoss | None:
+    """The metric of an Evaluator of all skills; None of one whose label is its skill.
+
+    Args:
+        metrics: Name -> metric, from ``state.eval_metrics[label]``.
+    """
+    return next((one for one in metrics.values() if isinstance(one, MeanSkillLoss)), None)
+
+
+def evaluated_skills(evaluator: Evaluator, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    """The skills that an Evaluator evaluates: those of its ``MeanSkillLoss``, or the one that is its label.
+
+    Raises:
+        InputError: It is one of :func:`skill_evaluator`, and its metric is missing or numbers other skills.
+    """
+    metric = one_pass_metric(metrics)
+    known = metric.skills if metric else ()
+    samples = getattr(evaluator.dataloader.dataloader, 'dataset', None)
+    if evaluator.label == ALL_SKILLS and isinstance(samples, EvalSamples) and known != samples.skills:
+        raise InputError(
+            f"The model's eval metrics must hold a MeanSkillLoss of the skills {', '.join(samples.skills)} in this "
+            f'order, but got: {", ".join(known) or "none"}; pass eval_metrics=[MeanSkillLoss(streams.skills)] to it.'
         )
-    return evaluators
+    return known or (evaluator.label,)
 
 
 def token_data_spec(loader: DataLoader) -> DataSpec:

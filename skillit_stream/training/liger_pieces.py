@@ -7,7 +7,7 @@ modules of one instance.
 
 from collections.abc import Callable, Sequence
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from liger_kernel.ops.fused_linear_cross_entropy import (  # pyright: ignore[reportMissingImports]
@@ -83,11 +83,11 @@ class _SumAndLosses(torch.autograd.Function):
 
 
 def _rms_norm(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    return liger_rms_norm(hidden_states, self.weight, self.variance_epsilon)
+    return cast('torch.Tensor', liger_rms_norm(hidden_states, self.weight, self.variance_epsilon))
 
 
 def _layer_norm(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    return liger_layer_norm(hidden_states, self.weight, self.bias, self.eps)
+    return cast('torch.Tensor', liger_layer_norm(hidden_states, self.weight, self.bias, self.eps))
 
 
 def _swiglu(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -51,6 +51,8 @@ def test_packed_tokens_decode_to_the_documents(tmp_path, skillit, write_rows, op
         total = sum(len(text.encode()) + 1 for text in expected)
         assert tokens + info.dropped['tail_tokens'] == total
         assert sum(split.bytes for split in info.splits.values()) == total - len(expected)
+        for split in info.splits.values():
+            assert split.text_tokens == split.bytes + split.documents
         assert sum(split.documents for split in info.splits.values()) == len(expected)
 
 
@@ -304,6 +306,10 @@ def test_samples_alike_in_both_splits_leave_eval(tmp_path, skillit, refused, wri
     # All tokens are accounted for: written, in the tail, or in a sample left out of eval.
     written = sum(split.tokens for split in info.splits.values())
     assert info.dropped['eval_samples_in_train'] > 0
+    # The text of a split is all of its documents, whatever became of their samples.
+    assert [split.text_tokens for split in info.splits.values()] == [
+        split.bytes + split.documents for split in info.splits.values()
+    ]
     assert written + info.dropped['tail_tokens'] + 32 * info.dropped['eval_samples_in_train'] == sum(
         len(row['text']) + 1 for row in rows
     )

@@ -39,6 +39,8 @@ def test_eval_may_be_a_number_of_tokens(tmp_path: Path, jsonl, skillit):
     # One token a byte, and one at the end of each document; the last document may reach beyond.
     eval_tokens = splits['eval'].bytes + splits['eval'].documents
     assert 1000 <= eval_tokens < 1000 + 70
+    assert splits['eval'].text_tokens == eval_tokens
+    assert splits['train'].text_tokens == splits['train'].bytes + splits['train'].documents
     total = sum(len(row['text']) + 1 for row in ROWS)
     kept = sum(split.tokens for split in splits.values())
     alike = 32 * skill.dropped['eval_samples_in_train']
@@ -102,13 +104,16 @@ def test_packed_examples_with_the_loss_on_answers(tmp_path: Path, options, skill
         assert counted.tolist() == sorted(counted.tolist())
         assert 2 <= counted.sum() <= 3
     assert manifest.skills['sums'].splits['train'].target_tokens == masks.sum()
+    assert {split.text_tokens for split in manifest.skills['sums'].splits.values()} == {None}
 
 
 def test_long_examples_are_cut_and_counted(tmp_path: Path, options, skillit):
     rows = [('sums', f'{number:03}' + 'why? ' * 10, str(number)) for number in range(100)]
     path = write_questions(tmp_path, rows)
     skillit('convert', 'custom', MY_CORPUS, path, *options, '--one-per-sample')
-    dropped = verify(str(tmp_path / 'S')).skills['sums'].dropped
+    skill = verify(str(tmp_path / 'S')).skills['sums']
+    dropped = skill.dropped
+    assert all(split.text_tokens == split.bytes + split.documents for split in skill.splits.values())
     assert dropped['cut_tokens'] == sum(53 + len(answer) + 1 - 32 for _, _, answer in rows)
 
 

@@ -128,6 +128,7 @@ def expect_every_token(name: str, arguments: list[object], out: Path, tokenizer:
         kept = sum(split.tokens for split in info.splits.values())
         dropped = info.dropped['tail_tokens'] + seq_len * info.dropped.get('eval_samples_in_train', 0)
         assert kept + dropped == tokens, skill
+        assert sum(split.text_tokens or 0 for split in info.splits.values()) == tokens
     assert len(manifest.skills) == len(expected)
 
 

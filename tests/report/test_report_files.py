@@ -134,6 +134,25 @@ def test_a_run_whose_skills_changed_gets_a_whole_report(make_run):
     assert summary['runs'][0]['largest_miss']['difference'] < 1e-3
 
 
+def test_accuracy_and_the_cost_of_evaluating_stand_beside_a_run(make_run):
+    folder, other = make_run(rounds=4), make_run('static', rounds=4)
+    log = folder / 'mixture.jsonl'
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    figures = {'accuracy': {'ones': 0.5, 'tens': 0.25}, 'bits_per_byte': {'ones': 1.5}}
+    lines = [{**line, 'eval_seconds': 2.5, **figures} for line in lines]
+    log.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    path = write_report([folder, other])
+    rows = [row for row in path.read_text().split('<tr') if '12.5' in row or '50.0' in row]
+    # 4 rounds of 12.5 s, in each 2.5 s of evaluation; what came before training is no part of a round.
+    [measured] = [row for row in rows if '10.0 (20.0%)' in row]
+    assert '37.5%' in measured
+    [unmeasured] = [row for row in rows if '0.0 (0.0%)' in row]
+    assert '%' not in unmeasured.split('0.0 (0.0%)')[0].split('1.0 (2.0%)')[0]
+    run, without = json.loads((path.parent / 'summary.json').read_text())['runs']
+    assert (run['eval_seconds'], without['eval_seconds']) == (10.0, 0.0)
+    assert (run['final_figures'], without['final_figures']) == (figures, {})
+
+
 def test_many_skills_stay_a_small_page_and_a_full_summary(make_run):
     skills = [f'skill_{i}' for i in range(300)]
     graph = np.random.default_rng(0).normal(size=(300, 300)).round(3).tolist()

@@ -78,6 +78,18 @@ def test_keys_of_a_later_release_are_passed_over(tmp_path: Path, manifest: Manif
     assert Manifest.load(str(tmp_path)) == manifest
 
 
+def test_a_manifest_of_an_earlier_release_lacks_the_tokens_of_its_text(tmp_path: Path, manifest: Manifest):
+    data = manifest.to_json()
+    for info in data['skills']['arxiv']['splits'].values():
+        info.pop('text_tokens')
+    (tmp_path / 'skills.json').write_text(json.dumps(data))
+    assert Manifest.load(str(tmp_path)) == manifest
+    data['skills']['arxiv']['splits']['eval']['text_tokens'] = 'many'
+    (tmp_path / 'skills.json').write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"arxiv\.eval\.text_tokens must be int \| None, but got: 'many'"):
+        Manifest.load(str(tmp_path))
+
+
 def test_a_missing_manifest_is_refused(tmp_path: Path):
     with pytest.raises(
         InputError, match=r'skills\.json: cannot be read \(No such file.*made by `skillit convert`'

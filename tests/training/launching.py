@@ -160,9 +160,19 @@ class Launcher:
         return self._add(Launch([process.pid], process.poll, output, streams))
 
     def ranks(
-        self, yaml: Path, streams: Path, ranks: int, *, nodes: int = 1, overrides: Sequence[str] = ()
+        self,
+        yaml: Path,
+        streams: Path,
+        ranks: int,
+        *,
+        nodes: int = 1,
+        overrides: Sequence[str] = (),
+        script: Path | None = None,
     ) -> Launch:
-        """The processes that the launcher would start, on one node or as so many nodes of one machine."""
+        """The processes that the launcher would start, on one node or as so many nodes of one machine.
+
+        With a `script` they run its `main`, whose first argument is then `yaml`.
+        """
         output, local = self._output(), ranks // nodes
         world: dict[str, Any] = {'WORLD_SIZE': ranks, 'LOCAL_WORLD_SIZE': local}
         world |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()}
@@ -171,7 +181,8 @@ class Launcher:
             own = {'RANK': rank, 'LOCAL_RANK': rank % local, 'NODE_RANK': rank // local}
             environment = {name: str(value) for name, value in {**world, **own}.items()}
             arguments = [str(yaml), *overrides]
-            started.append(self._server.ask(environment=environment, arguments=arguments, output=str(output)))
+            request = {'arguments': arguments, 'script': script and str(script)}
+            started.append(self._server.ask(environment=environment, output=str(output), **request))
         codes: dict[int, int] = {}
 
         def exit_code() -> int | None:

@@ -2,11 +2,13 @@
 
 Reads lines of JSON: ``{"environment": ..., "arguments": ..., "output": path}`` starts a process in a session of
 its own and answers with its number; ``{"ended": number}`` answers with its exit code, or null while it runs.
+With ``"script": path`` it is the `main` of that file that is run, in place of ``skillit_stream.train``.
 """
 
 import atexit
 import json
 import os
+import runpy
 import sys
 from typing import Any
 
@@ -27,7 +29,8 @@ def start(request: dict[str, Any]) -> int:
     output = os.open(request['output'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    code = main(request['arguments'])
+    run = runpy.run_path(request['script'])['main'] if request['script'] else main
+    code = run(request['arguments'])
     # The normal end of a process, but for the seconds in which the interpreter takes itself apart.
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -112,6 +112,7 @@ def tiny_trainer(
     *,
     dataset: Any = None,
     evaluators: list[Evaluator] | None = None,
+    model: Any = None,
     workers: int = 0,
     **options: Any,
 ) -> Trainer:
@@ -123,6 +124,7 @@ def tiny_trainer(
         run: Gets ``mixture.jsonl`` and ``samples/``.
         dataset: None: `tiny_dataset`.
         evaluators: None: `tiny_evaluators`.
+        model: None: `tiny_model`.
         workers: DataLoader workers.
         **options: Change or add arguments of the Trainer.
     """
@@ -130,7 +132,7 @@ def tiny_trainer(
     loader = DataLoader(
         dataset, batch_size=BATCH, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
     )
-    model = tiny_model(streams)
+    model = tiny_model(streams) if model is None else model
     callbacks = [SampleLog(str(run / 'samples')), *options.pop('callbacks', [])]
     defaults = {
         'algorithms': [DataMixing(policy, log_path=run / 'mixture.jsonl')],
@@ -172,7 +174,7 @@ def rounds_of(run: Path) -> list[dict[str, Any]]:
 
 def without_clocks(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Lines of ``mixture.jsonl`` without what a clock measured."""
-    clocks = ('seconds', 'stalled_seconds')
+    clocks = ('seconds', 'stalled_seconds', 'eval_seconds')
     return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
 
 

@@ -1,0 +1,170 @@
+"""What one pass over the eval samples of all skills says of each: loss, bits per byte, accuracy."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torchmetrics import Metric
+
+from skillit_stream.streams.batches import IGNORE_INDEX
+from skillit_stream.streams.manifest import SplitInfo
+
+# Scores that are widened to float32 at a time: 128 MiB of them.
+WIDENED = 1 << 25
+
+LOSSES, BITS_PER_BYTE, ACCURACY, EXACT_MATCH = 'losses', 'bits_per_byte', 'accuracy', 'exact_match'
+Figures = dict[str, dict[str, float]]
+"""Figure -> skill -> value."""
+
+
+_LOGGED_AS = {
+    LOSSES: 'LanguageCrossEntropy',
+    BITS_PER_BYTE: 'BitsPerByte',
+    ACCURACY: 'AnswerAccuracy',
+    EXACT_MATCH: 'AnswerExactMatch',
+}
+
+
+class MeanSkillLoss(Metric):
+    """The mean over skills of their losses; every skill's own figures are in :meth:`by_skill`.
+
+    A skill's loss is its nats divided by its target tokens, over all samples and ranks: sums in float64 of
+    the float32 loss of every token, so that the division into batches and ranks does not matter.
+
+    Args:
+        skills: Names; a batch's ``skill`` column numbers them.
+        tokens_per_byte: Skill -> tokens that a byte of its text was encoded to (:func:`tokens_per_byte`), for
+            its bits per byte; skills left out have none.
+        accuracy: Whether to compare the most likely token with the target, for losses on answers.
+    """
+
+    needs_batch = True
+    full_state_update = False
+    sums: torch.Tensor
+
+    def __init__(
+        self,
+        skills: Sequence[str],
+        *,
+        tokens_per_byte: Mapping[str, float] | None = None,
+        accuracy: bool = False,
+    ) -> None:
+        super().__init__()
+        self.skills = tuple(skills)
+        self._tokens_per_byte = dict(tokens_per_byte or {})
+        self._accuracy = accuracy
+        self.add_state(
+            'sums',
+            torch.zeros(5, len(self.skills), dtype=torch.float64),
+            dist_reduce_fx='sum',
+            persistent=False,
+        )
+        self._totals = self.sums.clone()
+
+    def update(self, batch: Mapping[str, Any], outputs: Any, labels: torch.Tensor) -> None:
+        """Add a microbatch.
+
+        Args:
+            batch: With ``skill``, integers [batch].
+            outputs: Logits [batch, sequence, vocabulary], or a mapping that holds them.
+            labels: int64 [batch, sequence], already shifted; -100 where no token counts.
+        """
+        logits = outputs['logits'] if isinstance(outputs, Mapping) else outputs
+        sums = sums_by_sample(logits, labels, accuracy=self._accuracy)
+        self.sums.index_add_(1, batch['skill'].to(self.sums.device, torch.int64), sums)
+
+    def compute(self) -> torch.Tensor:
+        """The mean, each skill weighing the same, in nats per token; NaN if a skill has no target token."""
+        # Here, and only here, the sums are those of all ranks.
+        self._totals = self.sums.clone()
+        return (self._totals[0] / self._totals[1]).mean()
+
+    def by_skill(self) -> Figures:
+        """The figures of every skill at the last :meth:`compute`.
+
+        Returns:
+            ``losses``, nats per target token. ``bits_per_byte``, if the tokens per byte of any skill are known.
+            ``accuracy``, the share of target tokens that the model finds most likely, and ``exact_match``, the
+            share of samples in which it does so for all of them, where they are asked for. The first token of
+            a sample has nothing before it and is no target.
+        """
+        nats, tokens, right, samples, whole = self._totals.cpu()
+        figures = {LOSSES: self._named(nats / tokens)}
+        if self._tokens_per_byte:
+            figures[BITS_PER_BYTE] = {
+                skill: figures[LOSSES][skill] * rate / math.log(2)
+                for skill, rate in self._tokens_per_byte.items()
+                if skill in self.skills
+            }
+        if self._accuracy:
+            figures |= {ACCURACY: self._named(right / tokens), EXACT_MATCH: self._named(whole / samples)}
+        return figures
+
+    def _named(self, values: torch.Tensor) -> dict[str, float]:
+        return dict(zip(self.skills, values.tolist(), strict=True))
+
+
+def as_logged(figures: Figures) -> dict[str, float]:
+    """Figures as metrics of Composer's loggers, ``metrics/<skill>/...``, the loss by Composer's name for it."""
+    return {
+        f'metrics/{skill}/{_LOGGED_AS[name]}': value
+        for name, values in figures.items()
+        for skill, value in values.items()
+    }
+
+
+def sums_by_sample(
+    logits: torch.Tensor, labels: torch.Tensor, *, accuracy: bool = False, widened: int = WIDENED
+) -> torch.Tensor:
+    """What each sample of a batch adds to its skill's sums.
+
+    Args:
+        logits: [batch, sequence, vocabulary], of any floating type.
+        labels: int64 [batch, sequence], the token that each place should have predicted; -100 for none.
+        accuracy: Whether to look for the most likely token; without it the last three rows are zeros.
+        widened: Logits that are held in float32 at a time.
+
+    Returns:
+        float64 [5, batch]: nats, target tokens, targets predicted, samples with targets (1 or 0), samples all of
+        whose targets were predicted (1 or 0).
+    """
+    flat, targets = logits.flatten(0, 1), labels.flatten()
+    size = max(1, widened // flat.shape[1])
+    nats, right = [], []
+    for part, wanted in zip(flat.split(size), targets.split(size), strict=True):
+        scores = part.float()
+        nats.append(functional.cross_entropy(scores, wanted, ignore_index=IGNORE_INDEX, reduction='none'))
+        if accuracy:
+            right.append(scores.argmax(dim=-1) == wanted)
+    counts = (labels != IGNORE_INDEX).sum(dim=1)
+    sums = torch.zeros(5, len(labels), dtype=torch.float64, device=logits.device)
+    sums[0] = torch.cat(nats).view_as(labels).double().sum(dim=1)
+    sums[1] = counts
+    if accuracy:
+        sums[2] = torch.cat(right).view_as(labels).sum(dim=1)
+        sums[3] = counts > 0
+        sums[4] = (sums[2] == counts) & (counts > 0)
+    return sums
+
+
+def tokens_per_byte(splits: Mapping[str, SplitInfo]) -> dict[str, float]:
+    """Tokens that a byte of each skill's text was encoded to, of the skills whose manifest counts them.
+
+    With it a loss in nats per token is one in bits per byte, which compares across tokenizers (Gao et al. 2020,
+    arXiv 2101.00027, section 3.1): loss * tokens / (bytes * ln 2). Both counts are of the whole text of the
+    split's documents in UTF-8, what filled no sample and what is outside a subset included; an EOS a document
+    is among the tokens, as it is among the targets, and has no bytes.
+
+    Args:
+        splits: Skill -> its eval split.
+
+    Returns:
+        Skill -> tokens per byte; without the skills whose loss is on answers alone, or without text.
+    """
+    return {
+        skill: info.text_tokens / info.bytes
+        for skill, info in splits.items()
+        if info.text_tokens and info.bytes
+    }
