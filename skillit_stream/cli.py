@@ -19,6 +19,7 @@ COMMANDS = {
     'mix': ('skillit_stream.mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('skillit_stream.graphs.command', 'learn a skills graph from short runs, or look at one'),
     'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
+    'export': ('skillit_stream.training.export', 'a checkpoint as a folder that transformers loads'),
     'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
     'experiment': ('skillit_stream.experiment', 'methods x seeds: run them, table them, report them'),

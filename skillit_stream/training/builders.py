@@ -1,31 +1,44 @@
 """From a configuration to a Composer Trainer."""
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from composer import Trainer
-from composer.core import Evaluator, Time, TimeUnit
+from composer.core import Callback, Evaluator, Time, TimeUnit
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from streaming import Stream
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
-from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
+from skillit_stream.streams.remote_folder import check_cache, fetch_file, fetch_manifest, fetch_tokenizer
+from skillit_stream.training.config import Options, TrainConfig, is_url, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
-from skillit_stream.training.mixture_log import MixtureLog
+from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.models import LOSS_METRIC, build_model
-from skillit_stream.training.parts import build_callbacks, build_loggers, build_optimizer, build_scheduler
+from skillit_stream.training.parts import (
+    ALGORITHMS,
+    build_callbacks,
+    build_clipping,
+    build_loggers,
+    build_optimizer,
+    build_scheduler,
+)
+from skillit_stream.training.run_files import (
+    RunFilesUpload,
+    checkpoint_folder,
+    prepare_folder,
+    resume_parts,
+    write_run_files,
+)
 
 RUN_VERSION = 1
 
@@ -55,23 +68,25 @@ def build_run(config: TrainConfig) -> Run:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
     _check_times(config)
-    manifest = Manifest.load(config.streams)
+    fsdp_config = build_fsdp(config.fsdp_config, config.device)
+    manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = _policy(config, sizes, eval_skills, seq_len=manifest.seq_len)
     _check_evaluated(policy, eval_skills)
-    _prepare_folder(config)
+    prepare_folder(config)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
-        dist.initialize_dist(get_device(config.device))
+        dist.initialize_dist(get_device(config.device), config.dist_timeout)
     material = build_material(config, manifest, skills, eval_skills)
     dataset = material.dataset
-    parts = _parts(config, material, policy)
+    parts = {**_parts(config, material, policy), 'parallelism_config': fsdp_config}
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
-    _write_run_files(config, dataset, policy, graph)
+    if dist.get_global_rank() == 0:
+        write_run_files(config, _about(config, dataset, policy, graph))
     return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 
 
@@ -85,10 +100,13 @@ def build_material(
     """
     reproducibility.seed_all(config.seed)
     tokenizer = _tokenizer(config)
-    dataset = _dataset(config, skills)
+    dataset = _dataset(config, manifest, skills)
     model = build_model(config.model, tokenizer, manifest.vocab_size)
+    _check_length(model, manifest.seq_len)
+    if config.fsdp_config is not None and isinstance(model.model, PreTrainedModel):
+        mark_layers(model.model)
     evaluators = build_evaluators(
-        EvalStreams(_open(config.streams, eval_skills, 'eval')),
+        EvalStreams(_open(config, manifest, eval_skills, 'eval')),
         batch_size=config.eval_loader.batch_size or int(dataset.batch_size or 1),
         metric_names=[LOSS_METRIC],
         eval_interval=config.eval_interval,
@@ -119,18 +137,16 @@ def _parts(config: TrainConfig, material: Material, policy: MixturePolicy) -> di
         **device_parts(config, material),
         eval_dataloader=material.evaluators,
         max_duration=config.max_duration,
-        algorithms=[_mixing(config, policy)],
-        callbacks=build_callbacks(config.callbacks),
+        algorithms=[_mixing(config, policy), *build_clipping(config.algorithms.get('gradient_clipping'))],
+        callbacks=build_callbacks(config.callbacks) + _upload(config),
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
-        save_folder=str(Path(config.save_folder) / 'checkpoints'),
+        save_folder=checkpoint_folder(config),
         save_interval=config.save_interval,
         save_num_checkpoints_to_keep=config.save_num_checkpoints_to_keep,
-        save_overwrite=config.save_overwrite,
-        load_path=config.load_path,
-        load_weights_only=config.load_weights_only,
-        autoresume=config.autoresume,
-        parallelism_config={'fsdp': config.fsdp_config} if config.fsdp_config else None,
+        **resume_parts(config),
+        compile_config=config.compile_config,
+        dist_timeout=config.dist_timeout,
         progress_bar=config.progress_bar,
         log_to_console=config.log_to_console,
     )
@@ -142,8 +158,24 @@ def _check_times(config: TrainConfig) -> None:
         with blaming(f'`{key}` must be a time string such as 10ep or 1000ba'):
             Time.from_timestring(getattr(config, key))
     path = config.load_path
-    if path and '://' not in path and not Path(path).exists():
+    if path and not is_url(path) and not Path(path).exists():
         raise InputError(f'`load_path`: there is no checkpoint at {path}.')
+
+
+def load_manifest(config: TrainConfig) -> Manifest:
+    """What is in the streams; those that are elsewhere leave a copy of it in `streams_local`.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if config.streams_local is None:
+        return Manifest.load(config.streams)
+    return fetch_manifest(config.streams, config.streams_local)
+
+
+def _upload(config: TrainConfig) -> list[Callback]:
+    remote = config.checkpoint_folder
+    return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
 
 
 def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
@@ -181,9 +213,9 @@ def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str
 def _policy(
     config: TrainConfig, sizes: dict[str, int], eval_skills: list[str], *, seq_len: int
 ) -> tuple[MixturePolicy, SkillsGraph | None]:
-    unknown = [name for name in config.algorithms if name != 'data_mixing']
-    if unknown:
-        raise InputError(f'`algorithms.{unknown[0]}`: the only algorithm of a YAML is data_mixing.')
+    for name in config.algorithms:
+        if name not in ALGORITHMS:
+            raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
     options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
     name = str(options.pop('policy', 'skill_it'))
     graph = _graph(options.pop('graph', None), config, list(sizes), eval_skills)
@@ -221,11 +253,18 @@ def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: lis
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
-    path = Path(config.streams) / 'graph.json' if source == 'streams' else Path(str(source))
+    path = _own_graph(config) if source == 'streams' else Path(str(source))
     names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
     graph = SkillsGraph.load(path, **names)
     graph.check_streams(skills, eval_skills)
     return graph
+
+
+def _own_graph(config: TrainConfig) -> Path:
+    """The graph that lies in the streams folder."""
+    if config.streams_local is None:
+        return Path(config.streams) / 'graph.json'
+    return fetch_file(config.streams, 'graph.json', config.streams_local)
 
 
 def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
@@ -237,34 +276,37 @@ def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
             )
 
 
-def _prepare_folder(config: TrainConfig) -> None:
-    """Refuse to write over a run that is there."""
-    log = MixtureLog(Path(config.save_folder) / 'mixture.jsonl')
-    if config.autoresume:
-        return
-    # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
-    if log.last_round() >= 0 and not config.save_overwrite:
-        raise InputError(
-            f'There is a run in {config.save_folder} already: pass autoresume=true to go on with it, '
-            f'save_overwrite=true to start over, or another save_folder.'
-        )
-    if dist.get_global_rank() == 0:
-        log.path.unlink(missing_ok=True)
-
-
 def _tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
-    name = config.tokenizer or str(Path(config.streams) / 'tokenizer')
+    if config.streams_local is not None and config.tokenizer is None:
+        fetch_tokenizer(config.streams, config.streams_local)
+    name = config.tokenizer or str(Path(config.streams_local or config.streams) / 'tokenizer')
     with blaming(
         f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
     ):
         return AutoTokenizer.from_pretrained(name)
 
 
-def _open(root: str, skills: list[str], split: str) -> dict[str, Stream]:
-    return {skill: Stream(local=str(Path(root) / skill), split=split) for skill in skills}
+def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
+    """Refuse samples with more tokens than the model has positions for."""
+    positions = getattr(model.config, 'max_position_embeddings', None)
+    if positions is not None and seq_len > positions:
+        raise InputError(
+            f'The streams have samples of {seq_len} tokens, but `max_position_embeddings` of the model is {positions}: '
+            f'convert with --seq-len {positions}, or take a model of more positions.'
+        )
 
 
-def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
+def _open(config: TrainConfig, manifest: Manifest, skills: list[str], split: str) -> dict[str, Stream]:
+    if config.streams_local is None:
+        return {skill: Stream(local=str(Path(config.streams) / skill), split=split) for skill in skills}
+    check_cache(manifest, config.streams_local, skills, split)
+    root, cache = config.streams.rstrip('/'), Path(config.streams_local)
+    return {
+        skill: Stream(remote=f'{root}/{skill}', local=str(cache / skill), split=split) for skill in skills
+    }
+
+
+def _dataset(config: TrainConfig, manifest: Manifest, skills: list[str]) -> SkillStreamingDataset:
     ranks = dist.get_world_size()
     if config.global_train_batch_size % ranks:
         raise InputError(
@@ -274,7 +316,7 @@ def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
     with blaming('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
-            streams=_open(config.streams, skills, 'train'),
+            streams=_open(config, manifest, skills, 'train'),
             round_size=config.train_loader.round_size,
             batching=config.train_loader.batching,
             on_exhausted=config.train_loader.on_exhausted,
@@ -304,15 +346,11 @@ def _microbatch(config: TrainConfig, dataset: SkillStreamingDataset) -> int | st
     return config.device_train_microbatch_size
 
 
-def _write_run_files(
+def _about(
     config: TrainConfig, dataset: SkillStreamingDataset, policy: MixturePolicy, graph: SkillsGraph | None
-) -> None:
-    """The resolved YAML and what a reader of the run folder needs to know about the run."""
-    if dist.get_global_rank() != 0:
-        return
-    folder = Path(config.save_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {
+) -> dict[str, Any]:
+    """What a reader of the run folder needs to know about the run."""
+    return {
         'version': RUN_VERSION,
         'name': config.run_name,
         'method': config.method or config.run_name,
@@ -321,11 +359,3 @@ def _write_run_files(
         'dataset': dataset.describe(),
         'graph': graph.to_dict() if graph else None,
     }
-    _replace(folder / 'config.yaml', dump_config(config))
-    _replace(folder / 'run.json', json.dumps(about, indent=1))
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_suffix('.tmp')
-    scratch.write_text(text, encoding='utf-8')
-    os.replace(scratch, path)
