@@ -68,11 +68,25 @@ def _read(checkpoint: str | Path) -> dict[str, Any]:
     import torch
 
     with _local(str(checkpoint)) as path, blaming(f'{checkpoint} is no checkpoint of Composer', Exception):
-        state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)['state']
+        # Nothing that the file holds is run: it may be somebody else's.
+        with torch.serialization.safe_globals(_plain_types()):
+            state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)['state']
         if 'huggingface' not in state['integrations']:
             raise InputError(f'{checkpoint} holds no transformers model: it was not made by this package.')
         # Of the rest nothing is needed, and an optimizer is twice the model.
         return {'model': dict(state['model']), 'integrations': state['integrations']}
+
+
+def _plain_types() -> list[Any]:
+    """What Composer's checkpoints hold besides tensors and plain Python: times and states of generators."""
+    from datetime import timedelta
+
+    import numpy as np
+    from torch.torch_version import TorchVersion
+
+    reconstruct = np.empty(0).__reduce__()[0]
+    dtypes = [type(np.dtype(name)) for name in ('uint32', 'int64', 'float32', 'float64')]
+    return [timedelta, TorchVersion, np.ndarray, np.dtype, reconstruct, *dtypes]
 
 
 @contextmanager
