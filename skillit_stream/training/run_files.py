@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,8 +71,9 @@ def _remote_log(config: TrainConfig) -> Iterator[Path | None]:
         yield None
         return
     with TemporaryDirectory() as scratch:
-        path = Path(scratch, LOG)
-        yield path if _Remote(folder).download(path) else None
+        path, remote = Path(scratch, LOG), _Remote(folder)
+        remote.check()
+        yield path if remote.download(path) else None
 
 
 def resume_parts(config: TrainConfig) -> dict[str, Any]:
@@ -124,6 +125,13 @@ class _Remote:
 
     def _name(self, path: Path) -> str:
         return '/'.join(filter(None, [self._prefix, path.name]))
+
+    def check(self) -> None:
+        """See that it can be reached: to a download, a bucket that is missing is a file that is."""
+        blame = blaming(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception)
+        # Not every kind of store can be looked into.
+        with blame, suppress(NotImplementedError):
+            self._store.list_objects(self._name(Path(LOG)))
 
     def download(self, path: Path) -> bool:
         """Fetch the file of the same name; False if there is none."""
