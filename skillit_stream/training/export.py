@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from skillit_stream.errors import InputError, blaming
-from skillit_stream.training.config import is_url
+from skillit_stream.training.config import is_url, load_config
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 PREFIX = 'model.'
@@ -92,24 +92,27 @@ def _plain_types() -> list[Any]:
 @contextmanager
 def _local(checkpoint: str) -> Iterator[Path]:
     """The checkpoint as a file; one in an object store is fetched for as long as it is needed."""
-    if is_url(checkpoint):
+    place = _newest(Path(checkpoint)) if Path(checkpoint).is_dir() else checkpoint
+    if is_url(place):
         from composer.utils import get_file
 
         with TemporaryDirectory() as scratch:
             path = Path(scratch, 'checkpoint.pt')
-            with blaming(f'{checkpoint} cannot be fetched', Exception):
-                get_file(checkpoint, str(path), progress_bar=False)
+            with blaming(f'{place} cannot be fetched', Exception):
+                get_file(place, str(path), progress_bar=False)
             yield path
         return
-    path = Path(checkpoint)
-    if path.is_dir():
-        found = [path / name for name in ('checkpoints/latest-rank0.pt', 'latest-rank0.pt')]
-        path = next((one for one in found if one.exists()), path)
-    if not path.is_file():
-        raise InputError(
-            f'There is no checkpoint at {checkpoint}: name a .pt file, or a run folder that has one.'
-        )
-    yield path
+    if not Path(place).is_file():
+        raise InputError(f'There is no checkpoint at {place}: name a .pt file, or a run folder that has one.')
+    yield Path(place)
+
+
+def _newest(run: Path) -> str:
+    """The newest checkpoint of a run folder, wherever its configuration has them put."""
+    folder = str(run / 'checkpoints')
+    if (run / 'config.yaml').exists():
+        folder = load_config(run / 'config.yaml').checkpoint_folder or folder
+    return f'{folder.rstrip("/")}/latest-rank0.pt'
 
 
 def _write_model(state: Mapping[str, Any], folder: Path, dtype: str) -> None:

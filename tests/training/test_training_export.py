@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def tokens() -> torch.Tensor:
     return torch.arange(18).view(2, 9) % 13
 
 
-def logits_of(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def logits_of(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(tokens).logits
 
@@ -70,11 +71,10 @@ def test_the_exported_model_has_the_logits_of_the_trained_one(
 
 
 def test_a_checkpoint_may_be_exported_in_half_precision(tiny_yaml: Path, run_folder: Path, tmp_path: Path):
-    fit(
-        load_config(tiny_yaml, ['max_duration=1ba', 'save_interval=1ba', 'eval_loader.before_training=false'])
-    )
-    checkpoint = run_folder / 'checkpoints' / 'latest-rank0.pt'
-    assert main(['export', str(checkpoint), '--out', str(tmp_path / 'half'), '--dtype', 'bfloat16']) == 0
+    overrides = ['max_duration=1ba', 'save_interval=1ba', f'checkpoint_folder={tmp_path / "elsewhere"}']
+    fit(load_config(tiny_yaml, [*overrides, 'eval_loader.before_training=false']))
+    assert not (run_folder / 'checkpoints').exists()
+    assert main(['export', str(run_folder), '--out', str(tmp_path / 'half'), '--dtype', 'bfloat16']) == 0
     model = AutoModelForCausalLM.from_pretrained(tmp_path / 'half', torch_dtype='auto')
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
@@ -97,7 +97,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, not_exported: Callable
     assert f'There is no checkpoint at {tmp_path / "none.pt"}' in not_exported(
         tmp_path / 'none.pt', '--out', out
     )
-    assert f'There is no checkpoint at {tmp_path}: name a .pt' in not_exported(tmp_path, '--out', out)
+    newest = tmp_path / 'checkpoints' / 'latest-rank0.pt'
+    assert f'There is no checkpoint at {newest}: name a .pt' in not_exported(tmp_path, '--out', out)
     text = tmp_path / 'text.pt'
     text.write_text('not a checkpoint')
     assert f'{text} is no checkpoint of Composer: ' in not_exported(text, '--out', out)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from composer.utils import FSDPConfig
-from training_runs import LLAMA
+from torch.nn.utils import get_total_norm
+from training_runs import LLAMA, rounds_of, settings, write_yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from skillit_stream.cli import main
 from skillit_stream.errors import InputError
 from skillit_stream.training.builders import build_run
 from skillit_stream.training.config import load_config
@@ -48,7 +50,9 @@ def test_gradients_are_clipped_to_the_norm_that_the_yaml_says(tiny_yaml: Path):
     norms = []
     parameters = list(run.trainer.state.model.parameters())
     run.trainer.state.optimizers[0].register_step_post_hook(
-        lambda *_: norms.append(float(torch.stack([one.grad.norm() for one in parameters]).norm()))
+        lambda *_: norms.append(
+            float(get_total_norm([one.grad for one in parameters if one.grad is not None]))
+        )
     )
     run.trainer.eval()
     run.trainer.fit()
@@ -200,3 +204,23 @@ def test_a_logger_writes_a_run_down_without_a_network(name: str, tiny_yaml: Path
 def test_the_callbacks_that_watch_a_run_work_together(trained: Callable[..., None]):
     names = ['lr_monitor', 'nan_monitor', 'optimizer_monitor', 'speed_monitor', 'runtime_estimator']
     trained('max_duration=1ep', *[f'callbacks.{name}={{}}' for name in names])
+
+
+def test_a_compiled_model_trains_the_same_and_is_exported(
+    streams: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The backend that needs no compiler: what torch.compile wraps is the same. ODM asks the model for its losses.
+    lines, asked, compile_model = {}, [], torch.compile
+    monkeypatch.setattr(
+        torch, 'compile', lambda model, **rest: asked.append(rest) or compile_model(model, **rest)
+    )
+    for name, compiled in (('plain', 'null'), ('compiled', '{backend: eager}')):
+        keys = settings(streams, tmp_path / name) | {'algorithms': {'data_mixing': {'policy': 'odm'}}}
+        yaml = write_yaml(tmp_path / f'{name}.yaml', keys)
+        assert main(['train', str(yaml), f'compile_config={compiled}']) == 0
+        lines[name] = rounds_of(tmp_path / name)
+        assert main(['export', str(tmp_path / name), '--out', str(tmp_path / name / 'exported')]) == 0
+    assert asked == [{'backend': 'eager'}]
+    for line, plain in zip(lines['compiled'], lines['plain'], strict=True):
+        assert line['losses'] == pytest.approx(plain['losses'], rel=1e-6)
+        assert line['train_losses'] == pytest.approx(plain['train_losses'], rel=1e-6)
