@@ -33,8 +33,11 @@ def fetch_tokenizer(remote: str, local: str | Path) -> None:
     Raises:
         InputError: It cannot be had.
     """
-    for name in TOKENIZER_FILES:
-        fetch_file(remote, f'tokenizer/{name}', local)
+    try:
+        for name in TOKENIZER_FILES:
+            fetch_file(remote, f'tokenizer/{name}', local)
+    except InputError as error:
+        raise InputError(f'{error} Or name a tokenizer: tokenizer=NAME_OR_FOLDER.') from error
     # Every kind of store says in its own way that there is no such file.
     with contextlib.suppress(InputError):
         fetch_file(remote, f'tokenizer/{CHAT_TEMPLATE}', local)

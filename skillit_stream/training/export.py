@@ -102,6 +102,10 @@ def _local(checkpoint: str) -> Iterator[Path]:
                 get_file(place, str(path), progress_bar=False)
             yield path
         return
+    if Path(place).is_dir():
+        raise InputError(
+            f'{place} is sharded: go on from it for a step with fsdp_config.state_dict_type=full, and export that.'
+        )
     if not Path(place).is_file():
         raise InputError(f'There is no checkpoint at {place}: name a .pt file, or a run folder that has one.')
     yield Path(place)

@@ -95,6 +95,14 @@ def test_streams_that_are_not_there_are_one_line(store: Store, tmp_path: Path, r
     assert 'Unsupported remote path' in other
 
 
+def test_streams_without_a_tokenizer_ask_for_one(streams: Path, tmp_path: Path, refused: Callable[..., str]):
+    own = shutil.copytree(streams, tmp_path / 'own')
+    (own / 'tokenizer' / 'tokenizer.json').unlink()
+    message = refused(f'streams={own}', f'streams_local={tmp_path / "cache"}')
+    assert f'{own}/tokenizer/tokenizer.json cannot be read (FileNotFoundError: ' in message
+    assert message.endswith('Or name a tokenizer: tokenizer=NAME_OR_FOLDER.\n')
+
+
 def test_a_run_folder_must_be_a_path(refused: Callable[..., str]):
     message = refused('save_folder=s3://bucket/run')
     assert '`save_folder` must be a path' in message
@@ -181,3 +189,21 @@ def test_a_store_that_is_not_there_is_one_line(store: Store, refused: Callable[.
     assert (
         '`checkpoint_folder` must be in an object store of Composer, but got: gopher://nowhere/run' in message
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_two_ranks_go_on_from_the_store(
+    store: Store, streams: Path, tmp_path: Path, launcher: Launcher, train: Train
+):
+    # Slow (2 minutes): Composer looks after its uploads every half minute.
+    store.client().create_bucket(Bucket='ranks')
+    place = ['checkpoint_folder=s3://ranks/run', 'autoresume=true']
+    for name, duration in (('first', '1ep'), ('second', '2ep')):
+        yaml = write_yaml(tmp_path / f'{name}.yaml', settings(streams, tmp_path / name))
+        finish(launcher.composer(yaml, streams, '-n', '2', overrides=[*place, f'max_duration={duration}']))
+    whole = outcome(train('whole'))
+    second = tmp_path / 'second'
+    assert drawn_samples(second) == {step: whole['samples'][step] for step in range(6, 12)}
+    assert [line['round'] for line in mixture_lines(second)] == [-1, 0, 1]
+    assert mixture_lines(second)[0]['losses'] == pytest.approx(whole['lines'][0]['losses'], rel=1e-6)
