@@ -47,7 +47,8 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path) -> P
     Raises:
         InputError: Configuration, streams, method and steps do not fit together.
     """
-    from skillit_stream.training.builders import chosen_skills, load_manifest
+    from skillit_stream.training.builders import chosen_skills
+    from skillit_stream.training.streams_folder import load_manifest
 
     if steps < 1:
         raise InputError(f'`--steps` must be at least 1, but got: {steps}.')

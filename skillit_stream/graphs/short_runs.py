@@ -21,9 +21,10 @@ from composer.loggers import Logger
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.graphs.formulas import Mix
-from skillit_stream.training.builders import build_material, chosen_skills, device_parts, load_manifest
+from skillit_stream.training.builders import build_material, chosen_skills, device_parts
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.models import LOSS_METRIC
+from skillit_stream.training.streams_folder import load_manifest
 
 TIMED_STEPS = 6
 

@@ -6,19 +6,17 @@ from typing import Any
 
 import torch
 from composer import Trainer
-from composer.core import Callback, Evaluator, Time, TimeUnit
+from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
-from streaming import Stream
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
-from skillit_stream.streams.remote_folder import check_cache, fetch_file, fetch_manifest, fetch_tokenizer
 from skillit_stream.training.config import Options, TrainConfig, is_url, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
@@ -39,6 +37,7 @@ from skillit_stream.training.run_files import (
     resume_parts,
     write_run_files,
 )
+from skillit_stream.training.streams_folder import load_manifest, load_tokenizer, open_streams, own_graph
 
 RUN_VERSION = 1
 
@@ -68,7 +67,8 @@ def build_run(config: TrainConfig) -> Run:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
     _check_times(config)
-    fsdp_config = build_fsdp(config.fsdp_config, config.device)
+    sharding = build_fsdp(config.fsdp_config, config.device)
+    clipping = build_clipping(config.algorithms.get('gradient_clipping'))
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
@@ -81,9 +81,9 @@ def build_run(config: TrainConfig) -> Run:
         dist.initialize_dist(get_device(config.device), config.dist_timeout)
     material = build_material(config, manifest, skills, eval_skills)
     dataset = material.dataset
-    parts = {**_parts(config, material, policy), 'parallelism_config': fsdp_config}
+    parts = _parts(config, material, [_mixing(config, policy), *clipping])
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
-        trainer = Trainer(**parts)
+        trainer = Trainer(**parts, parallelism_config=sharding)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         write_run_files(config, _about(config, dataset, policy, graph))
@@ -99,14 +99,14 @@ def build_material(
         InputError: Something in the configuration or the streams does not fit.
     """
     reproducibility.seed_all(config.seed)
-    tokenizer = _tokenizer(config)
+    tokenizer = load_tokenizer(config)
     dataset = _dataset(config, manifest, skills)
     model = build_model(config.model, tokenizer, manifest.vocab_size)
     _check_length(model, manifest.seq_len)
     if config.fsdp_config is not None and isinstance(model.model, PreTrainedModel):
         mark_layers(model.model)
     evaluators = build_evaluators(
-        EvalStreams(_open(config, manifest, eval_skills, 'eval')),
+        EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
         batch_size=config.eval_loader.batch_size or int(dataset.batch_size or 1),
         metric_names=[LOSS_METRIC],
         eval_interval=config.eval_interval,
@@ -131,13 +131,13 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     )
 
 
-def _parts(config: TrainConfig, material: Material, policy: MixturePolicy) -> dict[str, Any]:
+def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm]) -> dict[str, Any]:
     """The arguments of Composer's Trainer."""
     return dict(
         **device_parts(config, material),
         eval_dataloader=material.evaluators,
         max_duration=config.max_duration,
-        algorithms=[_mixing(config, policy), *build_clipping(config.algorithms.get('gradient_clipping'))],
+        algorithms=algorithms,
         callbacks=build_callbacks(config.callbacks) + _upload(config),
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
@@ -160,17 +160,6 @@ def _check_times(config: TrainConfig) -> None:
     path = config.load_path
     if path and not is_url(path) and not Path(path).exists():
         raise InputError(f'`load_path`: there is no checkpoint at {path}.')
-
-
-def load_manifest(config: TrainConfig) -> Manifest:
-    """What is in the streams; those that are elsewhere leave a copy of it in `streams_local`.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    if config.streams_local is None:
-        return Manifest.load(config.streams)
-    return fetch_manifest(config.streams, config.streams_local)
 
 
 def _upload(config: TrainConfig) -> list[Callback]:
@@ -253,18 +242,11 @@ def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: lis
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
-    path = _own_graph(config) if source == 'streams' else Path(str(source))
+    path = own_graph(config) if source == 'streams' else Path(str(source))
     names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
     graph = SkillsGraph.load(path, **names)
     graph.check_streams(skills, eval_skills)
     return graph
-
-
-def _own_graph(config: TrainConfig) -> Path:
-    """The graph that lies in the streams folder."""
-    if config.streams_local is None:
-        return Path(config.streams) / 'graph.json'
-    return fetch_file(config.streams, 'graph.json', config.streams_local)
 
 
 def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
@@ -274,16 +256,6 @@ def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
                 f'The policy needs the loss of eval skill {skill}, but `eval_loader.skills` leaves it out: add it, '
                 f'or take it out of the graph.'
             )
-
-
-def _tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
-    if config.streams_local is not None and config.tokenizer is None:
-        fetch_tokenizer(config.streams, config.streams_local)
-    name = config.tokenizer or str(Path(config.streams_local or config.streams) / 'tokenizer')
-    with blaming(
-        f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
-    ):
-        return AutoTokenizer.from_pretrained(name)
 
 
 def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
@@ -296,16 +268,6 @@ def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
         )
 
 
-def _open(config: TrainConfig, manifest: Manifest, skills: list[str], split: str) -> dict[str, Stream]:
-    if config.streams_local is None:
-        return {skill: Stream(local=str(Path(config.streams) / skill), split=split) for skill in skills}
-    check_cache(manifest, config.streams_local, skills, split)
-    root, cache = config.streams.rstrip('/'), Path(config.streams_local)
-    return {
-        skill: Stream(remote=f'{root}/{skill}', local=str(cache / skill), split=split) for skill in skills
-    }
-
-
 def _dataset(config: TrainConfig, manifest: Manifest, skills: list[str]) -> SkillStreamingDataset:
     ranks = dist.get_world_size()
     if config.global_train_batch_size % ranks:
@@ -316,7 +278,7 @@ def _dataset(config: TrainConfig, manifest: Manifest, skills: list[str]) -> Skil
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
     with blaming('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
-            streams=_open(config, manifest, skills, 'train'),
+            streams=open_streams(config, manifest, skills, 'train'),
             round_size=config.train_loader.round_size,
             batching=config.train_loader.batching,
             on_exhausted=config.train_loader.on_exhausted,

@@ -192,7 +192,7 @@ def test_a_store_that_is_not_there_is_one_line(store: Store, refused: Callable[.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(600)
 def test_two_ranks_go_on_from_the_store(
     store: Store, streams: Path, tmp_path: Path, launcher: Launcher, train: Train
 ):
