@@ -20,6 +20,7 @@ COMMANDS = {
     'graph': ('skillit_stream.graphs.command', 'learn a skills graph from short runs, or look at one'),
     'score': ('skillit_stream.score', 'the loss of a model on every sample, for curricula over samples'),
     'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
+    'export': ('skillit_stream.training.export', 'a checkpoint as a folder that transformers loads'),
     'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
     'experiment': (

@@ -230,7 +230,8 @@ def _streams_root(path: Path) -> str:
         raise InputError(
             f'{path} is not YAML: restore it, or pass the streams folder as --streams.'
         ) from None
-    root = config.get('streams') if isinstance(config, DictConfig) else None
+    # Of streams in an object store the cache holds the indexes, and no more is needed.
+    root = config.get('streams_local') or config.get('streams') if isinstance(config, DictConfig) else None
     if not isinstance(root, str):
         raise InputError(f'{path} does not name `streams`: pass the streams folder as --streams.')
     return root

@@ -13,7 +13,7 @@ from skillit_stream.graphs.formulas import MeasuredLosses, Mix, graph_of, needed
 from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
 from skillit_stream.graphs.tasks import Task
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.streams.manifest import MANIFEST_NAME, Manifest
+from skillit_stream.streams.manifest import MANIFEST_NAME
 from skillit_stream.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path) -> P
         InputError: Configuration, streams, method and steps do not fit together.
     """
     from skillit_stream.training.builders import chosen_skills
+    from skillit_stream.training.streams_folder import load_manifest
 
     if steps < 1:
         raise InputError(f'`--steps` must be at least 1, but got: {steps}.')
@@ -55,9 +56,11 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path) -> P
         raise InputError('`fsdp_config`: a short run is trained on one device; pass fsdp_config=null.')
     if config.load_path and '://' not in config.load_path and not Path(config.load_path).exists():
         raise InputError(f'`load_path`: there is no checkpoint at {config.load_path}.')
-    train_skills, eval_skills = chosen_skills(config, Manifest.load(config.streams))
+    train_skills, eval_skills = chosen_skills(config, load_manifest(config))
     mixes = needed_mixes(method, train_skills, eval_skills)
-    signature = sign(config, (Path(config.streams) / MANIFEST_NAME).read_bytes(), steps)
+    signature = sign(
+        config, (Path(config.streams_local or config.streams) / MANIFEST_NAME).read_bytes(), steps
+    )
     return Plan(
         config, method, steps, tuple(train_skills), tuple(eval_skills), mixes, Records(work, signature)
     )

@@ -28,8 +28,11 @@ _WITHOUT_EFFECT = frozenset(
         'algorithms',
         'autoresume',
         'callbacks',
+        'checkpoint_folder',
+        'compile_config',
         'device',
         'device_train_microbatch_size',
+        'dist_timeout',
         'eval_interval',
         'log_to_console',
         'loggers',
@@ -42,6 +45,7 @@ _WITHOUT_EFFECT = frozenset(
         'save_num_checkpoints_to_keep',
         'save_overwrite',
         'streams',
+        'streams_local',
         'variables',
     }
 )

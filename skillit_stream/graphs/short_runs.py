@@ -20,12 +20,12 @@ from composer.loggers import Logger
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.graphs.formulas import Mix
-from skillit_stream.streams.manifest import Manifest
 from skillit_stream.training.builders import build_material, chosen_skills, device_parts
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import ALL_SKILLS
 from skillit_stream.training.models import weights_hash
 from skillit_stream.training.skill_metrics import LOSSES, MeanSkillLoss
+from skillit_stream.training.streams_folder import load_manifest
 
 TIMED_STEPS = 6
 
@@ -42,7 +42,7 @@ class ShortRuns:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        manifest = Manifest.load(config.streams)
+        manifest = load_manifest(config)
         self._config = config
         self._material = build_material(config, manifest, *chosen_skills(config, manifest))
         self._first_sample = self._material.dataset.state_dict(0, True)

@@ -251,20 +251,25 @@ class SkillIt(MixturePolicy):
 
 @register('skill_it')
 def build_skill_it(
-    skills: Sequence[str], graph: SkillsGraph | None, *, published: bool = False, **options: Any
+    skills: Sequence[str],
+    graph: SkillsGraph | None,
+    *,
+    published: bool = False,
+    targets: Sequence[str] | None = None,
+    **options: Any,
 ) -> SkillIt:
     """Build Skill-It for these streams; its parameters and those of the variant are all options.
 
-    The graph's rows are reduced to `skills`, in their order; its columns stay as they are, and
-    are the eval skills that the policy needs.
+    The graph's rows are reduced to `skills`, in their order, and its columns to `targets`, the eval skills that
+    the mixture is for; without `targets` they stay as they are. They are the eval skills that the policy needs.
     """
     if graph is None:
         raise InputError("policy 'skill_it' needs a skills graph, but got none")
     one_of('published', published, (False, True))
     own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag',)))
-    refuse_unknown('skill_it', options, ('published', *own, *VARIANT_OPTIONS))
+    refuse_unknown('skill_it', options, ('published', 'targets', *own, *VARIANT_OPTIONS))
     variant = SkillItVariant(**{key: options.pop(key) for key in VARIANT_OPTIONS if key in options})
-    graph = graph.select(train_skills=skills)
+    graph = graph.select(train_skills=skills, eval_skills=targets)
     if not published:
         return SkillIt(graph, **options, variant=variant)
     if 'eta' not in options:

@@ -1,7 +1,5 @@
 """From a configuration to a Composer Trainer."""
 
-import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +8,11 @@ from typing import Any
 
 import torch
 from composer import Trainer
-from composer.core import Evaluator, Time, TimeUnit
+from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
+from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
-from streaming import Stream
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph, build_policy
@@ -22,15 +20,36 @@ from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
 from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
-from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
+from skillit_stream.training.config import Options, TrainConfig, is_url, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, skill_evaluator, token_data_spec
+from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.kernels import Machine, on_gpu
-from skillit_stream.training.mixture_log import MixtureLog
 from skillit_stream.training.models import build_model
-from skillit_stream.training.parts import build_callbacks, build_loggers, build_optimizer, build_scheduler
+from skillit_stream.training.parts import (
+    ALGORITHMS,
+    build_callbacks,
+    build_clipping,
+    build_loggers,
+    build_optimizer,
+    build_scheduler,
+)
+from skillit_stream.training.run_files import (
+    RunFilesUpload,
+    checkpoint_folder,
+    prepare_folder,
+    resume_parts,
+    write_run_files,
+)
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
+from skillit_stream.training.streams_folder import (
+    load_manifest,
+    load_tokenizer,
+    local_root,
+    open_streams,
+    own_graph,
+)
 
 RUN_VERSION = 1
 
@@ -60,24 +79,27 @@ def build_run(config: TrainConfig) -> Run:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
     _check_times(config)
-    manifest = Manifest.load(config.streams)
+    sharding = build_fsdp(config.fsdp_config, config.device)
+    clipping = build_clipping(config.algorithms.get('gradient_clipping'))
+    manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = _policy(config, sizes, eval_skills, seq_len=manifest.seq_len)
     _check_evaluated(policy, eval_skills)
-    _prepare_folder(config)
+    prepare_folder(config)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
-        dist.initialize_dist(get_device(config.device))
+        dist.initialize_dist(get_device(config.device), config.dist_timeout)
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     dataset = material.dataset
-    parts = _parts(config, material, policy)
+    parts = _parts(config, material, [_mixing(config, policy), *clipping])
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
-        trainer = Trainer(**parts)
+        trainer = Trainer(**parts, parallelism_config=sharding)
     _say_kernels(config, material.model)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
-    _write_run_files(config, material, policy, graph)
+    if dist.get_global_rank() == 0:
+        write_run_files(config, _about(config, material, policy, graph))
     return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 
 
@@ -95,13 +117,17 @@ def build_material(
         InputError: Something in the configuration or the streams does not fit.
     """
     reproducibility.seed_all(config.seed)
-    tokenizer = build_tokenizer(config)
-    dataset = _dataset(config, skills, orders or {})
+    tokenizer = load_tokenizer(config)
+    dataset = _dataset(config, manifest, skills, orders or {})
     machine = Machine.here(config.device, config.precision)
     model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
+    _check_length(model, manifest.seq_len)
+    if config.fsdp_config is not None and isinstance(model.model, PreTrainedModel):
+        mark_layers(model.model)
     metric = _skill_metric(manifest, eval_skills)
     model.val_metrics = {**(model.val_metrics or {}), type(metric).__name__: metric}
-    return Material(dataset, model, _evaluator(config, eval_skills, int(dataset.batch_size or 1)))
+    evaluator = _evaluator(config, manifest, eval_skills, int(dataset.batch_size or 1))
+    return Material(dataset, model, evaluator)
 
 
 def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
@@ -111,10 +137,12 @@ def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
     return MeanSkillLoss(eval_skills, tokens_per_byte=rates, accuracy=on_answers)
 
 
-def _evaluator(config: TrainConfig, eval_skills: list[str], train_batch_size: int) -> Evaluator:
+def _evaluator(
+    config: TrainConfig, manifest: Manifest, eval_skills: list[str], train_batch_size: int
+) -> Evaluator:
     size, subset = config.eval_loader.batch_size, config.eval_loader.subset_num_batches
     return skill_evaluator(
-        EvalStreams(open_streams(config, eval_skills, 'eval')),
+        EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
         batch_size=size or train_batch_size,
         eval_interval=config.eval_interval,
         # Batches of one rank, or of all as in training: a number of samples that no number of ranks changes.
@@ -138,24 +166,22 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     )
 
 
-def _parts(config: TrainConfig, material: Material, policy: MixturePolicy) -> dict[str, Any]:
+def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm]) -> dict[str, Any]:
     """The arguments of Composer's Trainer."""
     return dict(
         **device_parts(config, material),
         eval_dataloader=material.evaluator,
         max_duration=config.max_duration,
-        algorithms=[_mixing(config, policy)],
-        callbacks=build_callbacks(config.callbacks),
+        algorithms=algorithms,
+        callbacks=build_callbacks(config.callbacks) + _upload(config),
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
-        save_folder=str(Path(config.save_folder) / 'checkpoints'),
+        save_folder=checkpoint_folder(config),
         save_interval=config.save_interval,
         save_num_checkpoints_to_keep=config.save_num_checkpoints_to_keep,
-        save_overwrite=config.save_overwrite,
-        load_path=config.load_path,
-        load_weights_only=config.load_weights_only,
-        autoresume=config.autoresume,
-        parallelism_config={'fsdp': config.fsdp_config} if config.fsdp_config else None,
+        **resume_parts(config),
+        compile_config=config.compile_config,
+        dist_timeout=config.dist_timeout,
         progress_bar=config.progress_bar,
         log_to_console=config.log_to_console,
     )
@@ -167,8 +193,13 @@ def _check_times(config: TrainConfig) -> None:
         with blaming(f'`{key}` must be a time string such as 10ep or 1000ba'):
             Time.from_timestring(getattr(config, key))
     path = config.load_path
-    if path and '://' not in path and not Path(path).exists():
+    if path and not is_url(path) and not Path(path).exists():
         raise InputError(f'`load_path`: there is no checkpoint at {path}.')
+
+
+def _upload(config: TrainConfig) -> list[Callback]:
+    remote = config.checkpoint_folder
+    return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
 
 
 def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
@@ -206,9 +237,9 @@ def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str
 def _policy(
     config: TrainConfig, sizes: dict[str, int], eval_skills: list[str], *, seq_len: int
 ) -> tuple[MixturePolicy, SkillsGraph | None]:
-    unknown = [name for name in config.algorithms if name != 'data_mixing']
-    if unknown:
-        raise InputError(f'`algorithms.{unknown[0]}`: the only algorithm of a YAML is data_mixing.')
+    for name in config.algorithms:
+        if name not in ALGORITHMS:
+            raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
     options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
     name = str(options.pop('policy', 'skill_it'))
     graph = _graph(options.pop('graph', None), config, list(sizes), eval_skills)
@@ -232,7 +263,7 @@ def sample_losses(config: TrainConfig, skills: list[str], name: str) -> dict[str
     Raises:
         InputError: A stream has none.
     """
-    folders = {skill: losses_folder(Path(config.streams) / skill / 'train', name) for skill in skills}
+    folders = {skill: losses_folder(local_root(config) / skill / 'train', name) for skill in skills}
     return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
 
 
@@ -257,7 +288,7 @@ def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: lis
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
-    path = Path(config.streams) / 'graph.json' if source == 'streams' else Path(str(source))
+    path = own_graph(config) if source == 'streams' else Path(str(source))
     names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
     graph = SkillsGraph.load(path, **names)
     graph.check_streams(skills, eval_skills)
@@ -273,37 +304,18 @@ def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
             )
 
 
-def _prepare_folder(config: TrainConfig) -> None:
-    """Refuse to write over a run that is there."""
-    log = MixtureLog(Path(config.save_folder) / 'mixture.jsonl')
-    if config.autoresume:
-        return
-    # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
-    if log.last_round() >= 0 and not config.save_overwrite:
+def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
+    """Refuse samples with more tokens than the model has positions for."""
+    positions = getattr(model.config, 'max_position_embeddings', None)
+    if positions is not None and seq_len > positions:
         raise InputError(
-            f'There is a run in {config.save_folder} already: pass autoresume=true to go on with it, '
-            f'save_overwrite=true to start over, or another save_folder.'
+            f'The streams have samples of {seq_len} tokens, but `max_position_embeddings` of the model is {positions}: '
+            f'convert with --seq-len {positions}, or take a model of more positions.'
         )
-    if dist.get_global_rank() == 0:
-        log.path.unlink(missing_ok=True)
-
-
-def build_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a run; raises InputError."""
-    name = config.tokenizer or str(Path(config.streams) / 'tokenizer')
-    with blaming(
-        f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
-    ):
-        return AutoTokenizer.from_pretrained(name)
-
-
-def open_streams(config: TrainConfig, skills: list[str], split: str) -> dict[str, Stream]:
-    """New streams of a split, by skill."""
-    return {skill: Stream(local=str(Path(config.streams) / skill), split=split) for skill in skills}
 
 
 def _dataset(
-    config: TrainConfig, skills: list[str], orders: Mapping[str, SampleOrder]
+    config: TrainConfig, manifest: Manifest, skills: list[str], orders: Mapping[str, SampleOrder]
 ) -> SkillStreamingDataset:
     ranks = dist.get_world_size()
     if config.global_train_batch_size % ranks:
@@ -314,7 +326,7 @@ def _dataset(
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
     with blaming('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
-            streams=open_streams(config, skills, 'train'),
+            streams=open_streams(config, manifest, skills, 'train'),
             round_size=config.train_loader.round_size,
             batching=config.train_loader.batching,
             on_exhausted=config.train_loader.on_exhausted,
@@ -351,16 +363,12 @@ def _say_kernels(config: TrainConfig, model: SkillLossModel) -> None:
         print(model.kernels.line(), file=sys.stderr, flush=True)
 
 
-def _write_run_files(
+def _about(
     config: TrainConfig, material: Material, policy: MixturePolicy, graph: SkillsGraph | None
-) -> None:
-    """The resolved YAML and what a reader of the run folder needs to know about the run."""
-    if dist.get_global_rank() != 0:
-        return
+) -> dict[str, Any]:
+    """What a reader of the run folder needs to know about the run."""
     kernels = material.model.kernels
-    folder = Path(config.save_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {
+    return {
         'version': RUN_VERSION,
         'name': config.run_name,
         'method': config.method or config.run_name,
@@ -370,11 +378,3 @@ def _write_run_files(
         'kernels': kernels.describe() if kernels else None,
         'graph': graph.to_dict() if graph else None,
     }
-    _replace(folder / 'config.yaml', dump_config(config))
-    _replace(folder / 'run.json', json.dumps(about, indent=1))
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_suffix('.tmp')
-    scratch.write_text(text, encoding='utf-8')
-    os.replace(scratch, path)

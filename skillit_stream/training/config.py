@@ -106,19 +106,23 @@ class TrainConfig:
     """A run."""
 
     streams: str = MISSING
-    """Streams folder, as `skillit convert` writes it."""
+    """Streams folder, as `skillit convert` writes it: a path, or a URL such as s3://bucket/path."""
     max_duration: str = MISSING
     """Time string: `10ep` (rounds), `1000ba`, `1_000_000tok`."""
     global_train_batch_size: int = MISSING
     """Samples in a step, all ranks together."""
     variables: Options = field(default_factory=dict)
     """Values for other keys to refer to as ${variables.name}."""
+    streams_local: str | None = None
+    """Where shards of `streams` are kept on each node once they are fetched; needed where it is a URL."""
     run_name: str = '${oc.env:SKILLIT_RUN_NAME,run}'
     """Name of the run."""
     method: str | None = None
     """What the report calls runs that differ only in their seed; null: the run's name."""
     save_folder: str = 'runs/${run_name}'
-    """The run folder: mixture.jsonl, config.yaml, run.json and checkpoints/."""
+    """The run folder, a path: mixture.jsonl, config.yaml, run.json and checkpoints/."""
+    checkpoint_folder: str | None = None
+    """Where checkpoints go, a path or a URL; null: checkpoints/ in the run folder. A URL gets the run's files too."""
     seed: int = 17
     """Seed of model, shuffles and dropout."""
     precision: str = 'fp32'
@@ -140,15 +144,19 @@ class TrainConfig:
     optimizer: Options = field(default_factory=lambda: {'name': 'decoupled_adamw', 'lr': 6e-4})
     """`name`: adamw or decoupled_adamw, and its options."""
     scheduler: Options = field(default_factory=lambda: {'name': 'constant'})
-    """`name`: constant, constant_with_warmup, cosine_with_warmup or linear_decay_with_warmup, and its options."""
+    """`name`: constant, constant_with_warmup, cosine_with_warmup, linear_decay_with_warmup, ..., and its options."""
     algorithms: Options = field(default_factory=dict)
-    """`data_mixing`: the policy and its options."""
+    """`data_mixing`: the policy and its options; `gradient_clipping`: clipping_type and clipping_threshold."""
     callbacks: Options = field(default_factory=dict)
-    """Composer callbacks by name: speed_monitor, lr_monitor, memory_monitor; and sample_log."""
+    """Composer callbacks by name: speed_monitor, lr_monitor, memory_monitor, ...; and sample_log."""
     loggers: Options = field(default_factory=dict)
     """Composer loggers by name: tensorboard, wandb, mlflow, file."""
     fsdp_config: Options | None = None
-    """Composer's FSDP configuration; null: DDP."""
+    """Composer's FSDP configuration, activation checkpointing with it; null: DDP. {}: its defaults. Needs a GPU."""
+    compile_config: Options | None = None
+    """Arguments of torch.compile; null: not compiled. {}: its defaults."""
+    dist_timeout: float = 600.0
+    """Seconds that ranks wait for each other before the run fails."""
     save_interval: str = '1ep'
     """How often a checkpoint is written."""
     save_num_checkpoints_to_keep: int = -1
@@ -156,11 +164,11 @@ class TrainConfig:
     save_overwrite: bool = False
     """Whether to start over in a run folder that holds a run."""
     load_path: str | None = None
-    """A checkpoint to start from."""
+    """A checkpoint to start from, a path or a URL."""
     load_weights_only: bool = False
     """Whether to take nothing but the weights from it."""
     autoresume: bool = False
-    """Whether to go on from the newest checkpoint in the run folder, if there is one."""
+    """Whether to go on from the newest checkpoint of the run, if there is one."""
     progress_bar: bool = True
     """Composer's progress bar."""
     log_to_console: bool = False
@@ -177,6 +185,8 @@ class TrainConfig:
             'at least 1',
         )
         _refuse('seed', self.seed, not 0 <= self.seed < 2**32, 'from 0 to 4294967295')
+        _refuse('dist_timeout', self.dist_timeout, not self.dist_timeout > 0, 'above 0')
+        self._check_places()
         _refuse('device', self.device, self.device not in (None, 'cpu', 'gpu'), 'cpu, gpu or null')
         _refuse('kernels', self.kernels, self.kernels not in KERNELS, f'one of {", ".join(KERNELS)}')
         mixing = self.algorithms.get('data_mixing')
@@ -186,6 +196,23 @@ class TrainConfig:
             not isinstance(mixing, dict | None),
             'a mapping: {policy: ..., ...}',
         )
+
+    def _check_places(self) -> None:
+        if is_url(self.streams) and not self.streams_local:
+            raise InputError(
+                f'`streams_local` must be given, the folder that shards are fetched to, because `streams` is '
+                f'{self.streams}: pass streams_local=DIR.'
+            )
+        if is_url(self.save_folder):
+            raise InputError(
+                f'`save_folder` must be a path, but got: {self.save_folder!r}; pass checkpoint_folder='
+                f'{self.save_folder} to keep checkpoints and a copy of the run folder there.'
+            )
+
+
+def is_url(place: str | None) -> bool:
+    """Whether it is in an object store or the like, and no path."""
+    return place is not None and '://' in place
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -1,10 +1,20 @@
-"""Composer parts that a YAML names: optimizers, schedulers, callbacks, loggers."""
+"""Composer parts that a YAML names: optimizers, schedulers, algorithms, callbacks, loggers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from composer.callbacks import LRMonitor, MemoryMonitor, RuntimeEstimator, SpeedMonitor
+from composer.algorithms import GradientClipping
+from composer.callbacks import (
+    EarlyStopper,
+    LRMonitor,
+    MemoryMonitor,
+    MemorySnapshot,
+    NaNMonitor,
+    OptimizerMonitor,
+    RuntimeEstimator,
+    SpeedMonitor,
+)
 from composer.core import Callback
 from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import (
@@ -13,12 +23,16 @@ from composer.optim import (
     CosineAnnealingWithWarmupScheduler,
     DecoupledAdamW,
     LinearWithWarmupScheduler,
+    MultiStepWithWarmupScheduler,
+    PolynomialWithWarmupScheduler,
 )
 
-from skillit_stream.errors import InputError, blaming
+from skillit_stream.errors import InputError, blaming, first_line
 from skillit_stream.training.config import nearest
 from skillit_stream.training.sample_log import SampleLog
 
+ALGORITHMS = ('data_mixing', 'gradient_clipping')
+CLIPPING_TYPES = ('norm', 'value', 'adaptive')
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     'adamw': torch.optim.AdamW,
     'decoupled_adamw': DecoupledAdamW,
@@ -28,10 +42,16 @@ SCHEDULERS: dict[str, Callable[..., Any]] = {
     'constant_with_warmup': ConstantWithWarmupScheduler,
     'cosine_with_warmup': CosineAnnealingWithWarmupScheduler,
     'linear_decay_with_warmup': LinearWithWarmupScheduler,
+    'multistep_with_warmup': MultiStepWithWarmupScheduler,
+    'polynomial_with_warmup': PolynomialWithWarmupScheduler,
 }
 CALLBACKS: dict[str, Callable[..., Any]] = {
+    'early_stopper': EarlyStopper,
     'lr_monitor': LRMonitor,
     'memory_monitor': MemoryMonitor,
+    'memory_snapshot': MemorySnapshot,
+    'nan_monitor': NaNMonitor,
+    'optimizer_monitor': OptimizerMonitor,
     'runtime_estimator': RuntimeEstimator,
     'sample_log': SampleLog,
     'speed_monitor': SpeedMonitor,
@@ -54,6 +74,25 @@ def build_optimizer(
 def build_scheduler(options: Mapping[str, Any]) -> Any:
     """The learning rate scheduler that `options['name']` names."""
     return _named('scheduler', SCHEDULERS, options)
+
+
+def build_clipping(options: Mapping[str, Any] | None) -> list[GradientClipping]:
+    """Gradient clipping, if the YAML has it: `clipping_type` norm, value or adaptive, and `clipping_threshold`."""
+    if options is None:
+        return []
+    where = 'algorithms.gradient_clipping'
+    if not isinstance(options, Mapping):
+        raise InputError(f'`{where}` must be a mapping: {{clipping_type: norm, clipping_threshold: 1.0}}.')
+    clipping = _call(where, GradientClipping, options)
+    if clipping.clipping_type not in CLIPPING_TYPES:
+        raise InputError(
+            f'`{where}.clipping_type` must be one of {", ".join(CLIPPING_TYPES)}, but got: '
+            f'{clipping.clipping_type!r}.'
+        )
+    threshold = clipping.clipping_threshold
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0:
+        raise InputError(f'`{where}.clipping_threshold` must be a number above 0, but got: {threshold!r}.')
+    return [clipping]
 
 
 def build_callbacks(options: Mapping[str, Any]) -> list[Callback]:
@@ -84,5 +123,10 @@ def _each(where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[
 
 
 def _call(where: str, build: Callable[..., Any], options: Mapping[str, Any], *first: Any) -> Any:
-    with blaming(f'`{where}` has an option that {build.__name__} does not take', ImportError):
-        return build(*first, **options)
+    with blaming(f'`{where}` has an option that {build.__name__} does not take'):
+        try:
+            return build(*first, **options)
+        except ImportError as error:
+            raise InputError(
+                f'`{where}` needs a package that is not installed: {first_line(error)}'
+            ) from error

@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.streams.batches import IGNORE_INDEX, causal_lm_inputs, collate
-from skillit_stream.streams.manifest import Manifest
 from skillit_stream.streams.sample_losses import (
     ABOUT,
     array_bytes,
@@ -31,11 +30,12 @@ from skillit_stream.streams.sample_losses import (
     save_losses,
 )
 from skillit_stream.streams.shard_list import ShardList
-from skillit_stream.training.builders import build_tokenizer, chosen_skills, open_streams
+from skillit_stream.training.builders import chosen_skills
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import EvalStreams
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
+from skillit_stream.training.streams_folder import load_manifest, load_tokenizer, local_root, open_streams
 
 PART = 1 << 16
 PARTS = 'parts'
@@ -78,7 +78,7 @@ class ScoringPass:
     """
 
     def __init__(self, config: TrainConfig, name: str, *, overwrite: bool = False) -> None:
-        manifest = Manifest.load(config.streams)
+        manifest = load_manifest(config)
         skills, _ = chosen_skills(config, manifest)
         self._config = config
         self._device = get_device(config.device)
@@ -86,7 +86,7 @@ class ScoringPass:
         reproducibility.seed_all(config.seed)
         self._model = build_model(
             config.model,
-            build_tokenizer(config),
+            load_tokenizer(config),
             manifest.vocab_size,
             kernels=config.kernels,
             machine=Machine.here(config.device, config.precision),
@@ -96,7 +96,7 @@ class ScoringPass:
                 Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()
         self._weights = weights_hash(self._model.state_dict())
         self._model = self._device.module_to_device(self._model).eval()
-        self._streams = EvalStreams(open_streams(config, skills, 'train'))
+        self._streams = EvalStreams(open_streams(config, manifest, skills, 'train'))
         self._batch = config.eval_loader.batch_size or config.global_train_batch_size
         self.streams = {skill: self._stream(skill, name) for skill in skills}
         for skill, stream in self.streams.items():
@@ -111,7 +111,7 @@ class ScoringPass:
         )
         shards = ShardList.of(dataset.shards[begin : begin + count])
         first = int(dataset.sample_offset_per_stream[number])
-        stream = Path(self._config.streams) / skill / 'train'
+        stream = local_root(self._config) / skill / 'train'
         return _Scored(losses_folder(stream, name), shards, list(cut_into_parts(skill, shards.sizes, first)))
 
     def _check(self, skill: str, stream: _Scored) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from skillit_stream.errors import InputError
-from skillit_stream.mixture import RoundObservation, SkillIt, SkillItVariant, SkillsGraph
+from skillit_stream.mixture import RoundObservation, SkillIt, SkillItVariant, SkillsGraph, build_policy
 
 GRAPH = SkillsGraph(['a', 'b'], ['a', 'b'], [[1.0, 0.5], [0.0, 1.0]])
 BEFORE = (3.0, 3.0)
@@ -438,3 +438,19 @@ def test_it_describes_itself_in_plain_python():
     assert description['name'] == 'skill_it'
     assert (description['eta'], description['window'], description['reduce']) == (1.0, 3, 'sum')
     assert description['prior'] == {'a': 1.0, 'b': 3.0}
+
+
+def test_targets_are_the_columns_that_count():
+    policy = build_policy(
+        'skill_it', skills=['a', 'b'], eval_skills=['a', 'b'], graph=GRAPH, targets=['b'], eta=0.5
+    )
+    assert policy.eval_skills == ('b',)
+    check(policy.initial(), pair(0.5 * (0.5 - 1.0)))
+    check(policy.update(seen(0, (2.5,), 'b')), pair(0.5 * (0.5 * 2.5 - 2.5)))
+    with pytest.raises(InputError, match="unknown skill 'c'"):
+        build_policy('skill_it', skills=['a', 'b'], graph=GRAPH, targets=['c'], eta=0.5)
+
+
+def test_targets_of_the_published_code_take_the_mean_over_the_window():
+    options = {'graph': GRAPH, 'targets': ['b'], 'eta': 0.5, 'published': True}
+    assert build_policy('skill_it', skills=['a', 'b'], **options).describe()['reduce'] == 'mean'

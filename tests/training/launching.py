@@ -17,6 +17,7 @@ from jobs import free_port
 
 COMPOSER = Path(sys.executable).with_name('composer')
 SHARED_MEMORY = Path('/dev/shm')
+STORE_VARIABLES = ('S3_ENDPOINT_URL', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_DEFAULT_REGION')
 # Set by the Composer of other tests of this process; a launcher would take them for its own.
 WORLD_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'NODE_RANK', 'BASE_RANK')
 
@@ -176,6 +177,8 @@ class Launcher:
         output, local = self._output(), ranks // nodes
         world: dict[str, Any] = {'WORLD_SIZE': ranks, 'LOCAL_WORLD_SIZE': local}
         world |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()}
+        # The server was started before the test said where its object store is.
+        world |= {name: os.environ[name] for name in STORE_VARIABLES if name in os.environ}
         started = []
         for rank in range(ranks):
             own = {'RANK': rank, 'LOCAL_RANK': rank % local, 'NODE_RANK': rank // local}

@@ -1,19 +1,26 @@
 """The training YAML: strict about keys and types, resolved, and written down so that it loads again."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import MISSING, OmegaConf
 from training_runs import write_yaml
 
 from skillit_stream.errors import InputError
-from skillit_stream.training.config import dump_config, load_config, nearest
+from skillit_stream.training.config import TrainConfig, dump_config, load_config, nearest
+from skillit_stream.training.parts import ALGORITHMS, CALLBACKS, LOGGERS, OPTIMIZERS, SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / 'yamls' / 'reference.yaml'
 # Those of experiments have a schema of their own.
-YAMLS = [path for path in sorted((ROOT / 'yamls').rglob('*.yaml')) if path.parent.name != 'experiments']
+YAMLS = [path for path in sorted((ROOT / 'yamls').glob('*/*.yaml')) if path.parent.name != 'experiments']
+# Of those that leave it to the user.
+GRAPH = 'algorithms.data_mixing.graph=graph.json'
 LEAST = {
     'streams': 'S',
     'max_duration': '1ep',
@@ -31,6 +38,11 @@ def refusal(path: Path, *overrides: str) -> str:
     return message
 
 
+def brought(path: Path) -> list[str]:
+    """What must be given beside a YAML of the repository."""
+    return [GRAPH] if '???' in path.read_text() else []
+
+
 @pytest.fixture
 def least(tmp_path: Path) -> Path:
     """A YAML of the mandatory keys alone."""
@@ -39,14 +51,74 @@ def least(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize('path', YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_of_the_repository_loads(path: Path):
-    config = load_config(path, ['seed=5'])
+    config = load_config(path, ['seed=5', *brought(path)])
     assert config.seed == 5
     assert config.run_name.endswith('-s5')
     assert config.save_folder == f'runs/{config.run_name}'
 
 
 def test_there_are_yamls():
-    assert {path.parent.name for path in YAMLS} >= {'addition', 'redpajama'}
+    assert {path.parent.name for path in YAMLS} == {'addition', 'lego', 'natural_instructions', 'redpajama'}
+
+
+def test_a_graph_that_must_be_brought_is_asked_for():
+    path = ROOT / 'yamls' / 'natural_instructions' / 'fine_tuning_stance.yaml'
+    assert refusal(path) == (
+        f'{path}: `algorithms.data_mixing.graph` must be given: add it, or pass algorithms.data_mixing.graph=...'
+    )
+
+
+def test_the_reference_has_every_key_with_its_default():
+    loaded = OmegaConf.to_container(OmegaConf.load(REFERENCE))
+    assert isinstance(loaded, dict)
+    required = {'streams', 'max_duration', 'global_train_batch_size', 'train_loader.round_size'}
+    # An example stands there: without one a run would have no model.
+    required.add('model.config')
+    for key, default in defaults(TrainConfig):
+        value: Any = loaded
+        for name in key.split('.'):
+            assert name in value, f'yamls/reference.yaml lacks {key}'
+            value = value[name]
+        assert default is MISSING or key in required or value == default, key
+    assert load_config(REFERENCE).train_loader.round_size == loaded['train_loader']['round_size']
+
+
+def test_the_reference_explains_every_key():
+    for line in REFERENCE.read_text().splitlines():
+        if ':' in line and not line.lstrip().startswith('#'):
+            name = line.split(':')[0].strip()
+            explained = '#' in line or name in SPEAKS_FOR_ITSELF
+            assert explained, line
+
+
+def test_the_words_of_the_reference_are_those_of_the_parts():
+    text = REFERENCE.read_text()
+    for known in (OPTIMIZERS, SCHEDULERS, CALLBACKS, LOGGERS, ALGORITHMS):
+        assert [name for name in known if name not in text] == []
+
+
+SPEAKS_FOR_ITSELF = {
+    *('lr', 'model', 'train_loader', 'eval_loader', 'optimizer', 'scheduler', 'run_name', 'save_interval'),
+    *(
+        'progress_bar',
+        'log_to_console',
+        'model_type',
+        'hidden_size',
+        'intermediate_size',
+        'num_hidden_layers',
+    ),
+    'num_attention_heads',
+}
+
+
+def defaults(schema: type, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Every key of a schema, with dots, and its default."""
+    for item in fields(schema):
+        made = item.default_factory() if callable(item.default_factory) else item.default
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            yield from defaults(item.type, f'{prefix}{item.name}.')
+        else:
+            yield f'{prefix}{item.name}', made
 
 
 def test_mandatory_keys_are_enough(least: Path):
@@ -174,7 +246,7 @@ def test_the_run_name_may_come_from_the_environment(least: Path, monkeypatch: py
 
 @pytest.mark.parametrize('path', YAMLS, ids=lambda path: path.stem)
 def test_a_dumped_configuration_loads_as_the_same(path: Path, tmp_path: Path):
-    config = load_config(path, ['seed=8', 'callbacks.speed_monitor={}'])
+    config = load_config(path, ['seed=8', 'callbacks.speed_monitor={}', *brought(path)])
     dumped = tmp_path / 'config.yaml'
     dumped.write_text(dump_config(config))
     assert '${' not in dumped.read_text()

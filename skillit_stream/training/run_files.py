@@ -1,0 +1,191 @@
+"""The files of a run beside its checkpoints, and where the checkpoints go.
+
+Where they go to an object store, mixture.jsonl, config.yaml and run.json are copied there too, always before
+the checkpoint that they belong to: a machine that has never seen the run goes on with the whole of its log.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from composer.core import Callback, State
+from composer.loggers import Logger
+from composer.utils import (
+    ObjectStoreTransientError,
+    dist,
+    maybe_create_object_store_from_uri,
+    parse_uri,
+    retry,
+)
+
+from skillit_stream.errors import InputError, blaming
+from skillit_stream.training.config import TrainConfig, dump_config, is_url
+from skillit_stream.training.mixture_log import MixtureLog
+
+LOG, CONFIG, ABOUT = 'mixture.jsonl', 'config.yaml', 'run.json'
+LATEST = 'latest-rank0.pt.symlink'
+
+
+def checkpoint_folder(config: TrainConfig) -> str:
+    """Where the checkpoints of a run are written to and looked for."""
+    return config.checkpoint_folder or str(Path(config.save_folder) / 'checkpoints')
+
+
+def prepare_folder(config: TrainConfig) -> None:
+    """Refuse to write over a run that is there; with `autoresume` bring the log of one that is elsewhere.
+
+    Raises:
+        InputError: There is a run already, or the remote folder cannot be reached.
+    """
+    path = Path(config.save_folder) / LOG
+    with _remote_log(config) as remote:
+        if config.autoresume:
+            # The checkpoint that Composer goes on from is the remote one: so must the log be.
+            if remote and dist.get_global_rank() == 0:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scratch = path.with_suffix('.tmp')
+                shutil.copyfile(remote, scratch)
+                os.replace(scratch, path)
+            return
+        for log, key in ((path, 'save_folder'), (remote, 'checkpoint_folder')):
+            # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
+            if log and MixtureLog(log).last_round() >= 0 and not config.save_overwrite:
+                raise InputError(
+                    f'There is a run in {getattr(config, key)} already: pass autoresume=true to go on with it, '
+                    f'save_overwrite=true to start over, or another {key}.'
+                )
+    if dist.get_global_rank() == 0:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _remote_log(config: TrainConfig) -> Iterator[Path | None]:
+    """A copy of the log in a remote checkpoint folder; None where there is none."""
+    folder = config.checkpoint_folder
+    if folder is None or not is_url(folder):
+        yield None
+        return
+    with TemporaryDirectory() as scratch:
+        path, remote = Path(scratch, LOG), _Remote(folder)
+        remote.check()
+        yield path if remote.download(path) else None
+
+
+def resume_parts(config: TrainConfig) -> dict[str, Any]:
+    """The arguments of Composer's Trainer that say what a run starts from; all ranks must ask at once."""
+    parts: dict[str, Any] = dict(
+        load_path=config.load_path,
+        load_weights_only=config.load_weights_only,
+        autoresume=config.autoresume,
+        save_overwrite=config.save_overwrite,
+    )
+    folder = config.checkpoint_folder
+    if folder is None or not (is_url(folder) and config.autoresume):
+        return parts
+    # A checkpoint that was uploaded but not yet named the latest is going to be written again.
+    parts['save_overwrite'] = True
+    if (config.fsdp_config or {}).get('state_dict_type') == 'sharded':
+        return parts
+    # Composer would download the latest into a folder under the working directory, and at the next start take
+    # what it finds there for the latest.
+    found = [_latest_checkpoint(folder) if dist.get_global_rank() == 0 else None]
+    dist.broadcast_object_list(found, src=0)
+    parts['autoresume'] = False
+    if found[0]:
+        parts |= dict(load_path=found[0], load_weights_only=False)
+    return parts
+
+
+def _latest_checkpoint(folder: str) -> str | None:
+    """URL of the checkpoint that Composer has named the latest in a remote folder, if there is one."""
+    with TemporaryDirectory() as scratch:
+        # Composer's stand-in for a link: a file that holds the name of an object.
+        link = Path(scratch, LATEST)
+        if not _Remote(folder).download(link):
+            return None
+        backend, bucket, _ = parse_uri(folder)
+        return f'{backend}://{bucket}/{link.read_text(encoding="utf-8").strip()}'
+
+
+class _Remote:
+    """A folder of files in an object store."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder, (_, _, prefix) = folder, parse_uri(folder)
+        self._prefix = prefix.strip('/')
+        with blaming(
+            f'`checkpoint_folder` must be in an object store of Composer, but got: {folder}', Exception
+        ):
+            self._store: Any = maybe_create_object_store_from_uri(folder)
+
+    def _name(self, path: Path) -> str:
+        return '/'.join(filter(None, [self._prefix, path.name]))
+
+    def check(self) -> None:
+        """See that it can be reached: to a download, a bucket that is missing is a file that is."""
+        blame = blaming(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception)
+        # Not every kind of store can be looked into.
+        with blame, suppress(NotImplementedError):
+            self._store.list_objects(self._name(Path(LOG)))
+
+    def download(self, path: Path) -> bool:
+        """Fetch the file of the same name; False if there is none."""
+        with blaming(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception):
+            try:
+                self._store.download_object(self._name(path), str(path))
+            except FileNotFoundError:
+                return False
+        return True
+
+    @retry(ObjectStoreTransientError, num_attempts=4)
+    def upload(self, path: Path) -> None:
+        """Put a file there under its own name, over what is there."""
+        self._store.upload_object(self._name(path), str(path))
+
+
+def write_run_files(config: TrainConfig, about: Mapping[str, Any]) -> None:
+    """The resolved YAML and what a reader of the run folder needs to know about the run."""
+    folder = Path(config.save_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in ((CONFIG, dump_config(config)), (ABOUT, json.dumps(about, indent=1))):
+        scratch = (folder / name).with_suffix('.tmp')
+        scratch.write_text(text, encoding='utf-8')
+        os.replace(scratch, folder / name)
+
+
+class RunFilesUpload(Callback):
+    """Copies the files of a run to a remote folder when training starts and when a round ends.
+
+    Composer runs it before the callback that writes the checkpoint of that round, and after DataMixing, which
+    writes the round's line.
+
+    Args:
+        folder: The run folder.
+        remote: The URL.
+    """
+
+    def __init__(self, folder: str | Path, remote: str) -> None:
+        self._folder, self._remote = Path(folder), remote
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Copy what there is."""
+        del state, logger
+        self._upload()
+
+    def epoch_checkpoint(self, state: State, logger: Logger) -> None:
+        """Copy the log with the round's line."""
+        del state, logger
+        self._upload()
+
+    def _upload(self) -> None:
+        if dist.get_global_rank() != 0:
+            return
+        remote = _Remote(self._remote)
+        for name in (LOG, CONFIG, ABOUT):
+            if (self._folder / name).exists():
+                remote.upload(self._folder / name)
