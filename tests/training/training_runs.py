@@ -59,6 +59,24 @@ def settings(streams: Path, run: Path) -> dict[str, Any]:
     }
 
 
+def shrunk(streams: Path, run: Path, rounds: int) -> list[str]:
+    """Overrides that make any YAML of the addition corpus a run of seconds: rounds of four steps of 8 samples."""
+    model = {'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1}
+    model |= {'num_attention_heads': 2, 'num_key_value_heads': 2}
+    overrides = {
+        'streams': streams,
+        'save_folder': run,
+        'max_duration': f'{rounds}ep',
+        'train_loader.round_size': 32,
+        'global_train_batch_size': 8,
+        'device': 'cpu',
+        'progress_bar': 'false',
+        'loggers': '{}',
+        **{f'model.config.{name}': value for name, value in model.items()},
+    }
+    return [f'{key}={value}' for key, value in overrides.items()]
+
+
 def write_yaml(path: Path, keys: Mapping[str, Any]) -> Path:
     """Write a training YAML and return its path."""
     path.write_text(yaml.safe_dump(dict(keys), sort_keys=False))

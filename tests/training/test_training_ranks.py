@@ -1,0 +1,57 @@
+"""Every method's YAML plays the same mixtures on one rank and on two: jobs of the same seed, side by side.
+
+On two ranks a step is half a batch on either, and the mean of their gradients. One rank that takes its
+batch in two microbatches does the same sums in the same order, so that the weights have to agree bit for
+bit, and with them the training losses by skill, whose float64 sums of float32 losses are exact.
+
+An eval loss is a float32 sum over tokens, which the ranks share among themselves: the same terms in another
+order. Summed by blocks, the two round to within a few units in the last place (2^-23): LOSS is eight of them.
+The logarithm of a share moves by the error of each loss times its weight there, at most (Sheared LLaMA, as its
+YAML has it) eta 1 x 3 rounds x losses of 3.5 = 10.5, and as much by the normalisation: PROPORTIONS is 24 LOSS.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from launching import NEEDS, Launcher, finish
+from test_training_yamls import YAMLS, rounds_to_see
+from training_runs import drawn_samples, rounds_of, shrunk
+
+LOSS = 8 * 2.0**-23
+PROPORTIONS = 24 * LOSS
+# Half of the 8 samples of a step.
+MICROBATCH = 4
+
+pytestmark = [pytest.mark.filterwarnings('ignore::UserWarning'), *NEEDS]
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """The model in the run's last checkpoint."""
+    return torch.load(run / 'checkpoints' / 'latest-rank0.pt', weights_only=False)['state']['model']
+
+
+@pytest.mark.parametrize('path', YAMLS, ids=lambda path: path.stem)
+def test_one_rank_and_two_play_the_same_mixtures(
+    streams: Path, tmp_path: Path, launcher: Launcher, path: Path
+):
+    rounds = rounds_to_see(path, at_least=3)
+    launches, runs = [], [tmp_path / 'one', tmp_path / 'two']
+    for ranks, run in enumerate(runs, start=1):
+        overrides = [*shrunk(streams, run, rounds), f'device_train_microbatch_size={MICROBATCH}']
+        overrides += [f'callbacks.sample_log.folder={run / "samples"}', 'save_interval=1ep']
+        launches.append(launcher.ranks(path, streams, ranks, overrides=overrides))
+    finish(*launches)
+
+    one, two = map(drawn_samples, runs)
+    assert list(one) == list(range(4 * rounds))
+    assert one == two
+    assert [line['round'] for line in rounds_of(runs[0])] == list(range(rounds))
+    for line, other in zip(*map(rounds_of, runs), strict=True):
+        exact = ('round', 'step', 'samples', 'realised', 'passes', 'train_losses', 'order')
+        assert {key: line.get(key) for key in exact} == {key: other.get(key) for key in exact}
+        assert other['losses'] == pytest.approx(line['losses'], rel=LOSS, abs=0)
+        assert other['proportions'] == pytest.approx(line['proportions'], rel=PROPORTIONS, abs=0)
+    alone, shared = map(weights_of, runs)
+    assert alone.keys() == shared.keys()
+    assert [name for name in alone if not torch.equal(alone[name], shared[name])] == []
