@@ -20,6 +20,7 @@ from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
+from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import Options, TrainConfig, dump_config, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
@@ -60,14 +61,15 @@ def build_run(config: TrainConfig) -> Run:
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = _policy(config, sizes, eval_skills, seq_len=manifest.seq_len)
     _check_evaluated(policy, eval_skills)
-    _prepare_folder(config)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
         dist.initialize_dist(get_device(config.device))
+    loading = loading_arguments(config, _checkpoint_folder(config))
+    _prepare_folder(config)
     material = build_material(config, manifest, skills, eval_skills)
     dataset = material.dataset
-    parts = _parts(config, material, policy)
+    parts = {**_parts(config, material, policy), **loading}
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
@@ -123,13 +125,9 @@ def _parts(config: TrainConfig, material: Material, policy: MixturePolicy) -> di
         callbacks=build_callbacks(config.callbacks),
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
-        save_folder=str(Path(config.save_folder) / 'checkpoints'),
+        save_folder=_checkpoint_folder(config),
         save_interval=config.save_interval,
         save_num_checkpoints_to_keep=config.save_num_checkpoints_to_keep,
-        save_overwrite=config.save_overwrite,
-        load_path=config.load_path,
-        load_weights_only=config.load_weights_only,
-        autoresume=config.autoresume,
         parallelism_config={'fsdp': config.fsdp_config} if config.fsdp_config else None,
         progress_bar=config.progress_bar,
         log_to_console=config.log_to_console,
@@ -141,9 +139,10 @@ def _check_times(config: TrainConfig) -> None:
     for key in ('max_duration', 'eval_interval', 'save_interval'):
         with blaming(f'`{key}` must be a time string such as 10ep or 1000ba'):
             Time.from_timestring(getattr(config, key))
-    path = config.load_path
-    if path and '://' not in path and not Path(path).exists():
-        raise InputError(f'`load_path`: there is no checkpoint at {path}.')
+
+
+def _checkpoint_folder(config: TrainConfig) -> str:
+    return str(Path(config.save_folder) / 'checkpoints')
 
 
 def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
