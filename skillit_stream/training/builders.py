@@ -111,6 +111,8 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
         device=config.device,
         precision=config.precision,
         device_train_microbatch_size=_microbatch(config, material.dataset),
+        # A sample of few target tokens weighs as much on its own rank or in its own microbatch as elsewhere.
+        accumulate_train_batch_on_tokens=True,
         seed=config.seed,
     )
 
