@@ -87,7 +87,7 @@ def build_material(
     """
     reproducibility.seed_all(config.seed)
     tokenizer = _tokenizer(config)
-    dataset = _dataset(config, skills)
+    dataset = build_dataset(config, skills)
     model = build_model(config.model, tokenizer, manifest.vocab_size)
     evaluators = build_evaluators(
         EvalStreams(_open(config.streams, eval_skills, 'eval')),
@@ -102,7 +102,7 @@ def build_material(
 def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     """The arguments of Composer's Trainer that are about model, data, device and precision: fresh for each."""
     with blaming('`train_loader` is not one that a DataLoader takes'):
-        loader = token_data_spec(_loader(config, material.dataset))
+        loader = token_data_spec(build_loader(config, material.dataset))
     return dict(
         model=material.model,
         train_dataloader=loader,
@@ -187,42 +187,56 @@ def _policy(
         raise InputError(f'`algorithms.{unknown[0]}`: the only algorithm of a YAML is data_mixing.')
     options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
     name = str(options.pop('policy', 'skill_it'))
-    graph = _graph(options.pop('graph', None), config, list(sizes), eval_skills)
+    graph = named_graph(options.pop('graph', None), list(sizes), eval_skills, streams=config.streams)
     policy = build_policy(
         name,
         skills=list(sizes),
         eval_skills=eval_skills,
         graph=graph,
         sizes=sizes,
-        rounds=_rounds(config, seq_len),
+        rounds=rounds_of(
+            Time.from_timestring(config.max_duration),
+            round_size=config.train_loader.round_size,
+            batch_size=config.global_train_batch_size,
+            seq_len=seq_len,
+        ),
         round_size=config.train_loader.round_size,
         **options,
     )
     return policy, graph
 
 
-def _rounds(config: TrainConfig, seq_len: int) -> int | None:
-    """How many rounds the run has, the last one perhaps a part; None where that is not known beforehand."""
-    duration = Time.from_timestring(config.max_duration)
+def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
+    """How many rounds a run has, the last one perhaps a part; None where that is not known beforehand.
+
+    Args:
+        duration: Of the run.
+        round_size: Samples.
+        batch_size: Samples in a step, all ranks together.
+        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
+    """
     if duration.unit == TimeUnit.EPOCH:
         return int(duration.value)
-    tokens = {
-        TimeUnit.BATCH: config.global_train_batch_size * seq_len,
-        TimeUnit.SAMPLE: seq_len,
-        TimeUnit.TOKEN: 1,
-    }.get(duration.unit)
-    if tokens is None:
-        return None
-    return -(-int(duration.value) * tokens // (config.train_loader.round_size * seq_len))
+    samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
+    if seq_len:
+        samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
+    drawn = samples.get(duration.unit)
+    return None if drawn is None else -(-drawn // round_size)
 
 
-def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
-    """`graph:` a .json or .npy file, `identity`, or `streams`: the one that lies in the streams folder."""
+def named_graph(
+    source: Any, skills: list[str], eval_skills: list[str], *, streams: str | None = None
+) -> SkillsGraph | None:
+    """The graph that `graph:` names: a .json or .npy file, `identity`, or `streams`: the one in their folder.
+
+    Raises:
+        InputError: There is none, it cannot be read, or it is of other skills.
+    """
     if source is None:
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
-    path = Path(config.streams) / 'graph.json' if source == 'streams' else Path(str(source))
+    path = Path(streams) / 'graph.json' if source == 'streams' and streams else Path(str(source))
     names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
     graph = SkillsGraph.load(path, **names)
     graph.check_streams(skills, eval_skills)
@@ -265,7 +279,8 @@ def _open(root: str, skills: list[str], split: str) -> dict[str, Stream]:
     return {skill: Stream(local=str(Path(root) / skill), split=split) for skill in skills}
 
 
-def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
+def build_dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
+    """The train streams of these skills as `train_loader` has them mixed."""
     ranks = dist.get_world_size()
     if config.global_train_batch_size % ranks:
         raise InputError(
@@ -285,7 +300,8 @@ def _dataset(config: TrainConfig, skills: list[str]) -> SkillStreamingDataset:
         )
 
 
-def _loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
+def build_loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
+    """The DataLoader of `train_loader`."""
     workers = config.train_loader.num_workers
     return DataLoader(
         dataset,

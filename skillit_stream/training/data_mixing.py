@@ -107,8 +107,10 @@ class DataMixing(Algorithm):
 
     def _start(self, state: State, logger: Logger) -> None:
         """Check the names and, in a fresh run, set the first mixture."""
-        dataset = _dataset(state)
-        _check_names(self.policy, dataset.skills, [evaluator.label for evaluator in state.evaluators])
+        dataset = dataset_of(state)
+        _check_names(
+            self.policy, dataset.skills, [self._skill_of(evaluator.label) for evaluator in state.evaluators]
+        )
         # The dataset keeps its place by itself. In a second fit() Composer would spin it through a round
         # per past epoch, and go on in the middle of a round from the start of the next.
         state.dataset_resumption['train'] = True
@@ -169,14 +171,18 @@ class DataMixing(Algorithm):
         """Note the loss of the evaluator that has just run."""
         del logger
         label = state.dataloader_label or ''
-        metrics = state.eval_metrics[label]
+        metrics, skill = state.eval_metrics[label], self._skill_of(label)
         if self.metric in metrics:
-            self._seen[label] = (int(state.timestamp.batch), float(metrics[self.metric].compute()))
-        elif label in self.policy.eval_skills:
+            self._seen[skill] = (int(state.timestamp.batch), float(metrics[self.metric].compute()))
+        elif skill in self.policy.eval_skills:
             raise InputError(
                 f'Evaluator {label} has no metric {self.metric!r} (it has: {", ".join(metrics) or "none"}): add it, '
                 f'or tell DataMixing which metric is the loss (metric=...).'
             )
+
+    def _skill_of(self, label: str) -> str:
+        """The eval skill of the evaluator of this label."""
+        return label
 
     def _observe_within_round(self, state: State, logger: Logger) -> None:
         """Evaluations inside a round are shown to the policy too; its mixture moves at the end."""
@@ -186,7 +192,7 @@ class DataMixing(Algorithm):
             return
         losses = self._losses(state)
         if all(skill in losses for skill in self.policy.eval_skills):
-            self.policy.observe(RoundObservation(round=_dataset(state).round, eval_losses=losses))
+            self.policy.observe(RoundObservation(round=dataset_of(state).round, eval_losses=losses))
 
     def _losses(self, state: State) -> dict[str, float]:
         """Losses measured at the present batch, by eval skill."""
@@ -214,7 +220,7 @@ class DataMixing(Algorithm):
 
     def _end_round(self, state: State, logger: Logger) -> None:
         """Show the policy the round's losses, set the next mixture, write down what happened."""
-        dataset = _dataset(state)
+        dataset = dataset_of(state)
         self._round.stop()
         losses = self._losses(state)
         self._require(
@@ -336,7 +342,8 @@ def _said(changes: Mapping[str, str]) -> str:
     return ', '.join(f'{skill} {change}' for skill, change in changes.items())
 
 
-def _dataset(state: State) -> SkillStreamingDataset:
+def dataset_of(state: State) -> SkillStreamingDataset:
+    """The dataset that is trained on."""
     dataset = getattr(state.train_dataloader, 'dataset', None)
     if not isinstance(dataset, SkillStreamingDataset):
         raise InputError(
