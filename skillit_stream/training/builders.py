@@ -20,6 +20,7 @@ from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
 from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
+from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import Options, TrainConfig, is_url, nearest
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, skill_evaluator, token_data_spec
@@ -38,7 +39,6 @@ from skillit_stream.training.run_files import (
     RunFilesUpload,
     checkpoint_folder,
     prepare_folder,
-    resume_parts,
     write_run_files,
 )
 from skillit_stream.training.skill_losses import SkillLossModel
@@ -86,14 +86,15 @@ def build_run(config: TrainConfig) -> Run:
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = _policy(config, sizes, eval_skills, seq_len=manifest.seq_len)
     _check_evaluated(policy, eval_skills)
-    prepare_folder(config)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
         dist.initialize_dist(get_device(config.device), config.dist_timeout)
+    loading = loading_arguments(config, checkpoint_folder(config))
+    prepare_folder(config)
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     dataset = material.dataset
-    parts = _parts(config, material, [_mixing(config, policy), *clipping])
+    parts = {**_parts(config, material, [_mixing(config, policy), *clipping]), **loading}
     with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
     _say_kernels(config, material.model)
@@ -118,7 +119,7 @@ def build_material(
     """
     reproducibility.seed_all(config.seed)
     tokenizer = load_tokenizer(config)
-    dataset = _dataset(config, manifest, skills, orders or {})
+    dataset = build_dataset(config, manifest, skills, orders)
     machine = Machine.here(config.device, config.precision)
     model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
     _check_length(model, manifest.seq_len)
@@ -153,7 +154,7 @@ def _evaluator(
 def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     """The arguments of Composer's Trainer that are about model, data, device and precision: fresh for each."""
     with blaming('`train_loader` is not one that a DataLoader takes'):
-        loader = token_data_spec(_loader(config, material.dataset))
+        loader = token_data_spec(build_loader(config, material.dataset))
     return dict(
         model=material.model,
         train_dataloader=loader,
@@ -162,6 +163,8 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
         device=config.device,
         precision=config.precision,
         device_train_microbatch_size=_microbatch(config, material.dataset),
+        # A sample of few target tokens weighs as much on its own rank or in its own microbatch as elsewhere.
+        accumulate_train_batch_on_tokens=True,
         seed=config.seed,
     )
 
@@ -179,7 +182,6 @@ def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm])
         save_folder=checkpoint_folder(config),
         save_interval=config.save_interval,
         save_num_checkpoints_to_keep=config.save_num_checkpoints_to_keep,
-        **resume_parts(config),
         compile_config=config.compile_config,
         dist_timeout=config.dist_timeout,
         progress_bar=config.progress_bar,
@@ -192,9 +194,6 @@ def _check_times(config: TrainConfig) -> None:
     for key in ('max_duration', 'eval_interval', 'save_interval'):
         with blaming(f'`{key}` must be a time string such as 10ep or 1000ba'):
             Time.from_timestring(getattr(config, key))
-    path = config.load_path
-    if path and not is_url(path) and not Path(path).exists():
-        raise InputError(f'`load_path`: there is no checkpoint at {path}.')
 
 
 def _upload(config: TrainConfig) -> list[Callback]:
@@ -242,14 +241,22 @@ def _policy(
             raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
     options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
     name = str(options.pop('policy', 'skill_it'))
-    graph = _graph(options.pop('graph', None), config, list(sizes), eval_skills)
+    source = options.pop('graph', None)
+    if source == 'streams':
+        source = own_graph(config)
+    graph = named_graph(source, list(sizes), eval_skills)
     policy = build_policy(
         name,
         skills=list(sizes),
         eval_skills=eval_skills,
         graph=graph,
         sizes=sizes,
-        rounds=_rounds(config, seq_len),
+        rounds=rounds_of(
+            Time.from_timestring(config.max_duration),
+            round_size=config.train_loader.round_size,
+            batch_size=config.global_train_batch_size,
+            seq_len=seq_len,
+        ),
         round_size=config.train_loader.round_size,
         sample_losses=lambda named: sample_losses(config, list(sizes), named),
         **options,
@@ -267,28 +274,35 @@ def sample_losses(config: TrainConfig, skills: list[str], name: str) -> dict[str
     return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
 
 
-def _rounds(config: TrainConfig, seq_len: int) -> int | None:
-    """How many rounds the run has, the last one perhaps a part; None where that is not known beforehand."""
-    duration = Time.from_timestring(config.max_duration)
+def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
+    """How many rounds a run has, the last one perhaps a part; None where that is not known beforehand.
+
+    Args:
+        duration: Of the run.
+        round_size: Samples.
+        batch_size: Samples in a step, all ranks together.
+        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
+    """
     if duration.unit == TimeUnit.EPOCH:
         return int(duration.value)
-    tokens = {
-        TimeUnit.BATCH: config.global_train_batch_size * seq_len,
-        TimeUnit.SAMPLE: seq_len,
-        TimeUnit.TOKEN: 1,
-    }.get(duration.unit)
-    if tokens is None:
-        return None
-    return -(-int(duration.value) * tokens // (config.train_loader.round_size * seq_len))
+    samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
+    if seq_len:
+        samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
+    drawn = samples.get(duration.unit)
+    return None if drawn is None else -(-drawn // round_size)
 
 
-def _graph(source: Any, config: TrainConfig, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
-    """`graph:` a .json or .npy file, `identity`, or `streams`: the one that lies in the streams folder."""
+def named_graph(source: Any, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
+    """The graph that `graph:` names: a .json or .npy file, or `identity`.
+
+    Raises:
+        InputError: There is none, it cannot be read, or it is of other skills.
+    """
     if source is None:
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
-    path = own_graph(config) if source == 'streams' else Path(str(source))
+    path = Path(str(source))
     names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
     graph = SkillsGraph.load(path, **names)
     graph.check_streams(skills, eval_skills)
@@ -314,9 +328,13 @@ def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
         )
 
 
-def _dataset(
-    config: TrainConfig, manifest: Manifest, skills: list[str], orders: Mapping[str, SampleOrder]
+def build_dataset(
+    config: TrainConfig,
+    manifest: Manifest,
+    skills: list[str],
+    orders: Mapping[str, SampleOrder] | None = None,
 ) -> SkillStreamingDataset:
+    """The train streams of these skills as `train_loader` has them mixed."""
     ranks = dist.get_world_size()
     if config.global_train_batch_size % ranks:
         raise InputError(
@@ -337,7 +355,8 @@ def _dataset(
         )
 
 
-def _loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
+def build_loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
+    """The DataLoader of `train_loader`."""
     workers = config.train_loader.num_workers
     return DataLoader(
         dataset,

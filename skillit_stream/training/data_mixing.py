@@ -116,9 +116,9 @@ class DataMixing(Algorithm):
 
     def _start(self, state: State, logger: Logger) -> None:
         """Check the names and, in a fresh run, set the first mixture."""
-        dataset = _dataset(state)
+        dataset = dataset_of(state)
         evaluated = [
-            skill
+            self._skill_of(skill)
             for one in state.evaluators
             for skill in evaluated_skills(one, state.eval_metrics[one.label])
         ]
@@ -191,7 +191,7 @@ class DataMixing(Algorithm):
         """Note the losses of the evaluator that has just run."""
         self._evaluation.stop()
         label = state.dataloader_label or ''
-        metrics = state.eval_metrics[label]
+        metrics, own = state.eval_metrics[label], self._skill_of(label)
         losses = {}
         if one_pass := one_pass_metric(metrics):
             figures = one_pass.by_skill()
@@ -199,13 +199,17 @@ class DataMixing(Algorithm):
             losses = figures.pop(LOSSES)
             self._figures = figures
         elif self.metric in metrics:
-            losses = {label: float(metrics[self.metric].compute())}
-        elif label in self.policy.eval_skills:
+            losses = {own: float(metrics[self.metric].compute())}
+        elif own in self.policy.eval_skills:
             raise InputError(
                 f'Evaluator {label} has no metric {self.metric!r} (it has: {", ".join(metrics) or "none"}): add it, '
                 f'or tell DataMixing which metric is the loss (metric=...).'
             )
         self._seen |= {skill: (int(state.timestamp.batch), loss) for skill, loss in losses.items()}
+
+    def _skill_of(self, label: str) -> str:
+        """The eval skill of the evaluator of this label."""
+        return label
 
     def _observe_within_round(self, state: State, logger: Logger) -> None:
         """Evaluations inside a round are shown to the policy too; its mixture moves at the end."""
@@ -215,7 +219,7 @@ class DataMixing(Algorithm):
             return
         losses = self._losses(state)
         if all(skill in losses for skill in self.policy.eval_skills):
-            self.policy.observe(RoundObservation(round=_dataset(state).round, eval_losses=losses))
+            self.policy.observe(RoundObservation(round=dataset_of(state).round, eval_losses=losses))
 
     def _losses(self, state: State) -> dict[str, float]:
         """Losses measured at the present batch, by eval skill."""
@@ -251,7 +255,7 @@ class DataMixing(Algorithm):
 
     def _end_round(self, state: State, logger: Logger) -> None:
         """Show the policy the round's losses, set the next mixture, write down what happened."""
-        dataset = _dataset(state)
+        dataset = dataset_of(state)
         self._round.stop()
         losses = self._losses(state)
         self._require(
@@ -391,7 +395,8 @@ def _said(changes: Mapping[str, str]) -> str:
     return ', '.join(f'{skill} {change}' for skill, change in changes.items())
 
 
-def _dataset(state: State) -> SkillStreamingDataset:
+def dataset_of(state: State) -> SkillStreamingDataset:
+    """The dataset that is trained on."""
     dataset = getattr(state.train_dataloader, 'dataset', None)
     if not isinstance(dataset, SkillStreamingDataset):
         raise InputError(

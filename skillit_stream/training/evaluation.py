@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 from skillit_stream.errors import InputError
-from skillit_stream.streams.batches import Sample, causal_lm_inputs, collate, samples_of
+from skillit_stream.streams.batches import IGNORE_INDEX, Sample, causal_lm_inputs, collate, samples_of
 from skillit_stream.streams.cache import separate_connections
 from skillit_stream.streams.checks import naming_bad_index
 from skillit_stream.streams.dataset import SKILL_COLUMN
@@ -204,8 +204,19 @@ def token_data_spec(loader: DataLoader) -> DataSpec:
         loader,
         microbatch_transforms=causal_lm_inputs,
         split_batch=_split_rows,
-        get_num_tokens_in_batch=lambda batch: int(batch['tokens'].numel()),
+        get_num_tokens_in_batch=_tokens_in,
     )
+
+
+def _tokens_in(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Tokens of a batch, and how many of them are targets (a sample's first never is), widened or not."""
+    if 'labels' in batch:
+        total, targets = batch['labels'].numel(), int((batch['labels'][:, 1:] != IGNORE_INDEX).sum())
+    else:
+        total = batch['tokens'].numel()
+        without_first = total - len(batch['tokens'])
+        targets = int(batch['loss_mask'][:, 1:].sum()) if 'loss_mask' in batch else without_first
+    return {'total': total, 'loss_generating': targets}
 
 
 def _split_rows(batch: Mapping[str, torch.Tensor], size: int | float) -> list[dict[str, torch.Tensor]]:

@@ -28,7 +28,6 @@ from skillit_stream.training.config import TrainConfig, dump_config, is_url
 from skillit_stream.training.mixture_log import MixtureLog
 
 LOG, CONFIG, ABOUT = 'mixture.jsonl', 'config.yaml', 'run.json'
-LATEST = 'latest-rank0.pt.symlink'
 
 
 def checkpoint_folder(config: TrainConfig) -> str:
@@ -74,42 +73,6 @@ def _remote_log(config: TrainConfig) -> Iterator[Path | None]:
         path, remote = Path(scratch, LOG), _Remote(folder)
         remote.check()
         yield path if remote.download(path) else None
-
-
-def resume_parts(config: TrainConfig) -> dict[str, Any]:
-    """The arguments of Composer's Trainer that say what a run starts from; all ranks must ask at once."""
-    parts: dict[str, Any] = dict(
-        load_path=config.load_path,
-        load_weights_only=config.load_weights_only,
-        autoresume=config.autoresume,
-        save_overwrite=config.save_overwrite,
-    )
-    folder = config.checkpoint_folder
-    if folder is None or not (is_url(folder) and config.autoresume):
-        return parts
-    # A checkpoint that was uploaded but not yet named the latest is going to be written again.
-    parts['save_overwrite'] = True
-    if (config.fsdp_config or {}).get('state_dict_type') == 'sharded':
-        return parts
-    # Composer would download the latest into a folder under the working directory, and at the next start take
-    # what it finds there for the latest.
-    found = [_latest_checkpoint(folder) if dist.get_global_rank() == 0 else None]
-    dist.broadcast_object_list(found, src=0)
-    parts['autoresume'] = False
-    if found[0]:
-        parts |= dict(load_path=found[0], load_weights_only=False)
-    return parts
-
-
-def _latest_checkpoint(folder: str) -> str | None:
-    """URL of the checkpoint that Composer has named the latest in a remote folder, if there is one."""
-    with TemporaryDirectory() as scratch:
-        # Composer's stand-in for a link: a file that holds the name of an object.
-        link = Path(scratch, LATEST)
-        if not _Remote(folder).download(link):
-            return None
-        backend, bucket, _ = parse_uri(folder)
-        return f'{backend}://{bucket}/{link.read_text(encoding="utf-8").strip()}'
 
 
 class _Remote:

@@ -1,12 +1,14 @@
 """Fixtures of the tests of the training side: small streams, a tiny run's YAML, the command line."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from launching import Launcher, RankServer
+from launching import AS_NODE, Launcher, RankServer
 from training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
 from skillit_stream.cli import main
@@ -81,3 +83,18 @@ def launcher(tmp_path: Path, rank_server: RankServer) -> Iterator[Launcher]:
     launcher = Launcher(tmp_path, rank_server)
     yield launcher
     launcher.close()
+
+
+@pytest.fixture
+def as_node(tmp_path: Path) -> Callable[[Path], list[str]]:
+    """What to put before a command so that it runs as a node that cannot see the given folder."""
+    hidden = tmp_path / 'probe'
+    hidden.mkdir()
+
+    def prefix(hidden: Path) -> list[str]:
+        return ['unshare', '-m', 'bash', '-c', AS_NODE, str(hidden)]
+
+    command = [*prefix(hidden), 'true']
+    if not shutil.which('unshare') or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip('needs `unshare -m` and the right to mount (root), to give each node its own /dev/shm')
+    return prefix

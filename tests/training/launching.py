@@ -26,6 +26,13 @@ NEEDS = [
     pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason='needs /dev/shm and /proc'),
 ]
 
+# A node sees no shared memory, no temporary files (their folder is short: sockets are made there) and no
+# streams but its own. All of it goes with the namespace.
+AS_NODE = (
+    'mount -t tmpfs tmpfs /dev/shm && mkdir /dev/shm/tmp && export TMPDIR=/dev/shm/tmp && '
+    'mount -t tmpfs tmpfs "$0" && exec "$@"'
+)
+
 
 def _environment() -> dict[str, str]:
     outside = {name: value for name, value in os.environ.items() if name not in WORLD_VARIABLES}

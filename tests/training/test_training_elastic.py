@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,6 @@ WEIGHTS = dict(zip(SKILLS, (1, 2, 5), strict=True))
 STOP, ROUNDS = 9, 4
 # The smallest shards that the converter writes: 72 of these samples.
 SHARD_SIZE = 4198
-# A node sees no shared memory, no temporary files (their folder is short: sockets are made there) and no
-# streams but its own. All of it goes with the namespace.
-AS_NODE = (
-    'mount -t tmpfs tmpfs /dev/shm && mkdir /dev/shm/tmp && export TMPDIR=/dev/shm/tmp && '
-    'mount -t tmpfs tmpfs "$0" && exec "$@"'
-)
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), *NEEDS]
 
 
@@ -152,21 +144,6 @@ def node_copy(streams: Path, folder: Path, keep: set[Path]) -> Path:
         if path not in keep:
             (folder / path).unlink()
     return folder
-
-
-@pytest.fixture
-def as_node(tmp_path: Path) -> Callable[[Path], list[str]]:
-    """What to put before a command so that it runs as a node that cannot see the given folder."""
-    hidden = tmp_path / 'probe'
-    hidden.mkdir()
-
-    def prefix(hidden: Path) -> list[str]:
-        return ['unshare', '-m', 'bash', '-c', AS_NODE, str(hidden)]
-
-    command = [*prefix(hidden), 'true']
-    if not shutil.which('unshare') or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip('needs `unshare -m` and the right to mount (root), to give each node its own /dev/shm')
-    return prefix
 
 
 def test_two_nodes_read_disjoint_shards_in_the_order_of_one_which_goes_on_with_it(

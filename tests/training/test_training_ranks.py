@@ -16,7 +16,7 @@ import pytest
 import torch
 from launching import NEEDS, Launcher, finish
 from test_training_yamls import YAMLS, rounds_to_see, take_losses
-from training_runs import drawn_samples, rounds_of, shrunk
+from training_runs import drawn_samples, rounds_of, shrunk, weights_of
 
 LOSS = 8 * 2.0**-23
 PROPORTIONS = 24 * LOSS
@@ -24,11 +24,6 @@ PROPORTIONS = 24 * LOSS
 MICROBATCH = 4
 
 pytestmark = [pytest.mark.filterwarnings('ignore::UserWarning'), *NEEDS]
-
-
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    """The model in the run's last checkpoint."""
-    return torch.load(run / 'checkpoints' / 'latest-rank0.pt', weights_only=False)['state']['model']
 
 
 @pytest.mark.parametrize('path', YAMLS, ids=lambda path: path.stem)

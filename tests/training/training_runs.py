@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from composer import Trainer
 from composer.core import Evaluator
@@ -135,6 +136,7 @@ def tiny_trainer(
     model = tiny_model(streams) if model is None else model
     callbacks = [SampleLog(str(run / 'samples')), *options.pop('callbacks', [])]
     defaults = {
+        'train_dataloader': token_data_spec(loader),
         'algorithms': [DataMixing(policy, log_path=run / 'mixture.jsonl')],
         'max_duration': '3ep',
         'device': 'cpu',
@@ -144,7 +146,6 @@ def tiny_trainer(
     }
     return Trainer(
         model=model,
-        train_dataloader=token_data_spec(loader),
         eval_dataloader=tiny_evaluators(streams) if evaluators is None else evaluators,
         optimizers=AdamW(model.parameters(), lr=0.01),
         callbacks=callbacks,
@@ -190,3 +191,8 @@ def drawn_samples(run: Path) -> dict[int, list[int]]:
     return {
         step: [one for name in sorted(ranks) for one in ranks[name]] for step, ranks in sorted(steps.items())
     }
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """The model in the run's last checkpoint."""
+    return torch.load(run / 'checkpoints' / 'latest-rank0.pt', weights_only=False)['state']['model']

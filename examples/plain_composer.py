@@ -1,0 +1,58 @@
+"""Skill-It in a Composer script of one's own: two objects, the rest is plain Composer.
+
+skillit convert addition --out streams/addition
+python examples/plain_composer.py streams/addition 10ep
+composer -n 2 examples/plain_composer.py streams/addition 10ep
+"""
+
+import sys
+
+from composer import DataSpec, Trainer
+from composer.metrics.nlp import LanguageCrossEntropy
+from composer.models import HuggingFaceModel
+from composer.utils import dist, get_device
+from streaming import Stream
+from torch.optim import AdamW
+from torch.utils.data import DataLoader
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from skillit_stream import DataMixing, SkillIt, SkillsGraph, SkillStreamingDataset, causal_lm_inputs, collate
+from skillit_stream.training.evaluation import EvalStreams, build_evaluators
+
+STREAMS = sys.argv[1] if len(sys.argv) > 1 else 'streams/addition'
+DURATION = sys.argv[2] if len(sys.argv) > 2 else '10ep'
+GLOBAL_BATCH = 64
+
+
+def streams_of(skills: tuple[str, ...], split: str) -> dict[str, Stream]:
+    """One stream a skill."""
+    return {skill: Stream(local=f'{STREAMS}/{skill}', split=split) for skill in skills}
+
+
+if __name__ == '__main__':
+    dist.initialize_dist(get_device(None))  # one process group for datasets and Trainer
+    graph = SkillsGraph.load(f'{STREAMS}/graph.json')
+    batch = GLOBAL_BATCH // dist.get_world_size()
+    dataset = SkillStreamingDataset(
+        streams=streams_of(graph.train_skills, 'train'), round_size=50 * GLOBAL_BATCH, batch_size=batch
+    )
+    loader = DataLoader(dataset, batch_size=batch, collate_fn=collate, num_workers=2, persistent_workers=True)
+    evals = EvalStreams(streams_of(graph.eval_skills, 'eval'))
+    config = LlamaConfig(
+        vocab_size=20, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
+    )
+    config.initializer_range = 0.125
+    model = HuggingFaceModel(LlamaForCausalLM(config), eval_metrics=[LanguageCrossEntropy()], use_logits=True)
+    trainer = Trainer(
+        model=model,
+        optimizers=AdamW(model.parameters(), lr=2e-3),
+        train_dataloader=DataSpec(loader, microbatch_transforms=causal_lm_inputs),
+        eval_dataloader=build_evaluators(evals, batch_size=250, metric_names=['LanguageCrossEntropy']),
+        algorithms=[DataMixing(SkillIt(graph, eta=0.2, window=3))],
+        max_duration=DURATION,
+    )
+    trainer.fit()
+    for skill, metrics in trainer.state.eval_metrics.items():
+        print(
+            f'{skill}: loss {metrics["LanguageCrossEntropy"].compute():.3f}, {dataset.samples_seen[skill]} samples'
+        )

@@ -1,0 +1,154 @@
+"""For YAMLs of llm-foundry: ``algorithms.data_mixing`` and loaders of ``name: skill_streams``.
+
+llm-foundry finds both by entry points, without an import of this package; docs/llm-foundry.md has a YAML. It
+builds algorithms before loaders and labels evaluators ``eval/<label>``: so the policy is built when the Trainer
+has everything, and sees the loss of ``eval/arxiv`` as that of skill arxiv.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from composer.core import DataSpec, Event, State
+from composer.loggers import Logger
+from composer.utils import dist
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from streaming import Stream
+from transformers import PreTrainedTokenizerBase
+
+from skillit_stream.errors import InputError, blaming
+from skillit_stream.mixture import MixturePolicy, build_policy
+from skillit_stream.streams.manifest import Manifest
+from skillit_stream.training.builders import (
+    build_dataset,
+    build_loader,
+    chosen_skills,
+    named_graph,
+    rounds_of,
+)
+from skillit_stream.training.config import TrainConfig, TrainLoaderConfig, nearest
+from skillit_stream.training.data_mixing import DataMixing, dataset_of
+from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+
+EVAL_PREFIX = 'eval/'
+
+
+class FoundryDataMixing(DataMixing):
+    """DataMixing whose policy is named in a YAML and built once streams and evaluators are known.
+
+    Args:
+        policy: Its name, as in the YAMLs of this package.
+        graph: A .json or .npy file, or `identity`, for the policies that have a graph.
+        metric: As in :class:`DataMixing`, and so are `warn_passes` and `log_path`.
+        **options: The policy's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: str = 'skill_it',
+        graph: str | None = None,
+        metric: str = 'LanguageCrossEntropy',
+        warn_passes: float = 4.0,
+        log_path: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._chosen = {'policy': policy, 'graph': graph, 'options': options}
+        self._settings: dict[str, Any] = {'metric': metric, 'warn_passes': warn_passes, 'log_path': log_path}
+
+    def match(self, event: Event, state: State) -> bool:
+        """Where DataMixing runs, and before a checkpoint is loaded."""
+        return event == Event.BEFORE_LOAD or super().match(event, state)
+
+    def apply(self, event: Event, state: State, logger: Logger) -> None:
+        """Become a DataMixing before a checkpoint is loaded into it."""
+        if event == Event.BEFORE_LOAD:
+            super().__init__(self._policy(state), **self._settings)
+        else:
+            super().apply(event, state, logger)
+
+    def _skill_of(self, label: str) -> str:
+        return label.removeprefix(EVAL_PREFIX)
+
+    def _policy(self, state: State) -> MixturePolicy:
+        dataset = dataset_of(state)
+        skills = list(dataset.skills)
+        labels = [evaluator.label for evaluator in state.evaluators]
+        # The labels of in-context learning tasks have no such prefix.
+        eval_skills = [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)]
+        batch, rounds = dataset.global_batch_size, None
+        if state.max_duration is not None:
+            rounds = rounds_of(
+                state.max_duration, round_size=dataset.round_size, batch_size=batch, seq_len=None
+            )
+        return build_policy(
+            self._chosen['policy'],
+            skills=skills,
+            eval_skills=eval_skills,
+            graph=named_graph(self._chosen['graph'], skills, eval_skills),
+            sizes=dict(zip(skills, map(int, dataset.samples_per_stream), strict=True)),
+            rounds=rounds,
+            round_size=dataset.round_size,
+            **self._chosen['options'],
+        )
+
+
+def build_skill_streams(
+    *,
+    streams: str,
+    tokenizer: PreTrainedTokenizerBase | None,
+    device_batch_size: int,
+    skill: str | None = None,
+    **options: Any,
+) -> DataSpec:
+    """The loader ``name: skill_streams``.
+
+    Args:
+        streams: Streams folder, as `skillit convert` writes it.
+        tokenizer: Of the model; it must know all token ids of the streams.
+        device_batch_size: Samples a rank and batch.
+        skill: The skill whose eval split is loaded; None: the train splits, mixed.
+        **options: Of the mixed loader, as in the YAMLs of this package: `round_size` and the others of
+            `train_loader`.
+
+    Raises:
+        InputError: An option is wrong, or does not fit the streams.
+    """
+    manifest = Manifest.load(streams)
+    if tokenizer is not None and len(tokenizer) < manifest.vocab_size:
+        raise InputError(
+            f'The tokenizer knows {len(tokenizer)} tokens, but {streams} has token ids up to '
+            f'{manifest.vocab_size - 1}: name the one that the streams were converted with, {manifest.tokenizer_name}.'
+        )
+    if skill is None:
+        return _train_streams(streams, manifest, device_batch_size, options)
+    if options:
+        raise InputError(
+            f'`{next(iter(options))}` has no effect on a loader of one eval skill: leave it out.'
+        )
+    return _eval_stream(streams, manifest, device_batch_size, skill)
+
+
+def _train_streams(
+    streams: str, manifest: Manifest, device_batch_size: int, options: Mapping[str, Any]
+) -> DataSpec:
+    with blaming('`train_loader` of skill_streams', OmegaConfBaseException):
+        section = OmegaConf.merge(OmegaConf.structured(TrainLoaderConfig), dict(options))
+        config = TrainConfig(
+            streams=streams,
+            max_duration='1ep',  # the Trainer's to say: it has none yet
+            global_train_batch_size=device_batch_size * dist.get_world_size(),
+            train_loader=cast(TrainLoaderConfig, OmegaConf.to_object(section)),
+        )
+    skills, _ = chosen_skills(config, manifest)
+    return token_data_spec(build_loader(config, build_dataset(config, manifest, skills)))
+
+
+def _eval_stream(streams: str, manifest: Manifest, device_batch_size: int, skill: str) -> DataSpec:
+    known = [name for name, info in manifest.skills.items() if 'eval' in info.splits]
+    if skill not in known:
+        raise InputError(f'`skill`: {streams} has no eval split of {skill!r}: {nearest(skill, known)}')
+    stream = Stream(local=str(Path(streams) / skill), split='eval')
+    evaluators = build_evaluators(EvalStreams({skill: stream}), batch_size=device_batch_size, metric_names=[])
+    return evaluators[0].dataloader
