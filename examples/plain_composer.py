@@ -8,7 +8,6 @@ composer -n 2 examples/plain_composer.py streams/addition 10ep
 import sys
 
 from composer import DataSpec, Trainer
-from composer.metrics.nlp import LanguageCrossEntropy
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device
 from streaming import Stream
@@ -16,8 +15,17 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from skillit_stream import DataMixing, SkillIt, SkillsGraph, SkillStreamingDataset, causal_lm_inputs, collate
-from skillit_stream.training.evaluation import EvalStreams, build_evaluators
+from skillit_stream import (
+    DataMixing,
+    EvalStreams,
+    MeanSkillLoss,
+    SkillIt,
+    SkillsGraph,
+    SkillStreamingDataset,
+    causal_lm_inputs,
+    collate,
+    skill_evaluator,
+)
 
 STREAMS = sys.argv[1] if len(sys.argv) > 1 else 'streams/addition'
 DURATION = sys.argv[2] if len(sys.argv) > 2 else '10ep'
@@ -42,17 +50,17 @@ if __name__ == '__main__':
         vocab_size=20, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
     )
     config.initializer_range = 0.125
-    model = HuggingFaceModel(LlamaForCausalLM(config), eval_metrics=[LanguageCrossEntropy()], use_logits=True)
+    losses = MeanSkillLoss(graph.eval_skills)
+    model = HuggingFaceModel(LlamaForCausalLM(config), eval_metrics=[losses], use_logits=True)
     trainer = Trainer(
         model=model,
         optimizers=AdamW(model.parameters(), lr=2e-3),
         train_dataloader=DataSpec(loader, microbatch_transforms=causal_lm_inputs),
-        eval_dataloader=build_evaluators(evals, batch_size=250, metric_names=['LanguageCrossEntropy']),
+        eval_dataloader=skill_evaluator(evals, batch_size=250),
         algorithms=[DataMixing(SkillIt(graph, eta=0.2, window=3))],
         max_duration=DURATION,
     )
     trainer.fit()
-    for skill, metrics in trainer.state.eval_metrics.items():
-        print(
-            f'{skill}: loss {metrics["LanguageCrossEntropy"].compute():.3f}, {dataset.samples_seen[skill]} samples'
-        )
+    measured = next(iter(trainer.state.eval_metrics['all'].values()))
+    for skill, loss in measured.by_skill()['losses'].items():
+        print(f'{skill}: loss {loss:.3f}, {dataset.samples_seen[skill]} samples')
