@@ -6,6 +6,7 @@ composer -n 2 examples/plain_composer.py streams/addition 10ep
 """
 
 import sys
+from typing import Any
 
 from composer import DataSpec, Trainer
 from composer.models import HuggingFaceModel
@@ -61,6 +62,6 @@ if __name__ == '__main__':
         max_duration=DURATION,
     )
     trainer.fit()
-    measured = next(iter(trainer.state.eval_metrics['all'].values()))
+    measured: Any = trainer.state.eval_metrics['all']['MeanSkillLoss']
     for skill, loss in measured.by_skill()['losses'].items():
         print(f'{skill}: loss {loss:.3f}, {dataset.samples_seen[skill]} samples')

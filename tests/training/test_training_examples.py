@@ -11,7 +11,7 @@ import pytest
 from composer import Trainer
 from training_runs import SKILLS, tiny_model
 
-from skillit_stream import SkillStreamingDataset
+from skillit_stream import MeanSkillLoss, SkillStreamingDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,4 +64,5 @@ def test_the_script_in_the_readme_trains(streams: Path, tmp_path: Path, monkeypa
     assert sum(dataset.samples_seen.values()) == 2 * 64
     assert dataset.next_round == 2
     (measured,) = trainer.state.eval_metrics['all'].values()
+    assert isinstance(measured, MeanSkillLoss)
     assert list(measured.by_skill()['losses']) == list(skills)
