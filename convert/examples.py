@@ -1,6 +1,7 @@
 """Generated corpora: question and answer, one example a sample, the loss on the answer alone.
 
-The sentences come with their own tokenizer of whole words, made here and saved into the streams folder.
+The sentences come with their own tokenizer of whole words, made here and saved into the streams folder; for a
+model that is trained already they can be encoded by its tokenizer instead.
 """
 
 import argparse
@@ -14,7 +15,13 @@ import numpy as np
 
 from skillit_stream.convert.options import add_output_arguments
 from skillit_stream.convert.staging import TOKENIZER_FOLDER, staged_folder
-from skillit_stream.convert.tokens import tokenizer_hash
+from skillit_stream.convert.tokens import (
+    TokenizerFacts,
+    called,
+    find_tokenizer,
+    tokenizer_facts,
+    tokenizer_hash,
+)
 from skillit_stream.convert.writer import StreamsWriter
 from skillit_stream.errors import InputError
 from skillit_stream.streams.manifest import Manifest, SkillInfo, write_json
@@ -64,6 +71,14 @@ def add_example_arguments(parser: argparse.ArgumentParser, *, graph_default: str
     parser.add_argument(
         '--eval-samples', type=int, default=1_000, metavar='N', help='eval samples per skill (1000)'
     )
+    parser.add_argument(
+        '--tokenizer',
+        metavar='NAME_OR_FOLDER',
+        help='that of a model (default: one of whole words, made here)',
+    )
+    parser.add_argument(
+        '--seq-len', type=int, metavar='N', help='tokens in a sample (default: as many as a sentence has)'
+    )
     parser.add_argument('--seed', type=int, default=17, help='decides all samples (17)')
     parser.add_argument(
         '--graph', choices=['chain', 'published'], help=f'skills graph in graph.json ({graph_default})'
@@ -75,6 +90,7 @@ def check_counts(args: argparse.Namespace) -> None:
     for option, value, least in (
         ('--train-samples', args.train_samples, 1),
         ('--eval-samples', args.eval_samples, 1),
+        ('--seq-len', 2 if args.seq_len is None else args.seq_len, 2),
         ('--seed', args.seed, 0),
     ):
         if value < least:
@@ -112,16 +128,19 @@ def convert_generated(args: argparse.Namespace, corpus: GeneratedCorpus) -> Mani
         InputError: The folder may not be written.
     """
     with staged_folder(args.out, overwrite=args.overwrite) as folder:
-        tokenizer = make_tokenizer(corpus.vocabulary)
+        tokenizer = find_tokenizer(args.tokenizer) if args.tokenizer else make_tokenizer(corpus.vocabulary)
+        facts = tokenizer_facts(
+            tokenizer, called(args.tokenizer) if args.tokenizer else f'{corpus.name} words'
+        )
         tokenizer.save_pretrained(os.path.join(folder, TOKENIZER_FOLDER))
-        writer, skills = _write_examples(args, corpus, tokenizer, folder)
+        writer, skills = _write_examples(args, corpus, tokenizer, facts, folder)
         names = list(corpus.examples)
         graph = {'version': 1, 'train_skills': names, 'eval_skills': names, 'weights': corpus.graph}
         write_json(os.path.join(folder, GRAPH_NAME), graph)
         manifest = Manifest(
-            tokenizer_name=f'{corpus.name} words',
+            tokenizer_name=facts.name,
             tokenizer_hash=tokenizer_hash(os.path.join(folder, TOKENIZER_FOLDER)),
-            vocab_size=len(tokenizer),
+            vocab_size=facts.vocab_size,
             seq_len=writer.seq_len,
             dtype=writer.dtype.name,
             columns=writer.columns,
@@ -152,15 +171,22 @@ def encode_examples(
     examples = iter(examples)
     encode = tokenizer.backend_tokenizer.encode_batch_fast
     while batch := list(islice(examples, ENCODE_BATCH)):
-        parts = [encode([getattr(e, part) for e in batch]) for part in ('question', 'answer', 'rest')]
+        columns = zip(*map(_parts, batch), strict=True)
+        parts = [encode(list(column), add_special_tokens=False) for column in columns]
         for example, *encodings in zip(batch, *parts, strict=True):
             ids = [encoding.ids for encoding in encodings]
             mask = np.repeat(np.array([0, 1, 0], np.uint8), [len(part) for part in ids])
             yield example, np.array([token for part in ids for token in part]), mask
 
 
+def _parts(example: Example) -> tuple[str, str, str]:
+    """Question, answer and rest; a blank before the answer is of its first token, as tokenizers of text have it."""
+    question = example.question.rstrip(' ')
+    return question, example.question[len(question) :] + example.answer, example.rest
+
+
 def _write_examples(
-    args: argparse.Namespace, corpus: GeneratedCorpus, tokenizer: Any, folder: str
+    args: argparse.Namespace, corpus: GeneratedCorpus, tokenizer: Any, facts: TokenizerFacts, folder: str
 ) -> tuple[StreamsWriter, dict[str, SkillInfo]]:
     writer: StreamsWriter | None = None
     try:
@@ -169,13 +195,22 @@ def _write_examples(
                 if writer is None:
                     # Every sentence of these corpora has the same number of words.
                     writer = StreamsWriter(
-                        folder, seq_len=len(tokens), dtype=np.uint16, masked=True, shard_size=args.shard_size
+                        folder,
+                        seq_len=args.seq_len or len(tokens),
+                        dtype=np.uint16 if facts.vocab_size <= 1 << 16 else np.uint32,
+                        masked=True,
+                        shard_size=args.shard_size,
+                    )
+                if len(tokens) > writer.seq_len:
+                    raise InputError(
+                        f'--seq-len must hold a sentence, but got: {writer.seq_len}, and one has {len(tokens)} tokens: '
+                        f'{example.text!r}'
                     )
                 split = 'train' if index < args.train_samples else 'eval'
                 writer.write(
                     skill,
                     split,
-                    pad(tokens, writer.seq_len, tokenizer.pad_token_id),
+                    pad(tokens, writer.seq_len, facts.pad_id),
                     pad(mask, writer.seq_len),
                 )
                 writer.count_document(skill, split, len(example.text.encode()))

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from streams_reading import left_in, read_split
+from transformers import AutoTokenizer
 
+from skillit_stream.cli import main
 from skillit_stream.convert import addition, lego
 from skillit_stream.convert.examples import chain_graph
 from skillit_stream.convert.sampling import PERMUTED_SPACE, distinct_draws
 from skillit_stream.convert.verify import verify
 from skillit_stream.errors import InputError
+from skillit_stream.streams.manifest import Manifest
 
 
 def solve_addition(text: str) -> int:
@@ -183,3 +186,30 @@ def test_asking_for_more_than_there_is_says_so():
         InputError, match='x: 11 samples asked for, but only 10 different ones exist; lower --train'
     ):
         distinct_draws(10, 11, seed=0, label='x')
+
+
+@pytest.mark.parametrize(('corpus', 'length'), [('addition', 64), ('lego', 128)])
+def test_sentences_can_be_encoded_by_the_tokenizer_of_a_model(corpus, length, tokenizer, tmp_path):
+    out = tmp_path / corpus
+    counts = ['--train-samples', '20', '--eval-samples', '5']
+    arguments = [corpus, '--out', str(out), '--tokenizer', tokenizer, '--seq-len', str(length), *counts]
+    assert main(['convert', *arguments]) == 0
+    samples = read_split(out, next(iter(Manifest.load(str(out)).skills)), 'train')
+    assert len(samples) == 20
+    loaded = AutoTokenizer.from_pretrained(out / 'tokenizer')
+    for sample in samples:
+        tokens, mask = sample['tokens'], sample['loss_mask'].astype(bool)
+        assert tokens.shape == (length,)
+        text = loaded.decode(tokens[tokens != loaded.eos_token_id])
+        answer = loaded.decode(tokens[mask])
+        solved = solve_addition(text) if corpus == 'addition' else solve_lego(text)
+        # The blank before it belongs to the answer, as where the text is encoded as a whole.
+        assert answer == f' {solved}'
+
+
+def test_a_sentence_longer_than_a_sample_is_refused(tokenizer, tmp_path, refused):
+    error = refused(
+        'convert', 'addition', '--out', tmp_path / 'a', '--tokenizer', tokenizer, '--seq-len', '20'
+    )
+    assert '--seq-len must hold a sentence, but got: 20' in error
+    assert not (tmp_path / 'a').exists()
