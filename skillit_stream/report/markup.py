@@ -2,9 +2,14 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+
+SMALLEST = (
+    0.7  # of its full width: a narrower screen scrolls a picture, whose names would be too small to read
+)
 
 
 def page(title: str, body: Sequence[str], *, figure_data: str) -> str:
@@ -59,7 +64,7 @@ def bullets(texts: Sequence[str], kind: str = '') -> str:
 def table(head: Sequence[str], rows: Sequence[str], *, texts: Sequence[str] = ()) -> str:
     """A table that scrolls sideways where the screen is narrow; `texts` are columns of words."""
     cells = ''.join(
-        f'<th scope="col"{_class("text" if cell in texts else "")}>{escape(cell)}</th>' for cell in head
+        f'<th scope="col"{_class("text" if cell in texts else "")}>{_name(cell)}</th>' for cell in head
     )
     body = '\n'.join(rows)
     content = f'<thead><tr>{cells}</tr></thead>\n<tbody>\n{body}\n</tbody>'
@@ -68,13 +73,13 @@ def table(head: Sequence[str], rows: Sequence[str], *, texts: Sequence[str] = ()
 
 def row(name: str, cells: Sequence[str], kind: str = '') -> str:
     """A table row: its name as text, then cells as made by `cell`."""
-    return f'<tr{_class(kind)}><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+    return f'<tr{_class(kind)}><th scope="row">{_name(name)}</th>{"".join(cells)}</tr>'
 
 
 def cell(text: str, *, remarks: Sequence[str] = (), kind: str = '') -> str:
     """A table cell of plain text, with remarks in small under it, a line each."""
     small = ''.join(f'<small>{escape(remark)}</small>' for remark in remarks if remark)
-    return f'<td{_class(kind)}>{escape(text)}{small}</td>'
+    return f'<td{_class(kind)}>{_name(text) if kind == "text" else escape(text)}{small}</td>'
 
 
 def legend(items: Sequence[tuple[str, str]]) -> str:
@@ -103,19 +108,27 @@ def line_swatch(colour: str, style: str) -> str:
 
 
 def panels(pictures: Sequence[tuple[str, float]], numbers: Sequence[int] = ()) -> str:
-    """Figures side by side where there is room, else one below the other.
+    """Figures side by side where there is room, else one below the other; those without numbers may scroll.
 
     Args:
         pictures: SVGs, and how wide each may be in rem.
         numbers: For each, its place in the data that hovering shows; none: hovering shows nothing.
     """
-    marks = [f' data-panel="{number}"' for number in numbers] or [''] * len(pictures)
     figures = [
-        f'<figure><div class="plot"{mark} style="max-width: {width:.1f}rem">{svg}</div></figure>'
-        for (svg, width), mark in zip(pictures, marks, strict=True)
+        f'<figure><div class="plot" data-panel="{number}" style="max-width: {width:.1f}rem">{svg}</div></figure>'
+        for (svg, width), number in zip(pictures, numbers, strict=False)
+    ] or [
+        f'<figure class="scroll"><div class="plot" style="min-width: {SMALLEST * width:.1f}rem; '
+        f'max-width: {width:.1f}rem">{svg}</div></figure>'
+        for svg, width in pictures
     ]
     kind = 'panels one' if len(pictures) == 1 else 'panels'
     return f'<div class="{kind}">' + '\n'.join(figures) + '</div>' if figures else ''
+
+
+def _name(text: str) -> str:
+    """Escaped text that may break within a path or a name of several words."""
+    return re.sub('([_/])', r'\1<wbr>', escape(text))
 
 
 def _class(kind: str) -> str:

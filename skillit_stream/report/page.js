@@ -124,9 +124,9 @@
     return {title: `${high < 0 ? 'before training' : name} · step ${at.toLocaleString('en')}`, rows};
   }
 
-  function entry(item, value) {
+  function entry(item, value) {  // names may break after their underscores
     const element = make('div', 'row'), name = item.textContent;
-    element.append(item.firstElementChild.cloneNode(true), make('span', 'name', name), make('span', 'value', value));
+    element.append(item.firstElementChild.cloneNode(true), make('span', 'name', name.replaceAll('_', '_\u200b')), make('span', 'value', value));
     return {element, text: `${name} ${value}`};
   }
 

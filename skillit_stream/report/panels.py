@@ -206,6 +206,6 @@ def _name_ticks(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
         places = range(0, len(names), max(1, -(-len(names) // MAX_TICKS)))
         axis.set_ticks(list(places), [shorten(names[place]) for place in places])
     crowded = len(columns) > 6 or any(len(name) > 8 for name in columns)
-    small = 'x-small' if max(len(rows), len(columns)) > MAX_NUMBERED else 'small'
+    small = 7 if max(len(rows), len(columns)) > MAX_NUMBERED else 8
     axes.tick_params(axis='x', rotation=90 if crowded else 0, labelsize=small)
     axes.tick_params(axis='y', labelsize=small)

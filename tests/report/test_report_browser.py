@@ -83,7 +83,8 @@ def shown(browser: Browser) -> tuple[str, dict[str, float]]:
     rows = browser.run(
         'return [...arguments[0].querySelectorAll(".row")].map(row => row.innerText.split("\\n"))', box
     )
-    return box.find_element('css selector', 'b').text, {name: float(value) for name, value in rows}
+    values = {name.replace('\u200b', ''): float(value) for name, value in rows}
+    return box.find_element('css selector', 'b').text, values
 
 
 def test_the_page_loads_alone_and_without_complaint(browser, page):
@@ -207,6 +208,8 @@ def test_a_phone_shows_one_column_and_only_tables_scroll(browser, wide_page):
         'const s = document.querySelector(".scroll"); return [s.scrollWidth, s.clientWidth]'
     )
     assert inner > outer
+    row = browser.all('tbody tr')[0]
+    assert row.find_elements('css selector', 'th, td')[1].rect['x'] < 200  # names leave room for a number
     letters = browser.run(
         """return Math.min(...[...document.querySelectorAll('.plot svg text')].map(text =>
           parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b)))"""
@@ -257,6 +260,16 @@ def test_print_keeps_figures_whole_and_leaves_the_box_out(browser, page):
     # A heading stands with what it is the heading of.
     for text in pages:
         assert not re.search(r'(Mixture over rounds|Loss over training|Skills graph)\s*$', text)
+
+
+def test_wide_tables_fit_on_paper(browser, wide_page):
+    browser.open(wide_page, width=687)  # A4 less the margins of the style sheet: 182 mm at 96 pixels an inch
+    browser.command('Emulation.setEmulatedMedia', media='print')
+    widths = browser.run(
+        'return [...document.querySelectorAll("table, svg")].map(x => x.getBoundingClientRect().right)'
+    )
+    browser.command('Emulation.setEmulatedMedia', media='')
+    assert max(widths) <= 687
 
 
 def test_without_scripts_the_page_reads_as_it_did(browser, page):

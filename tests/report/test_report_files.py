@@ -35,11 +35,13 @@ class Page(HTMLParser):
         self.references: list[str] = []
         self.cells: list[str] = []
         self.scripts: list[list[str]] = []
+        self.within_a_word = False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        if tag not in {'meta', 'br'}:
+        self.within_a_word = tag == 'wbr'
+        if tag not in {'meta', 'br', 'wbr'}:
             self.open.append(tag)
         if tag == 'script':
             self.scripts.append([key for key, _ in attrs])
@@ -60,7 +62,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] in {'td', 'th', 'li', 'p'}:
-            self.cells.append(data)
+            if self.within_a_word:
+                self.cells[-1] += data
+            else:
+                self.cells.append(data)
+        self.within_a_word = False
 
 
 @pytest.fixture
