@@ -1,6 +1,6 @@
 """What training did, from its run folders: one self-contained HTML page, PNG figures, tables.
 
-    run folders → run_folder, mixture_log → methods → tables, views → figures, page, terminal, summary
+    run folders → run_folder, mixture_log → methods → tables, views → figures, hover, page, terminal, summary
 
 Runs of one method (``method`` in run.json, else its ``name``) are seeds of each other: their losses become a
 mean with a spread, and two methods are compared on the seeds both have. Only NumPy, matplotlib and rich are

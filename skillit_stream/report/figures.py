@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -23,10 +24,28 @@ from skillit_stream.report.views import LossPanel, MixtureView
 Draw = Callable[[Axes], None]
 
 DPI = 144
+REM_AN_INCH = 7.4
 PNG_INK, PNG_PAPER = '#222222', '#FFFFFF'
 # In SVG these two stand for the page's own colours, which are known only to the reader's browser.
 SVG_INK, SVG_PAPER = '#0a0b0c', '#f0f1f2'
 PANEL_SIZE = (4.6, 3.1)  # inches
+SVG_SIZE = (
+    4.0,
+    2.9,
+)  # smaller, so that its letters are larger where a page has room for three beside each other
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An <svg> element, and where steps lie in it."""
+
+    svg: str
+    area: tuple[float, float, float, float]
+    """Left, top, right and bottom of the axes, as shares of width and height from the top left."""
+    steps: tuple[float, float]
+    """What stands at the left and right of the axes."""
+    width: float
+    """The most that it should take in a page, in rem: letters larger than the page's look odd."""
 
 
 def mixture_png(view: MixtureView) -> bytes:
@@ -42,13 +61,13 @@ def mixture_png(view: MixtureView) -> bytes:
     return _png(draws, handles)
 
 
-def mixture_svgs(view: MixtureView) -> list[str]:
-    """One SVG a mixture panel."""
+def mixture_pictures(view: MixtureView) -> list[Picture]:
+    """One picture a mixture panel."""
     draws = [
         lambda axes, panel=panel: draw_mixture(axes, panel, view, paper=SVG_PAPER) for panel in view.panels
     ]
     titles = [f'mixture over training: {panel.title}' for panel in view.panels]
-    return [_svg(draw, title) for draw, title in zip(draws, titles, strict=True)]
+    return [_picture(draw, title) for draw, title in zip(draws, titles, strict=True)]
 
 
 def losses_png(panels: Sequence[LossPanel], methods: Sequence[Method]) -> bytes:
@@ -60,10 +79,13 @@ def losses_png(panels: Sequence[LossPanel], methods: Sequence[Method]) -> bytes:
     return _png([lambda axes, panel=panel: draw_losses(axes, panel) for panel in panels], handles)
 
 
-def losses_svgs(panels: Sequence[LossPanel]) -> list[str]:
-    """One SVG a loss panel."""
+def losses_pictures(panels: Sequence[LossPanel]) -> list[Picture]:
+    """One picture a loss (or accuracy) panel."""
     return [
-        _svg(lambda axes, panel=panel: draw_losses(axes, panel), f'loss over training: {panel.title}')
+        _picture(
+            lambda axes, panel=panel: draw_losses(axes, panel),
+            f'{panel.figure.replace("_", " ")} over training: {panel.title}',
+        )
         for panel in panels
     ]
 
@@ -74,10 +96,10 @@ def graph_png(graphs: Sequence[tuple[str, Graph]]) -> bytes:
     return _png(draws, [], size=graph_size(graphs))
 
 
-def graph_svgs(graphs: Sequence[tuple[str, Graph]]) -> list[str]:
-    """One SVG a graph."""
+def graph_pictures(graphs: Sequence[tuple[str, Graph]]) -> list[Picture]:
+    """One picture a graph."""
     return [
-        _svg(
+        _picture(
             lambda axes, title=title, graph=graph: draw_graph(axes, title, graph),
             f'skills graph: {title}',
             size=size,
@@ -113,23 +135,28 @@ def _png(draws: Sequence[Draw], handles: Sequence, *, size: tuple[float, float] 
         return _saved(figure, 'png', facecolor=PNG_PAPER)
 
 
-def _svg(draw: Draw, title: str, *, size: tuple[float, float] = PANEL_SIZE) -> str:
+def _picture(draw: Draw, title: str, *, size: tuple[float, float] = SVG_SIZE) -> Picture:
     """One panel as an <svg> element without outside references, transparent, in the page's colours."""
     with _look(SVG_INK):
         figure = Figure(figsize=size, layout='constrained')
         FigureCanvasAgg(figure)
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
         text = _saved(figure, 'svg', facecolor='none').decode()
-    return _inline(text, title, width=size[0])
+    place, (first, last) = axes.get_position(), axes.get_xlim()  # the layout is settled by saving
+    area = (place.x0, 1 - place.y1, place.x1, 1 - place.y0)
+    return Picture(_inline(text, title), area, (first, last), REM_AN_INCH * size[0])
 
 
 _serial = count(1)
 
 
-def _inline(svg: str, title: str, *, width: float) -> str:
+def _inline(svg: str, title: str) -> str:
     """Make a whole SVG file fit for the inside of a page that holds several."""
     body = svg[svg.index('<svg') :]
     body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
+    # A hundredth of a point cannot be seen, and takes half as many digits.
+    body = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r'(\.\d\d)\d+', r'\1', path[0]), body)
     # Every file numbers its elements alike; in one page the names must differ.
     prefix = f'f{next(_serial)}-'
     body = re.sub(r'\bid="', f'id="{prefix}', body)
@@ -137,9 +164,7 @@ def _inline(svg: str, title: str, *, width: float) -> str:
     body = re.sub(r'xlink:href="#', f'xlink:href="#{prefix}', body)
     body = body.replace(SVG_INK, 'currentColor').replace(SVG_PAPER, 'var(--paper)')
     label = title.replace('&', '&amp;').replace('<', '&lt;').replace('"', '&quot;')
-    return body.replace(
-        '<svg ', f'<svg role="img" aria-label="{label}" style="max-width: {7.4 * width:.1f}rem" ', 1
-    )
+    return body.replace('<svg ', f'<svg role="img" aria-label="{label}" ', 1)
 
 
 @contextmanager

@@ -1,54 +1,44 @@
-"""Small pieces of HTML: escaped text, tables, legends, the style sheet."""
+"""Small pieces of HTML: escaped text, tables, legends, panels, and the page around them."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 
-STYLE = """
-:root { --paper: #fff; --ink: #1d2226; --soft: #59636c; --line: #d7dce0; --tint: #f3f6f8; --good: #e3f1ea;
-  color-scheme: light dark; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #15181b; --ink: #e4e8eb; --soft: #9aa5ae; --line: #363d43; --tint: #1e2327;
-    --good: #1d3a2c; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 76rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
-h1, h2, td, th, li { overflow-wrap: break-word; }
-li { overflow-wrap: anywhere; }
-p, ul { max-width: 48rem; } ul { padding-left: 1.2rem; }
-.soft, small { color: var(--soft); } .notes { background: var(--tint); padding: .6rem 1rem .6rem 2rem; }
-.scroll { overflow-x: auto; margin: .6rem 0; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-td { white-space: nowrap; } td small { white-space: normal; }
-td.text { white-space: normal; min-width: 9rem; }
-th:first-child, td:first-child, .text { text-align: left; }
-th:first-child { min-width: 8rem; max-width: 22rem; }
-thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; min-width: 4rem; }
-td.lowest { background: var(--good); font-weight: 600; } td small { display: block; font-weight: 400; }
-tr.mean td, tr.mean th { border-bottom: 2px solid var(--line); font-weight: 600; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
-.panels figure { margin: 0; max-width: 34rem; }
-svg { width: 100%; height: auto; display: block; }
-.panels.one { display: block; } .panels.one figure { max-width: none; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: 0; margin: .5rem 0; list-style: none;
-  font-size: .9rem; max-width: none; }
-.legend svg { display: inline-block; width: 1.8em; height: .8em; margin-right: .4em; }
-@media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --tint: #fff; --good: #eee; }
-  body { max-width: none; font-size: 11pt; padding: 0; } h2 { break-after: avoid; }
-  figure, tr { break-inside: avoid; } .scroll { overflow: visible; } * { print-color-adjust: exact; } }
-"""
+SMALLEST = (
+    0.7  # of its full width: a narrower screen scrolls a picture, whose names would be too small to read
+)
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """A whole document that loads nothing from anywhere."""
+def page(title: str, body: Sequence[str], *, figure_data: str) -> str:
+    """A whole document that loads nothing from anywhere, and whose browser refuses to.
+
+    Args:
+        title: Plain text.
+        body: HTML.
+        figure_data: JSON for the script, as made by `HoverData`.
+    """
+    style, script = _text('page.css'), _text('page.js')
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    content = '\n'.join(part for part in body if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        + '\n'.join(part for part in body if part)
-        + '\n</body>\n</html>\n'
+        f'<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{content}\n'
+        f'<script type="application/json" id="figure-data">{figure_data}</script>\n'
+        f'<script>{script}</script>\n</body>\n</html>\n'
     )
+
+
+def _text(name: str) -> str:
+    return files('skillit_stream.report').joinpath(name).read_text(encoding='utf-8')
 
 
 def section(title: str, *parts: str) -> str:
@@ -74,7 +64,7 @@ def bullets(texts: Sequence[str], kind: str = '') -> str:
 def table(head: Sequence[str], rows: Sequence[str], *, texts: Sequence[str] = ()) -> str:
     """A table that scrolls sideways where the screen is narrow; `texts` are columns of words."""
     cells = ''.join(
-        f'<th scope="col"{_class("text" if cell in texts else "")}>{escape(cell)}</th>' for cell in head
+        f'<th scope="col"{_class("text" if cell in texts else "")}>{_name(cell)}</th>' for cell in head
     )
     body = '\n'.join(rows)
     content = f'<thead><tr>{cells}</tr></thead>\n<tbody>\n{body}\n</tbody>'
@@ -83,20 +73,20 @@ def table(head: Sequence[str], rows: Sequence[str], *, texts: Sequence[str] = ()
 
 def row(name: str, cells: Sequence[str], kind: str = '') -> str:
     """A table row: its name as text, then cells as made by `cell`."""
-    return f'<tr{_class(kind)}><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+    return f'<tr{_class(kind)}><th scope="row">{_name(name)}</th>{"".join(cells)}</tr>'
 
 
-def cell(text: str, *, remark: str = '', kind: str = '') -> str:
-    """A table cell of plain text, with a remark in small under it."""
-    small = f'<small>{escape(remark)}</small>' if remark else ''
-    return f'<td{_class(kind)}>{escape(text)}{small}</td>'
+def cell(text: str, *, remarks: Sequence[str] = (), kind: str = '') -> str:
+    """A table cell of plain text, with remarks in small under it, a line each."""
+    small = ''.join(f'<small>{escape(remark)}</small>' for remark in remarks if remark)
+    return f'<td{_class(kind)}>{_name(text) if kind == "text" else escape(text)}{small}</td>'
 
 
 def legend(items: Sequence[tuple[str, str]]) -> str:
     """A legend of (swatch, name): swatches as made by `area_swatch` and `line_swatch`."""
     return (
         '<ul class="legend">'
-        + ''.join(f'<li>{swatch}{escape(name)}</li>' for swatch, name in items)
+        + ''.join(f'<li>{swatch}<span>{escape(name)}</span></li>' for swatch, name in items)
         + '</ul>'
     )
 
@@ -117,14 +107,28 @@ def line_swatch(colour: str, style: str) -> str:
     )
 
 
-def panels(svgs: Sequence[str]) -> str:
-    """Figures side by side where there is room, else one below the other."""
-    kind = 'panels one' if len(svgs) == 1 else 'panels'
-    return (
-        f'<div class="{kind}">' + '\n'.join(f'<figure>{svg}</figure>' for svg in svgs) + '</div>'
-        if svgs
-        else ''
-    )
+def panels(pictures: Sequence[tuple[str, float]], numbers: Sequence[int] = ()) -> str:
+    """Figures side by side where there is room, else one below the other; those without numbers may scroll.
+
+    Args:
+        pictures: SVGs, and how wide each may be in rem.
+        numbers: For each, its place in the data that hovering shows; none: hovering shows nothing.
+    """
+    figures = [
+        f'<figure><div class="plot" data-panel="{number}" style="max-width: {width:.1f}rem">{svg}</div></figure>'
+        for (svg, width), number in zip(pictures, numbers, strict=False)
+    ] or [
+        f'<figure class="scroll"><div class="plot" style="min-width: {SMALLEST * width:.1f}rem; '
+        f'max-width: {width:.1f}rem">{svg}</div></figure>'
+        for svg, width in pictures
+    ]
+    kind = 'panels one' if len(pictures) == 1 else 'panels'
+    return f'<div class="{kind}">' + '\n'.join(figures) + '</div>' if figures else ''
+
+
+def _name(text: str) -> str:
+    """Escaped text that may break within a path or a name of several words."""
+    return re.sub('([_/])', r'\1<wbr>', escape(text))
 
 
 def _class(kind: str) -> str:

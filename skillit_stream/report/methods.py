@@ -6,18 +6,20 @@ from functools import cached_property
 
 import numpy as np
 
+from skillit_stream.mixture_lines import RoundRecord
 from skillit_stream.report.run_folder import Run
 
 AVERAGE = 'mean of the skills'
+LOSS = 'loss'  # beside the names in `mixture_lines.FIGURES`
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One eval loss over training for one method; each array has one entry a step."""
+    """One eval loss (or another figure) over training for one method; each array has one entry a step."""
 
     steps: np.ndarray
     mean: np.ndarray
-    """Mean over the seeds, nats per token."""
+    """Mean over the seeds; a loss in nats per token."""
     low: np.ndarray
     high: np.ndarray
 
@@ -39,22 +41,24 @@ class Method:
         """The name, with the number of seeds where there are several."""
         return f'{self.name} (mean of {len(self.runs)} seeds)' if len(self.runs) > 1 else self.name
 
-    def finals(self, skills: Sequence[str]) -> np.ndarray:
-        """Final loss of each run, averaged over `skills`: float64, one a run that has them all."""
+    def finals(self, skills: Sequence[str], figure: str = LOSS) -> np.ndarray:
+        """Final loss (or `figure`) of each run, averaged over `skills`: float64, one a run that has them all."""
+        ends = [measured(run.evaluations[-1], figure) for run in self.runs if run.evaluations]
         values = [
-            float(np.mean([run.final_losses[skill] for skill in skills]))
-            for run in self.runs
-            if skills and all(skill in run.final_losses for skill in skills)
+            float(np.mean([end[skill] for skill in skills]))
+            for end in ends
+            if skills and all(skill in end for skill in skills)
         ]
         return np.array(values, dtype=np.float64)
 
-    def curve(self, skills: Sequence[str]) -> Curve | None:
-        """Loss over training, averaged over `skills`, at the steps all seeds have; None without any."""
+    def curve(self, skills: Sequence[str], figure: str = LOSS) -> Curve | None:
+        """Loss (or `figure`) over training, averaged over `skills`, at the steps all seeds have; None without."""
         per_run = [
             {
-                record.step: float(np.mean([record.losses[skill] for skill in skills]))
+                record.step: float(np.mean([values[skill] for skill in skills]))
                 for record in run.evaluations
-                if skills and all(skill in record.losses for skill in skills)
+                for values in [measured(record, figure)]
+                if skills and all(skill in values for skill in skills)
             }
             for run in self.runs
         ]
@@ -88,6 +92,11 @@ class Method:
         ends = [run.rounds[-1].passes for run in self.runs]
         found = {skill: [end[skill] for end in ends if skill in end] for skill in self.train_skills}
         return {skill: float(np.mean(values)) for skill, values in found.items() if values}
+
+
+def measured(record: RoundRecord, figure: str) -> dict[str, float]:
+    """What an evaluation measured: eval skill -> loss, or the value of `figure`; empty where it did not."""
+    return record.losses if figure == LOSS else record.figures.get(figure, {})
 
 
 def group_runs(runs: Sequence[Run]) -> list[Method]:

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.report import figures, markup
-from skillit_stream.report.methods import AVERAGE, Method, eval_skills, notes
+from skillit_stream.report.final_losses import MAX_ROWS, final_losses
+from skillit_stream.report.hover import HoverData
+from skillit_stream.report.methods import AVERAGE, Method, notes
 from skillit_stream.report.panels import area_paint, line_look
-from skillit_stream.report.reach import reach_sentences
 from skillit_stream.report.run_folder import Graph, Run
-from skillit_stream.report.tables import LOWEST, LossRow, loss_rows, number, pairs, verdicts
-from skillit_stream.report.views import MAX_PANELS, LossPanel, MixtureView
-
-MAX_ROWS = 40  # skills in a table; summary.json has them all
-MAX_PAIRS = 20
+from skillit_stream.report.tables import number
+from skillit_stream.report.views import MAX_PANELS, MAX_POINTS, LossPanel, MixtureView, measured_skills
 
 
 def build_page(
@@ -23,6 +21,7 @@ def build_page(
     *,
     mixture: MixtureView,
     losses: Sequence[LossPanel],
+    accuracies: Sequence[LossPanel] = (),
     graphs: Sequence[tuple[str, Graph]],
     baseline: str | None = None,
 ) -> str:
@@ -32,25 +31,29 @@ def build_page(
         methods: The runs, grouped.
         mixture: Mixture panels to draw.
         losses: Loss panels to draw.
+        accuracies: Accuracy panels to draw.
         graphs: Graphs to draw, with titles.
         baseline: The method to compare the others with; None: every two.
     """
     names = [method.name for method in methods]
     title = 'Skill-It report: ' + (', '.join(names) if len(names) <= 6 else f'{len(names)} methods')
+    hover = HoverData(methods)
     return markup.page(
         title,
         [
             f'<h1>{escape(title)}</h1>',
             markup.bullets([_what_ran(method) for method in methods[:MAX_PANELS]]),
             markup.bullets(notes(methods), 'notes'),
-            markup.section('Final losses', *_final_losses(methods, baseline)),
-            markup.section('Mixture over rounds', *_mixture(methods, mixture)),
-            markup.section('Loss over training', *_losses(methods, losses)),
+            markup.section('Final losses', *final_losses(methods, baseline)),
+            markup.section('Mixture over rounds', *_mixture(methods, mixture, hover)),
+            markup.section('Loss over training', *_losses(methods, losses, hover)),
+            markup.section('Accuracy over training', *_accuracies(methods, accuracies, hover)),
             markup.section('Skills graph', *_graphs(graphs)),
             markup.section('Asked and drawn', *_asked_and_drawn(methods)),
             markup.section('Runs', _runs(methods)),
             markup.paragraph('All numbers, uncut: summary.json beside this page.', 'soft'),
         ],
+        figure_data=hover.to_json(),
     )
 
 
@@ -70,65 +73,7 @@ def _what_ran(method: Method) -> str:
     return f'{method.name}: {policy_text(method.runs[0].policy)}; {label} {seeds}; {size}'
 
 
-def _final_losses(methods: Sequence[Method], baseline: str | None) -> list[str]:
-    rows = loss_rows(methods)
-    if not rows:
-        return [markup.paragraph('No evaluation ran, so there are no losses to compare.')]
-    shown, left_out = _cut(rows)
-    head = ['eval skill', *(f'{m.name} ({_seeds(len(m.runs))})' for m in methods)]
-    found = pairs(methods, baseline)
-    with_spread = any(cell is not None and cell.sd is not None for row in rows for cell in row.cells)
-    what = 'Nats per token at the last evaluation; lower is better.'
-    if with_spread:
-        what += ' Mean ± sample standard deviation over seeds.'
-    return [
-        markup.paragraph(what, 'soft'),
-        markup.table(head, [_loss_row(row, methods) for row in shown]),
-        markup.paragraph(
-            f'The skills on which the methods differ most; {left_out} more in summary.json.'
-            if left_out
-            else '',
-            'soft',
-        ),
-        markup.bullets(verdicts(methods)),
-        markup.paragraph(
-            'Paired by seed (mean of the skills, seeds that both methods have):' if found else '', 'soft'
-        ),
-        markup.bullets([f'{pair}.' for pair in found[:MAX_PAIRS]]),
-        markup.paragraph(
-            f'{len(found) - MAX_PAIRS} more pairs are in summary.json.' if found[MAX_PAIRS:] else ''
-        ),
-        markup.bullets(reach_sentences(methods, baseline) if baseline else []),
-    ]
-
-
-def _cut(rows: Sequence[LossRow]) -> tuple[list[LossRow], int]:
-    """The rows to show: of too many, those on which methods end furthest apart."""
-    most = MAX_ROWS + 1  # the row of means is no skill
-    if len(rows) <= most:
-        return list(rows), 0
-
-    def apart(row: LossRow) -> float:
-        means = [cell.mean for cell in row.cells if cell is not None]
-        return np.inf if row.skill == AVERAGE else float(np.nan_to_num(np.ptp(means), nan=1e9))
-
-    kept = sorted(rows, key=apart, reverse=True)[:most]
-    return [row for row in rows if row in kept], len(rows) - len(kept)
-
-
-def _loss_row(row: LossRow, methods: Sequence[Method]) -> str:
-    cells = []
-    for method, cell, mark in zip(methods, row.cells, row.marks, strict=True):
-        if cell is None:
-            cells.append(markup.cell('not measured'))
-            continue
-        fewer = '' if cell.n == len(method.runs) else f'of {_seeds(cell.n)}'
-        remark = '; '.join(part for part in (mark, fewer) if part)
-        cells.append(markup.cell(str(cell), remark=remark, kind='lowest' if mark == LOWEST else ''))
-    return markup.row(row.skill, cells, 'mean' if row.skill == AVERAGE else '')
-
-
-def _mixture(methods: Sequence[Method], view: MixtureView) -> list[str]:
+def _mixture(methods: Sequence[Method], view: MixtureView, hover: HoverData) -> list[str]:
     paints = [area_paint(index, view) for index in range(len(view.areas))]
     items = [
         (markup.area_swatch(paint.colour, hatched=paint.hatched), name)
@@ -137,28 +82,55 @@ def _mixture(methods: Sequence[Method], view: MixtureView) -> list[str]:
     text = 'Proportions asked for; constant within a round.'
     if len(methods) > MAX_PANELS:
         text += f' The first {MAX_PANELS} of {len(methods)} methods.'
-    return [markup.paragraph(text, 'soft'), markup.legend(items), markup.panels(figures.mixture_svgs(view))]
+    if max(len(run.rounds) for method in methods for run in method.runs) > MAX_POINTS:
+        text += f' Of more than {MAX_POINTS} rounds, neighbouring ones are averaged.'
+    pictures = figures.mixture_pictures(view)
+    numbers = [
+        hover.add_mixture(picture, panel, index)
+        for index, (picture, panel) in enumerate(zip(pictures, view.panels, strict=True))
+    ]
+    return [markup.paragraph(text, 'soft'), markup.legend(items), _side_by_side(pictures, numbers)]
 
 
-def _losses(methods: Sequence[Method], panels: Sequence[LossPanel]) -> list[str]:
+def _losses(methods: Sequence[Method], panels: Sequence[LossPanel], hover: HoverData) -> list[str]:
+    return _curves('Nats per token at each evaluation.', methods, panels, hover)
+
+
+def _accuracies(methods: Sequence[Method], panels: Sequence[LossPanel], hover: HoverData) -> list[str]:
+    exact = any(panel.figure == 'exact_match' for panel in panels)
+    text = 'Share of the answers that are right as a whole' if exact else 'Share of the tokens that are right'
+    return _curves(f'{text}, at each evaluation.', methods, panels, hover)
+
+
+def _curves(text: str, methods: Sequence[Method], panels: Sequence[LossPanel], hover: HoverData) -> list[str]:
+    """A row of panels over training, a line a method."""
     if not panels:
         return []
-    items = [(markup.line_swatch(*line_look(index)), method.title) for index, method in enumerate(methods)]
-    bands = any(len(method.runs) > 1 for method in methods)
-    text = 'Nats per token at each evaluation.' + (
-        ' Lines: mean over seeds; bands: lowest to highest.' if bands else ''
+    items = [(markup.line_swatch(*line_look(index)), method.name) for index, method in enumerate(methods)]
+    if any(len(method.runs) > 1 for method in methods):
+        text += ' Lines: mean over seeds; bands: lowest to highest.'
+    shown, n_skills = (
+        sum(panel.title != AVERAGE for panel in panels),
+        len(measured_skills(panels[0].figure, methods)),
     )
-    shown, n_skills = sum(panel.title != AVERAGE for panel in panels), len(eval_skills(methods))
     if shown < n_skills:
         text += f' The {shown} of {n_skills} eval skills on which the runs differ most.'
-    return [markup.paragraph(text, 'soft'), markup.legend(items), markup.panels(figures.losses_svgs(panels))]
+    if max(len(run.evaluations) for method in methods for run in method.runs) > MAX_POINTS:
+        text += f' Of the evaluations {MAX_POINTS} are shown, evenly spaced.'
+    pictures = figures.losses_pictures(panels)
+    numbers = [hover.add_curves(picture, panel) for picture, panel in zip(pictures, panels, strict=True)]
+    return [markup.paragraph(text, 'soft'), markup.legend(items), _side_by_side(pictures, numbers)]
 
 
 def _graphs(graphs: Sequence[tuple[str, Graph]]) -> list[str]:
     if not graphs:
         return []
     text = 'How much training on a row lowers the loss on a column.'
-    return [markup.paragraph(text, 'soft'), markup.panels(figures.graph_svgs(graphs))]
+    return [markup.paragraph(text, 'soft'), _side_by_side(figures.graph_pictures(graphs))]
+
+
+def _side_by_side(pictures: Sequence[figures.Picture], numbers: Sequence[int] = ()) -> str:
+    return markup.panels([(picture.svg, picture.width) for picture in pictures], numbers)
 
 
 def _asked_and_drawn(methods: Sequence[Method]) -> list[str]:
@@ -245,7 +217,3 @@ def policy_text(policy: dict[str, Any], length: int = 120) -> str:
     parameters = ', '.join(f'{key}={value}' for key, value in policy.items() if key != 'name')
     text = f'{policy.get("name", "unnamed")}({parameters})'
     return text if len(text) <= length else text[: length - 2] + '…)'
-
-
-def _seeds(n: int) -> str:
-    return '1 seed' if n == 1 else f'{n} seeds'

@@ -8,21 +8,29 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from skillit_stream.report.methods import LOSS
 from skillit_stream.report.run_folder import Graph
 from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView
 
 # Okabe and Ito's palette, told apart with every common colour vision; beyond its length patterns join in.
-AREA_COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442')
-LINE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#7F7F7F')
+# In this order neighbours stay furthest apart for those who do not see red or green (a test computes how far).
+AREA_COLOURS = ('#0072B2', '#009E73', '#E69F00', '#56B4E9', '#D55E00', '#CC79A7', '#F0E442')
+LINE_COLOURS = ('#0072B2', '#D55E00', '#CC79A7', '#E69F00', '#009E73', '#56B4E9', '#7F7F7F')
 LineStyle = Literal['-', '--', '-.', ':']
 LINE_STYLES: tuple[LineStyle, ...] = ('-', '--', '-.', ':')
 OTHER_COLOUR = '#9A9A9A'
 LABEL_LENGTH = 22
+MAX_OUTLINED = 40  # rounds up to which wide lines part the areas; of more, lines would cover them
 MAX_NUMBERED = 12  # rows or columns up to which each weight is written into its cell
 MAX_CELLS = 200  # weights along a side of the graph; a screen shows no more
 MAX_TICKS = 40  # names along a side of the graph
+LABELS = {
+    LOSS: 'nats per token',
+    'exact_match': 'share of answers right',
+    'accuracy': 'share of tokens right',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,8 @@ def draw_mixture(axes: Axes, panel: MixturePanel, view: MixtureView, *, paper: s
     """
     tops = np.vstack([np.zeros(len(panel.shares)), np.cumsum(panel.shares.T, axis=0)])  # areas + 1, spans
     tops = np.hstack([tops, tops[:, -1:]])
-    for index in range(len(view.areas)):
+    names = _short_names(view)
+    for index, name in enumerate(names):
         paint = area_paint(index, view)
         axes.fill_between(
             panel.edges,
@@ -78,30 +87,35 @@ def draw_mixture(axes: Axes, panel: MixturePanel, view: MixtureView, *, paper: s
             step='post',
             facecolor=paint.colour,
             edgecolor=paper,
-            linewidth=0.6,
+            linewidth=0.6 if len(panel.shares) <= MAX_OUTLINED else 0.2,
             hatch='///' if paint.hatched else None,
         )
         middle = (tops[index, -1] + tops[index + 1, -1]) / 2
-        if panel.shares[-1, index] >= 0.05:
-            name = view.areas[index] if is_other(index, view) else shorten(view.areas[index], 16)
+        if panel.shares[-1, index] >= 0.06:  # less would put one label over the next
             axes.annotate(
-                f'{name} {panel.shares[-1, index]:.2f}',
+                f'{name} {panel.shares[-1, index]:.2f}'.lstrip(),
                 (1.0, float(middle)),
                 xycoords=('axes fraction', 'data'),
                 xytext=(4, 0),
                 textcoords='offset points',
                 va='center',
-                fontsize='small',
+                fontsize=8,
             )
     axes.set_title(shorten(panel.title, 48))
     axes.set_xlim(panel.edges[0], panel.edges[-1] if panel.edges[-1] > panel.edges[0] else panel.edges[0] + 1)
     axes.set_ylim(0, 1)
-    axes.set_xlabel('step')
+    _step_axis(axes)
     axes.set_ylabel('proportion')
 
 
+def _short_names(view: MixtureView) -> list[str]:
+    """A name for the end of each area; none where names cut to fit would read alike (the legend has them)."""
+    names = ['other' if is_other(index, view) else shorten(name, 16) for index, name in enumerate(view.areas)]
+    return names if len(set(names)) == len(names) else [''] * len(names)
+
+
 def draw_losses(axes: Axes, panel: LossPanel, *, marker: str | None = None) -> None:
-    """Draw one eval skill: a line per method, and the range over its seeds as a band."""
+    """Draw one eval skill: a line per method, and the range over its seeds as a band; accuracies from 0 to 1."""
     values = np.concatenate([np.concatenate([curve.low, curve.high]) for _, curve in panel.curves])
     positive = values[np.isfinite(values) & (values > 0)]
     floor = positive.min() if panel.log else -np.inf  # a loss of exactly 0 sits on the bottom line
@@ -125,9 +139,17 @@ def draw_losses(axes: Axes, panel: LossPanel, *, marker: str | None = None) -> N
         axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f'{loss:g}'))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(shorten(panel.title, 40))
-    axes.set_xlabel('step')
-    axes.set_ylabel('nats per token' + (' (log)' if panel.log else ''))
+    _step_axis(axes)
+    axes.set_ylabel(LABELS[panel.figure] + (' (log)' if panel.log else ''))
+    if panel.figure != LOSS:
+        axes.set_ylim(-0.02, 1.02)
     axes.grid(visible=True, alpha=0.25)
+
+
+def _step_axis(axes: Axes) -> None:
+    axes.set_xlabel('step')
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f'{step:,.0f}'))
 
 
 def draw_graph(axes: Axes, title: str, graph: Graph) -> None:
@@ -184,6 +206,6 @@ def _name_ticks(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
         places = range(0, len(names), max(1, -(-len(names) // MAX_TICKS)))
         axis.set_ticks(list(places), [shorten(names[place]) for place in places])
     crowded = len(columns) > 6 or any(len(name) > 8 for name in columns)
-    small = 'x-small' if max(len(rows), len(columns)) > MAX_NUMBERED else 'small'
+    small = 7 if max(len(rows), len(columns)) > MAX_NUMBERED else 8
     axes.tick_params(axis='x', rotation=90 if crowded else 0, labelsize=small)
     axes.tick_params(axis='y', labelsize=small)

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skillit_stream.report.methods import AVERAGE, Curve, Method, common_eval_skills, eval_skills
+from skillit_stream.report.methods import (
+    AVERAGE,
+    LOSS,
+    Curve,
+    Method,
+    common_eval_skills,
+    eval_skills,
+    measured,
+)
 from skillit_stream.report.run_folder import Graph
 
 MAX_SKILLS = 12  # areas in a mixture panel; the smaller ones are summed
@@ -37,12 +45,13 @@ class MixtureView:
 
 @dataclass(frozen=True, eq=False)
 class LossPanel:
-    """One eval skill (or their average) over training."""
+    """The loss, or another figure, on one eval skill (or on average) over training."""
 
     title: str
     curves: tuple[tuple[int, Curve], ...]
     """Index of the method, and its curve."""
     log: bool
+    figure: str = LOSS
 
 
 def mixture_view(methods: Sequence[Method]) -> MixtureView:
@@ -79,21 +88,56 @@ def _mixture_panel(method: Method, shown: Sequence[str], *, with_other: bool) ->
 
 def loss_panels(methods: Sequence[Method]) -> list[LossPanel]:
     """The average over the common eval skills, then the eval skills whose losses differ most."""
-    common, skills = common_eval_skills(methods), eval_skills(methods)
-    panels = {skill: _loss_panel(skill, [skill], methods) for skill in skills}
+    return _panels(methods, eval_skills(methods), common_eval_skills(methods), LOSS)
+
+
+def accuracy_figure(methods: Sequence[Method]) -> str | None:
+    """Which accuracy the runs measured: `exact_match` before `accuracy`; None where neither."""
+    records = [record for method in methods for run in method.runs for record in run.evaluations]
+    return next(
+        (name for name in ('exact_match', 'accuracy') if any(r.figures.get(name) for r in records)), None
+    )
+
+
+def accuracy_panels(methods: Sequence[Method]) -> list[LossPanel]:
+    """As `loss_panels`, of the share of answers (or tokens) that are right; empty where no run measured it."""
+    figure = accuracy_figure(methods)
+    if figure is None:
+        return []
+    ends = [end for end in _ends(methods, figure) if end]
+    common = [skill for skill in measured_skills(figure, methods) if all(skill in end for end in ends)]
+    return _panels(methods, measured_skills(figure, methods), common, figure)
+
+
+def measured_skills(figure: str, methods: Sequence[Method]) -> list[str]:
+    """Eval skills whose loss (or `figure`) the last evaluation of any run measured."""
+    return list(dict.fromkeys(skill for end in _ends(methods, figure) for skill in end))
+
+
+def _ends(methods: Sequence[Method], figure: str) -> list[dict[str, float]]:
+    return [
+        measured(run.evaluations[-1], figure) for method in methods for run in method.runs if run.evaluations
+    ]
+
+
+def _panels(
+    methods: Sequence[Method], skills: Sequence[str], common: Sequence[str], figure: str
+) -> list[LossPanel]:
+    panels = {skill: _loss_panel(skill, [skill], methods, figure) for skill in skills}
     if len(skills) > MAX_LOSS_PANELS:
         chosen = sorted(skills, key=lambda skill: _unlikeness(panels[skill]), reverse=True)[:MAX_LOSS_PANELS]
         skills = [skill for skill in skills if skill in chosen]
-    average = [_loss_panel(AVERAGE, common, methods)] if len(common) > 1 else []
+    average = [_loss_panel(AVERAGE, common, methods, figure)] if len(common) > 1 else []
     return [panel for panel in [*average, *(panels[skill] for skill in skills)] if panel.curves]
 
 
-def _loss_panel(title: str, skills: Sequence[str], methods: Sequence[Method]) -> LossPanel:
-    found = [(index, method.curve(skills)) for index, method in enumerate(methods)]
+def _loss_panel(title: str, skills: Sequence[str], methods: Sequence[Method], figure: str) -> LossPanel:
+    found = [(index, method.curve(skills, figure)) for index, method in enumerate(methods)]
     curves = tuple((index, _thin(curve)) for index, curve in found if curve is not None)
     values = np.concatenate([np.concatenate([curve.low, curve.high]) for _, curve in curves] or [np.zeros(0)])
     positive = values[np.isfinite(values) & (values > 0)]
-    return LossPanel(title, curves, bool(len(positive)) and bool(positive.max() > 10 * positive.min()))
+    log = figure == LOSS and bool(len(positive)) and bool(positive.max() > 10 * positive.min())
+    return LossPanel(title, curves, log, figure)
 
 
 def _thin(curve: Curve) -> Curve:

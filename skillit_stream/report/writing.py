@@ -10,7 +10,7 @@ from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.page import build_page
 from skillit_stream.report.run_folder import Run, read_runs
 from skillit_stream.report.summary import summarise, to_json
-from skillit_stream.report.views import graph_panels, loss_panels, mixture_view
+from skillit_stream.report.views import accuracy_panels, graph_panels, loss_panels, mixture_view
 
 PAGE = 'report.html'
 
@@ -18,9 +18,10 @@ PAGE = 'report.html'
 def write_report(
     runs: Sequence[str | Path], out: str | Path | None = None, *, baseline: str | None = None
 ) -> Path:
-    """Write report.html, mixture.png, losses.png, graph.png and summary.json.
+    """Write report.html, mixture.png, losses.png, accuracy.png, graph.png and summary.json.
 
-    losses.png needs an evaluation and graph.png a graph; without those the file is left out.
+    losses.png needs an evaluation, accuracy.png one that measured accuracy, and graph.png a graph; without
+    those the file is left out.
 
     Args:
         runs: Run folders.
@@ -57,12 +58,17 @@ def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | No
             f'the baseline must be one of the methods, {", ".join(names)}, but got: {baseline!r}'
         )
     mixture, losses, graphs = mixture_view(methods), loss_panels(methods), graph_panels(methods)
+    accuracies = accuracy_panels(methods)
+    page = build_page(
+        methods, mixture=mixture, losses=losses, accuracies=accuracies, graphs=graphs, baseline=baseline
+    )
     files = {
         'summary.json': to_json(summarise(methods, baseline)),
         'mixture.png': mixture_png(mixture),
         'losses.png': losses_png(losses, methods) if losses else None,
+        'accuracy.png': losses_png(accuracies, methods) if accuracies else None,
         'graph.png': graph_png(graphs) if graphs else None,
-        PAGE: build_page(methods, mixture=mixture, losses=losses, graphs=graphs, baseline=baseline).encode(),
+        PAGE: page.encode(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ def synthetic_proportions(round_: int, skills: Sequence[str], *, moves: bool) ->
     logits = np.array([np.sin(0.5 * round_ + i) * moves - 0.05 * i for i in range(len(skills))])
     shares = np.exp(logits) / np.exp(logits).sum()
     return dict(zip(skills, shares.tolist(), strict=True))
+
+
+def synthetic_figure(figure: str, losses: dict[str, float]) -> dict[str, float]:
+    scale = {'exact_match': 1.0, 'accuracy': 0.5}
+    return {
+        skill: loss / 3 if figure == 'bits_per_byte' else float(np.exp(-scale[figure] * loss))
+        for skill, loss in losses.items()
+    }
 
 
 def run_facts(name: str, *, seed: int, skills: Sequence[str], method: str | None) -> dict[str, Any]:
@@ -60,38 +69,49 @@ def round_line(
     }
 
 
+def write_run(
+    base: Path,
+    name: str = 'skill_it',
+    *,
+    seed: int = 1,
+    skills: Sequence[str] = SKILLS,
+    eval_skills: Sequence[str] | None = None,
+    rounds: int = 10,
+    speed: float = 1.0,
+    graph: Sequence[Sequence[float]] | None = None,
+    losses: Sequence[dict[str, float]] | None = None,
+    method: str | None = None,
+    figures: Sequence[str] = (),
+) -> Path:
+    """Write a run folder below `base`; `losses` holds those before training, then those of each round."""
+    evals = list(skills if eval_skills is None else eval_skills)
+    if losses is None:
+        steps = range(0, 200 * rounds + 1, 200)
+        losses = [synthetic_losses(step, evals, seed=seed, speed=speed) for step in steps]
+    facts = run_facts(name, seed=seed, skills=skills, method=method)
+    facts['graph'] = graph and {'train_skills': list(skills), 'eval_skills': evals, 'weights': graph}
+    lines: list[dict[str, Any]] = [{'round': -1, 'step': 0, 'proportions': {}, 'losses': losses[0]}]
+    passes = dict.fromkeys(skills, 0.0)
+    for round_ in range(rounds):
+        line = round_line(round_, skills, moves=name == 'skill_it', passes=passes)
+        passes = line['passes']
+        lines.append({**line, 'losses': losses[round_ + 1]})
+    for line in lines:
+        line |= {figure: synthetic_figure(figure, line['losses']) for figure in figures}
+    folder = base / 'runs' / f'{name}-seed{seed}'
+    folder.mkdir(parents=True)
+    (folder / 'run.json').write_text(json.dumps(facts))
+    (folder / 'mixture.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    return folder
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run folder and return it; `losses` holds those before training, then those of each round."""
+    """`write_run` below the test's own folder."""
+    return partial(write_run, tmp_path)
 
-    def make(
-        name: str = 'skill_it',
-        *,
-        seed: int = 1,
-        skills: Sequence[str] = SKILLS,
-        eval_skills: Sequence[str] | None = None,
-        rounds: int = 10,
-        speed: float = 1.0,
-        graph: Sequence[Sequence[float]] | None = None,
-        losses: Sequence[dict[str, float]] | None = None,
-        method: str | None = None,
-    ) -> Path:
-        evals = list(skills if eval_skills is None else eval_skills)
-        if losses is None:
-            steps = range(0, 200 * rounds + 1, 200)
-            losses = [synthetic_losses(step, evals, seed=seed, speed=speed) for step in steps]
-        facts = run_facts(name, seed=seed, skills=skills, method=method)
-        facts['graph'] = graph and {'train_skills': list(skills), 'eval_skills': evals, 'weights': graph}
-        lines: list[dict[str, Any]] = [{'round': -1, 'step': 0, 'proportions': {}, 'losses': losses[0]}]
-        passes = dict.fromkeys(skills, 0.0)
-        for round_ in range(rounds):
-            line = round_line(round_, skills, moves=name == 'skill_it', passes=passes)
-            passes = line['passes']
-            lines.append({**line, 'losses': losses[round_ + 1]})
-        folder = tmp_path / 'runs' / f'{name}-seed{seed}'
-        folder.mkdir(parents=True)
-        (folder / 'run.json').write_text(json.dumps(facts))
-        (folder / 'mixture.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-        return folder
 
-    return make
+@pytest.fixture(scope='module')
+def make_shared_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """As `make_run`, in a folder that all tests of a module share."""
+    return partial(write_run, tmp_path_factory.mktemp('shared'))
