@@ -24,7 +24,8 @@ CURRICULUM = {'policy': 'sample_curriculum', 'start': 0.1, 'full_at': 0.7}
 @pytest.fixture
 def own_streams(streams: Path, tmp_path: Path) -> Path:
     """Streams that a test may add losses to."""
-    return Path(shutil.copytree(streams, tmp_path / 'addition'))
+    # Other tests of the session may have left losses of their own model there.
+    return Path(shutil.copytree(streams, tmp_path / 'addition', ignore=shutil.ignore_patterns('losses')))
 
 
 @pytest.fixture
