@@ -47,7 +47,7 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path) -> P
     Raises:
         InputError: Configuration, streams, method and steps do not fit together.
     """
-    from skillit_stream.training.builders import chosen_skills
+    from skillit_stream.training.run_policy import chosen_skills
     from skillit_stream.training.streams_folder import load_manifest
 
     if steps < 1:

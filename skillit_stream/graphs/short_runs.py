@@ -20,10 +20,11 @@ from composer.loggers import Logger
 
 from skillit_stream.errors import InputError, blaming
 from skillit_stream.graphs.formulas import Mix
-from skillit_stream.training.builders import build_material, chosen_skills, device_parts
+from skillit_stream.training.builders import build_material, device_parts
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import ALL_SKILLS
 from skillit_stream.training.models import weights_hash
+from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.skill_metrics import LOSSES, MeanSkillLoss
 from skillit_stream.training.streams_folder import load_manifest
 

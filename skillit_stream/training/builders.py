@@ -8,27 +8,25 @@ from typing import Any
 
 import torch
 from composer import Trainer
-from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
+from composer.core import Algorithm, Callback, Evaluator, Time
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from skillit_stream.errors import InputError, blaming
-from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph, build_policy
+from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
 from skillit_stream.streams.batches import collate
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.streams.manifest import Manifest
-from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
 from skillit_stream.training.checkpoints import loading_arguments
-from skillit_stream.training.config import Options, TrainConfig, is_url, nearest
+from skillit_stream.training.config import TrainConfig, is_url
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.models import build_model
 from skillit_stream.training.parts import (
-    ALGORITHMS,
     build_callbacks,
     build_clipping,
     build_loggers,
@@ -41,14 +39,13 @@ from skillit_stream.training.run_files import (
     prepare_folder,
     write_run_files,
 )
+from skillit_stream.training.run_policy import check_evaluated, chosen_skills, policy_of_run
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
 from skillit_stream.training.streams_folder import (
     load_manifest,
     load_tokenizer,
-    local_root,
     open_streams,
-    own_graph,
 )
 
 RUN_VERSION = 1
@@ -84,8 +81,8 @@ def build_run(config: TrainConfig) -> Run:
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
-    policy, graph = _policy(config, sizes, eval_skills, seq_len=manifest.seq_len)
-    _check_evaluated(policy, eval_skills)
+    policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
+    check_evaluated(policy, eval_skills)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
@@ -204,118 +201,6 @@ def _upload(config: TrainConfig) -> list[Callback]:
 def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
     log = Path(config.save_folder) / 'mixture.jsonl'
     return DataMixing(policy, warn_passes=config.train_loader.warn_passes, log_path=log)
-
-
-def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], list[str]]:
-    """The skills to train on and those to evaluate.
-
-    Raises:
-        InputError: The configuration names one that the streams do not have.
-    """
-    train = _chosen('train', config.train_loader.skills, manifest)
-    return train, _chosen('eval', config.eval_loader.skills, manifest)
-
-
-def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str]:
-    """The skills of a loader: those that are named, or all that have its split."""
-    known = [skill for skill, info in manifest.skills.items() if split in info.splits]
-    if not known:
-        raise InputError(f'The streams have no {split} split of any skill: convert the corpus with one.')
-    for name in names or ():
-        if name in manifest.skills and name not in known:
-            raise InputError(
-                f'`{split}_loader.skills` names skill {name!r}, but it has no {split} split: leave it out.'
-            )
-        if name not in known:
-            raise InputError(
-                f'`{split}_loader.skills` names skill {name!r}, but the streams have none: {nearest(name, known)}'
-            )
-    return list(names) if names else known
-
-
-def _policy(
-    config: TrainConfig, sizes: dict[str, int], eval_skills: list[str], *, seq_len: int
-) -> tuple[MixturePolicy, SkillsGraph | None]:
-    for name in config.algorithms:
-        if name not in ALGORITHMS:
-            raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
-    options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
-    name = str(options.pop('policy', 'skill_it'))
-    source = options.pop('graph', None)
-    if source == 'streams':
-        source = own_graph(config)
-    graph = named_graph(source, list(sizes), eval_skills)
-    policy = build_policy(
-        name,
-        skills=list(sizes),
-        eval_skills=eval_skills,
-        graph=graph,
-        sizes=sizes,
-        rounds=rounds_of(
-            Time.from_timestring(config.max_duration),
-            round_size=config.train_loader.round_size,
-            batch_size=config.global_train_batch_size,
-            seq_len=seq_len,
-        ),
-        round_size=config.train_loader.round_size,
-        sample_losses=lambda named: sample_losses(config, list(sizes), named),
-        **options,
-    )
-    return policy, graph
-
-
-def sample_losses(config: TrainConfig, skills: list[str], name: str) -> dict[str, RankedLosses]:
-    """The losses of the train streams' samples that were saved under a name.
-
-    Raises:
-        InputError: A stream has none.
-    """
-    folders = {skill: losses_folder(local_root(config) / skill / 'train', name) for skill in skills}
-    return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
-
-
-def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
-    """How many rounds a run has, the last one perhaps a part; None where that is not known beforehand.
-
-    Args:
-        duration: Of the run.
-        round_size: Samples.
-        batch_size: Samples in a step, all ranks together.
-        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
-    """
-    if duration.unit == TimeUnit.EPOCH:
-        return int(duration.value)
-    samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
-    if seq_len:
-        samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
-    drawn = samples.get(duration.unit)
-    return None if drawn is None else -(-drawn // round_size)
-
-
-def named_graph(source: Any, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
-    """The graph that `graph:` names: a .json or .npy file, or `identity`.
-
-    Raises:
-        InputError: There is none, it cannot be read, or it is of other skills.
-    """
-    if source is None:
-        return None
-    if source == 'identity':
-        return SkillsGraph.identity(skills)
-    path = Path(str(source))
-    names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
-    graph = SkillsGraph.load(path, **names)
-    graph.check_streams(skills, eval_skills)
-    return graph
-
-
-def _check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
-    for skill in policy.eval_skills:
-        if skill not in eval_skills:
-            raise InputError(
-                f'The policy needs the loss of eval skill {skill}, but `eval_loader.skills` leaves it out: add it, '
-                f'or take it out of the graph.'
-            )
 
 
 def _check_length(model: HuggingFaceModel, seq_len: int) -> None:

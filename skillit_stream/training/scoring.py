@@ -30,11 +30,11 @@ from skillit_stream.streams.sample_losses import (
     save_losses,
 )
 from skillit_stream.streams.shard_list import ShardList
-from skillit_stream.training.builders import chosen_skills
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import EvalStreams
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
+from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.streams_folder import load_manifest, load_tokenizer, local_root, open_streams
 
 PART = 1 << 16

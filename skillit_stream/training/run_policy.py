@@ -1,0 +1,138 @@
+"""What decides the mixture of a run: its skills, its graph and its policy, from the configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from composer.core import Time, TimeUnit
+
+from skillit_stream.errors import InputError
+from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
+from skillit_stream.streams.manifest import Manifest
+from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
+from skillit_stream.training.config import Options, TrainConfig, nearest
+from skillit_stream.training.parts import ALGORITHMS
+from skillit_stream.training.streams_folder import local_root, own_graph
+
+
+def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], list[str]]:
+    """The skills to train on and those to evaluate.
+
+    Raises:
+        InputError: The configuration names one that the streams do not have.
+    """
+    train = _chosen('train', config.train_loader.skills, manifest)
+    return train, _chosen('eval', config.eval_loader.skills, manifest)
+
+
+def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str]:
+    """The skills of a loader: those that are named, or all that have its split."""
+    known = [skill for skill, info in manifest.skills.items() if split in info.splits]
+    if not known:
+        raise InputError(f'The streams have no {split} split of any skill: convert the corpus with one.')
+    for name in names or ():
+        if name in manifest.skills and name not in known:
+            raise InputError(
+                f'`{split}_loader.skills` names skill {name!r}, but it has no {split} split: leave it out.'
+            )
+        if name not in known:
+            raise InputError(
+                f'`{split}_loader.skills` names skill {name!r}, but the streams have none: {nearest(name, known)}'
+            )
+    return list(names) if names else known
+
+
+def policy_of_run(
+    config: TrainConfig, sizes: dict[str, int], eval_skills: list[str], *, seq_len: int
+) -> tuple[MixturePolicy, SkillsGraph | None]:
+    """The policy that `algorithms.data_mixing` names, and its graph if it has one.
+
+    Args:
+        config: Of the run.
+        sizes: Samples in each train stream, by skill.
+        eval_skills: Skills that are evaluated.
+        seq_len: Tokens in a sample.
+
+    Raises:
+        InputError: It cannot be built from what is there.
+    """
+    for name in config.algorithms:
+        if name not in ALGORITHMS:
+            raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
+    options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
+    name = str(options.pop('policy', 'skill_it'))
+    source = options.pop('graph', None)
+    if source == 'streams':
+        source = own_graph(config)
+    graph = named_graph(source, list(sizes), eval_skills)
+    policy = build_policy(
+        name,
+        skills=list(sizes),
+        eval_skills=eval_skills,
+        graph=graph,
+        sizes=sizes,
+        rounds=rounds_of(
+            Time.from_timestring(config.max_duration),
+            round_size=config.train_loader.round_size,
+            batch_size=config.global_train_batch_size,
+            seq_len=seq_len,
+        ),
+        round_size=config.train_loader.round_size,
+        sample_losses=lambda named: sample_losses(config, list(sizes), named),
+        **options,
+    )
+    return policy, graph
+
+
+def check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
+    """Refuse a policy that needs the loss of a skill which is not evaluated; raises InputError."""
+    for skill in policy.eval_skills:
+        if skill not in eval_skills:
+            raise InputError(
+                f'The policy needs the loss of eval skill {skill}, but `eval_loader.skills` leaves it out: add it, '
+                f'or take it out of the graph.'
+            )
+
+
+def sample_losses(config: TrainConfig, skills: list[str], name: str) -> dict[str, RankedLosses]:
+    """The losses of the train streams' samples that were saved under a name.
+
+    Raises:
+        InputError: A stream has none.
+    """
+    folders = {skill: losses_folder(local_root(config) / skill / 'train', name) for skill in skills}
+    return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
+
+
+def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
+    """How many rounds a run has, the last one perhaps a part; None where that is not known beforehand.
+
+    Args:
+        duration: Of the run.
+        round_size: Samples.
+        batch_size: Samples in a step, all ranks together.
+        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
+    """
+    if duration.unit == TimeUnit.EPOCH:
+        return int(duration.value)
+    samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
+    if seq_len:
+        samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
+    drawn = samples.get(duration.unit)
+    return None if drawn is None else -(-drawn // round_size)
+
+
+def named_graph(source: Any, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
+    """The graph that `graph:` names: a .json or .npy file, or `identity`.
+
+    Raises:
+        InputError: There is none, it cannot be read, or it is of other skills.
+    """
+    if source is None:
+        return None
+    if source == 'identity':
+        return SkillsGraph.identity(skills)
+    path = Path(str(source))
+    names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
+    graph = SkillsGraph.load(path, **names)
+    graph.check_streams(skills, eval_skills)
+    return graph
