@@ -24,7 +24,7 @@ class Reach:
 
     def __str__(self) -> str:
         if not self.reached:
-            return f'on any of {len(self.steps)} seeds'
+            return f'not on any of {len(self.steps)} seeds'
         every = len(self.reached) == len(self.steps)
         where = '' if every else f', on {len(self.reached)} of {len(self.steps)} seeds'
         return f'{np.mean(self.reached):,.0f}{where}'
@@ -68,7 +68,7 @@ def reach_sentences(methods: Sequence[Method], baseline: str) -> list[str]:
     return [
         f'{reach.method} is at the final loss of {baseline} at step {reach}.'
         if reach.reached
-        else f'{reach.method} does not come to the final loss of {baseline} {reach}.'
+        else f'{reach.method} is at the final loss of {baseline} {reach}.'
         for reach in find_reaches(methods, baseline)
         if reach.method != baseline and reach.steps
     ]
