@@ -116,7 +116,10 @@ def _newest(run: Path) -> str:
     folder = str(run / 'checkpoints')
     if (run / 'config.yaml').exists():
         folder = load_config(run / 'config.yaml').checkpoint_folder or folder
-    return f'{folder.rstrip("/")}/latest-rank0.pt'
+    # As when a run goes on: a run that was killed may have no link to its newest.
+    from skillit_stream.training.checkpoints import LATEST, newest_checkpoint
+
+    return newest_checkpoint(folder) or f'{folder.rstrip("/")}/{LATEST}'
 
 
 def _write_model(state: Mapping[str, Any], folder: Path, dtype: str) -> None:
