@@ -1,5 +1,6 @@
 """What decides the mixture of a run: its skills, its graph and its policy, from the configuration."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def policy_of_run(
     source = options.pop('graph', None)
     if source == 'streams':
         source = own_graph(config)
-    graph = named_graph(source, list(sizes), eval_skills)
+    graph = named_graph(source, list(sizes), eval_skills, options.get('targets'))
     policy = build_policy(
         name,
         skills=list(sizes),
@@ -121,8 +122,17 @@ def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int 
     return None if drawn is None else -(-drawn // round_size)
 
 
-def named_graph(source: Any, skills: list[str], eval_skills: list[str]) -> SkillsGraph | None:
-    """The graph that `graph:` names: a .json or .npy file, or `identity`.
+def named_graph(
+    source: Any, skills: list[str], eval_skills: list[str], targets: list[str] | None = None
+) -> SkillsGraph | None:
+    """The graph that `graph:` names: a .json or .npy file, `identity`, or rows written out.
+
+    Args:
+        source: The option's value.
+        skills: To train on.
+        eval_skills: That are evaluated. The columns of a bare array, unless there are `targets` and some of
+            `skills` are not evaluated: then the array is of all of `skills`, and square.
+        targets: Columns to keep; the others need not be evaluated.
 
     Raises:
         InputError: There is none, it cannot be read, or it is of other skills.
@@ -131,8 +141,31 @@ def named_graph(source: Any, skills: list[str], eval_skills: list[str]) -> Skill
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
-    path = Path(str(source))
-    names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': eval_skills}
-    graph = SkillsGraph.load(path, **names)
+    if isinstance(source, Mapping):
+        graph = _written_out(source, eval_skills)
+    else:
+        path = Path(str(source))
+        columns = skills if targets and not set(skills) <= set(eval_skills) else eval_skills
+        names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': columns}
+        graph = SkillsGraph.load(path, **names)
+    if targets:
+        graph = graph.select(eval_skills=targets)
     graph.check_streams(skills, eval_skills)
     return graph
+
+
+def _written_out(rows: Mapping[str, Any], eval_skills: list[str]) -> SkillsGraph:
+    """The graph of ``{train skill: {eval skill: weight}}``; what is not named has no edge."""
+    for train_skill, row in rows.items():
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f'`graph`: row {train_skill!r} must be eval skills with their weights, such as {{{train_skill}: 1}}, '
+                f'but got: {row!r}'
+            )
+    named = list(dict.fromkeys(column for row in rows.values() for column in row))
+    # In the order in which they are evaluated; names that are not come last, for the check of the streams to refuse.
+    columns = [skill for skill in eval_skills if skill in named]
+    columns += [skill for skill in named if skill not in columns]
+    return SkillsGraph(
+        list(rows), columns, [[row.get(column, 0) for column in columns] for row in rows.values()]
+    )

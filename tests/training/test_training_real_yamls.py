@@ -19,9 +19,10 @@ from skillit_stream.streams.manifest import Manifest
 from skillit_stream.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2] / 'yamls'
-# Those of addition are trained elsewhere, every method.
+# The small ones of addition are trained elsewhere, every method.
 YAMLS = [
     *(path for path in sorted(ROOT.glob('*/*.yaml')) if path.parent.name not in ('addition', 'experiments')),
+    ROOT / 'addition' / 'smollm2_135m.yaml',
     ROOT / 'reference.yaml',
 ]
 SOURCES = ['arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia']

@@ -9,7 +9,12 @@ from skillit_stream.cli import main
 
 # ADO keeps to the natural mixture for three rounds; Aioli probes for a round a skill before its first mixture.
 ROUNDS = {'ado': 4, 'aioli': 5}
-YAMLS = sorted((Path(__file__).resolve().parents[2] / 'yamls' / 'addition').glob('*.yaml'))
+# The models of a hub are trained elsewhere, shrunk.
+YAMLS = [
+    path
+    for path in sorted((Path(__file__).resolve().parents[2] / 'yamls' / 'addition').glob('*.yaml'))
+    if 'pretrained_model_name_or_path' not in path.read_text()
+]
 
 
 def rounds_to_see(path: Path, at_least: int) -> int:
