@@ -90,6 +90,24 @@ def test_an_experiment_that_does_not_hang_together_is_refused(yaml: Path, change
         check(experiment, yaml)
 
 
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'yamls' / 'experiments').glob('*.yaml')), ids=lambda path: path.stem
+)
+def test_every_experiment_of_the_repository_can_be_planned(path: Path):
+    experiment = load_yaml(path, ExperimentConfig)
+    check(experiment, path)
+    assert experiment.name == path.stem
+    sources = {method.mixture_of for method in experiment.methods.values() if method.mixture_of}
+    runs = plan_runs(experiment, path.parent, {source: {'any': 1.0} for source in sources})
+    assert len(runs) == len(experiment.methods) * len(experiment.seeds)
+    if experiment.name != 'addition-demo':
+        # Spread and tests by seed, and a control for what a fixed mixture would have done.
+        assert len(experiment.seeds) >= 5
+        assert sources
+        assert experiment.baseline
+        assert experiment.note
+
+
 def test_an_experiment_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert find_yaml('addition-demo') == ROOT / 'yamls' / 'experiments' / 'addition-demo.yaml'
