@@ -12,7 +12,7 @@ from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.reach import find_reaches
 from skillit_stream.report.run_folder import read_runs
-from skillit_stream.report.summary import summarise, to_json
+from skillit_stream.report.summary import learning_curves, summarise, to_json
 from skillit_stream.report.tables import Spread, loss_rows, pairs, spread, verdicts
 
 PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
@@ -37,7 +37,7 @@ def write_results(experiment: ExperimentConfig, folders: Sequence[Path], command
         'paper': {name: one.paper for name, one in experiment.methods.items() if one.paper is not None},
     }
     out = Path(experiment.out)
-    numbers = {**about, **summarise(methods, experiment.baseline)}
+    numbers = {**about, **summarise(methods, experiment.baseline), 'curves': learning_curves(methods)}
     (out / 'results.json').write_bytes(to_json(numbers))
     path = out / 'results.md'
     path.write_text(as_markdown(about, methods, experiment.baseline), encoding='utf-8')
