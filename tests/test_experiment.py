@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig, check, find_yaml
-from skillit_stream.experiments.planning import mixture_drawn, plan_runs
-from skillit_stream.training.config import load_yaml
+from skillit_stream.experiments.learned_graph import graph_facts, learn_graph
+from skillit_stream.experiments.planning import FINISHED, mixture_drawn, plan_runs
+from skillit_stream.experiments.results import as_markdown
+from skillit_stream.graphs.look import as_facts
+from skillit_stream.training.config import dump_config, load_yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,6 +84,8 @@ def test_a_control_is_planned_once_its_mixture_is_known(yaml: Path):
         ('methods.tilt.data_mixing.policy=static', 'has both `mixture_of` and `data_mixing`'),
         ('methods.stratified={mixture_of: tilt}', 'must be a method with a policy of its own'),
         ('seeds=[1,1]', '`seeds` must differ'),
+        ('learn_graph=[--method,approximate,--ou,x.json]', '`learn_graph` must be without --out.*got: --ou'),
+        ('learn_graph=[--task=0/2]', '`learn_graph` must be without --out, --work, --task, but got: --task'),
     ],
 )
 def test_an_experiment_that_does_not_hang_together_is_refused(yaml: Path, change: str, message: str):
@@ -126,6 +132,142 @@ def test_unknown_keys_are_refused_with_the_nearest(yaml: Path):
         load_yaml(yaml, ExperimentConfig, ['seed=1'])
 
 
+def of_a_learned_graph(yaml: Path) -> None:
+    """Change an experiment into one that learns the graph which its training YAML leaves open."""
+    training = (ROOT / 'yamls' / 'addition' / 'skill_it.yaml').read_text()
+    assert 'graph: streams' in training
+    yaml.with_name('open.yaml').write_text(training.replace('graph: streams', 'graph: ???'))
+    head = yaml.read_text().split('methods:')[0].replace(f'{ROOT}/yamls/addition/skill_it.yaml', 'open.yaml')
+    yaml.write_text(
+        head
+        + """
+learn_graph: [--method, approximate, --steps, 2]
+methods:
+  stratified:
+    data_mixing: {policy: stratified}
+  learned:
+    data_mixing: {policy: skill_it, graph: '${out}/graph.json', eta: 0.2}
+  by_override:
+    overrides: ['algorithms.data_mixing.graph=${out}/graph.json']
+  tilt: {mixture_of: learned}
+"""
+    )
+
+
+def test_methods_name_the_learned_graph_wherever_the_experiment_is_put(yaml: Path):
+    of_a_learned_graph(yaml)
+    for overrides, out in (([], yaml.parent / 'runs'), (['out=elsewhere'], Path('elsewhere'))):
+        experiment = load_yaml(yaml, ExperimentConfig, overrides)
+        _, learned, by_override, _ = plan_runs(experiment, yaml.parent, {'learned': {'digit_0': 1.0}})
+        assert learned.config.algorithms['data_mixing'] == {
+            'policy': 'skill_it',
+            'graph': f'{out}/graph.json',
+            'eta': 0.2,
+        }
+        assert by_override.config.algorithms['data_mixing']['graph'] == f'{out}/graph.json'
+
+
+def test_a_method_that_leaves_its_graph_open_is_refused(yaml: Path):
+    of_a_learned_graph(yaml)
+    experiment = load_yaml(yaml, ExperimentConfig, ['methods.by_override.overrides=[]'])
+    with pytest.raises(InputError, match=r'`algorithms.data_mixing.graph` must be given'):
+        plan_runs(experiment, yaml.parent)
+
+
+def test_a_run_is_finished_only_with_the_graph_that_is_there_now(yaml: Path):
+    of_a_learned_graph(yaml)
+    stratified, learned, *_ = plan_runs(load_yaml(yaml, ExperimentConfig), yaml.parent)
+    graph = yaml.parent / 'runs' / 'graph.json'
+    for run in (stratified, learned):
+        run.folder.mkdir(parents=True)
+        graph.write_text('one graph')
+        (run.folder / 'config.yaml').write_text(dump_config(run.config))
+        (run.folder / FINISHED).write_text(json.dumps({'graph': run.graph_hash()}))
+        assert run.is_finished()
+    graph.write_text('another graph')
+    assert (stratified.is_finished(), learned.is_finished()) == (True, False)
+
+
+@pytest.mark.parametrize(('skills', 'shown'), [(12, True), (13, False)])
+def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int, shown: bool):
+    names = [f'skill_{number}' for number in range(skills)]
+    about = {
+        'experiment': 'x',
+        'note': '',
+        'command': 'skillit experiment x',
+        'machine': 'a machine',
+        'versions': {},
+        'paper': {},
+        'graph': {'learned_with': ['seed=1', '--steps', '2'], **as_facts(SkillsGraph.complete(names, 0.25))},
+    }
+    lines = as_markdown(about, [], None).splitlines()
+    assert any(line.startswith('The graph, learned with `seed=1 --steps 2`: ') for line in lines)
+    warnings = [line.split(' (')[0] for line in lines if line.startswith('Warning')]
+    assert warnings == ['Warning: The graph is nearly complete', 'Warning: All rows sum to about the same']
+    assert (f'| skill_1 | 0.25 | 1 | {" | ".join(["0.25"] * (skills - 2))} |' in lines) == shown
+
+
+def test_a_skill_whose_own_run_taught_nothing_is_warned_of(yaml: Path):
+    of_a_learned_graph(yaml)
+    folder = yaml.parent / 'runs'
+    (folder / 'graph.runs').mkdir(parents=True)
+    (folder / 'graph.runs' / 'losses.csv').write_text('trained on,a,b\nstart,2,2\na,1,1\nb,1.5,3\n')
+    SkillsGraph(list('ab'), list('ab'), [[0.5, 0.5], [0.25, 0]]).save(folder / 'graph.json')
+    complete, untaught = graph_facts(load_yaml(yaml, ExperimentConfig))['warnings']
+    assert complete.startswith('The graph is nearly complete')
+    assert untaught.startswith('training on b alone did not lower its own loss')
+
+
+def test_a_graph_that_cannot_be_learned_ends_the_experiment(yaml: Path, capfd: pytest.CaptureFixture[str]):
+    of_a_learned_graph(yaml)
+    assert main(['experiment', str(yaml), 'learn_graph=[--method,guess]']) == 2
+    told = capfd.readouterr().err
+    assert "invalid choice: 'guess'" in told
+    assert 'graph.json could not be learned with `learn_graph`; see above.' in told
+    assert not list((yaml.parent / 'runs').glob('*'))
+
+
+# A process for the graph, one for the run, and two more for the graph: about a minute.
+def test_a_graph_is_learned_once_and_stands_in_the_results(yaml: Path, capfd: pytest.CaptureFixture[str]):
+    of_a_learned_graph(yaml)
+    before, after = yaml.read_text().split('  stratified:')
+    yaml.write_text(
+        before.replace('baseline: stratified\n', '')
+        + '  learned:'
+        + after.split('learned:')[1].split('  by')[0]
+    )
+    assert main(['experiment', str(yaml)]) == 0
+    folder = yaml.parent / 'runs'
+    assert (
+        SkillsGraph.load(folder / 'graph.json').to_dict()
+        == json.loads((folder / 'learned-s5/run.json').read_text())['graph']
+    )
+    facts = json.loads((folder / 'results.json').read_text())['graph']
+    assert facts['learned_with'] == ['seed=5', '--method', 'approximate', '--steps', '2']
+    assert facts['weights'] == SkillsGraph.load(folder / 'graph.json').weights.tolist()
+    lines = (folder / 'results.md').read_text().splitlines()
+    assert '| trained on, helps | digit_0 | digit_1 | digit_2 |' in lines
+    assert [line for line in lines if line.startswith('Warning: ')] == [
+        f'Warning: {one}' for one in facts['warnings']
+    ]
+
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / 'graph.runs').glob('on-*.json')}
+    experiment = load_yaml(yaml, ExperimentConfig)
+    learn_graph(experiment, yaml.parent)
+    (run,) = plan_runs(experiment, yaml.parent)
+    assert '3 runs of 2 steps, 3 done before.' in capfd.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert run.is_finished()
+
+    learn_graph(
+        load_yaml(yaml, ExperimentConfig, ['learn_graph=[--method,approximate,--steps,5]']), yaml.parent
+    )
+    told = capfd.readouterr()
+    assert '3 runs of 5 steps, 0 done before.' in told.err
+    assert f'{folder}/graph.json is another graph than before' in told.out
+    assert not run.is_finished()
+
+
 # Four training processes: about a minute.
 def test_streams_are_made_runs_are_trained_once_and_reported(yaml: Path, capsys: pytest.CaptureFixture[str]):
     assert main(['experiment', str(yaml)]) == 0
@@ -145,6 +287,8 @@ def test_streams_are_made_runs_are_trained_once_and_reported(yaml: Path, capsys:
         'by_sample',
         'tilt',
     ]
+    assert numbers['curves']['tilt']['loss']['mean']['steps'] == [0, 2, 4]
+    assert report.with_name('reach.png').exists()
     assert numbers['paper'] == {'stratified': 0.012}
     drawn = [mixture_drawn([yaml.parent / 'runs' / f'{one}-s5']) for one in ('skill_it', 'tilt')]
     assert drawn[1] == pytest.approx(drawn[0], abs=1 / 16)

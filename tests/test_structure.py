@@ -25,7 +25,7 @@ ALLOWED = {
     'cli': {'errors'},
     'train': {'errors', 'cli', 'training'},
     'score': {'errors', 'graphs', 'training'},
-    'experiments': {'errors', 'cli', 'experiments', 'mixture_lines', 'training', 'report'},
+    'experiments': {'errors', 'cli', 'experiments', 'graphs', 'mixture_lines', 'training', 'report'},
 }
 
 

@@ -1,4 +1,4 @@
-"""Methods x seeds: plan the runs, train those that are not finished, say what came out.
+"""Methods x seeds: plan the runs, learn their graph, train those that are not finished, say what came out.
 
-config → planning → running → results → command
+config → planning → running → learned_graph → results → command
 """

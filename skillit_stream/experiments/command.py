@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert if needed, train what is not trained yet, write results and report, print the table."""
+    """Convert and learn a graph if needed, train what is not trained yet, write and print what came out."""
+    from skillit_stream.experiments.learned_graph import learn_graph
     from skillit_stream.experiments.planning import mixture_drawn, plan_runs
     from skillit_stream.experiments.results import write_results
     from skillit_stream.experiments.running import train_all
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     _make_streams(experiment)
     jobs = experiment.jobs or os.cpu_count() or 1
     runs = plan_runs(experiment, path.parent)
+    if experiment.learn_graph is not None:
+        learn_graph(experiment, path.parent)
     train_all(runs, jobs, len(experiment.methods) * len(experiment.seeds))
     sources = {method.mixture_of for method in experiment.methods.values() if method.mixture_of}
     if sources:

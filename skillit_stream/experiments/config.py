@@ -10,6 +10,8 @@ from skillit_stream.errors import InputError
 from skillit_stream.training.config import nearest
 
 FOLDER = Path('yamls') / 'experiments'
+# Options of `skillit graph learn` that are not a user's: an experiment knows where its graph is, and needs all of it.
+_OPTIONS_OF_OURS = ('--out', '--work', '--task')
 
 
 @dataclass
@@ -43,6 +45,10 @@ class ExperimentConfig:
     """Streams folder."""
     convert: list[str] | None = None
     """Arguments of `skillit convert` that make the streams folder if it is not there."""
+    learn_graph: list[str] | None = None
+    """Arguments of `skillit graph learn` after its YAML, e.g. [--method, approximate, --steps, '200']: before any run
+    the graph `${out}/graph.json` is learned from `yaml`, with `overrides` and the first of the seeds. Methods name it
+    so. Learned with other settings it is learned anew, and the runs that use it are trained again."""
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     """Every method is trained once with each."""
     overrides: list[str] = field(default_factory=list)
@@ -82,6 +88,7 @@ def check(experiment: ExperimentConfig, path: Path) -> None:
         raise InputError(f'{path} must name at least one method and one seed.')
     if len(set(experiment.seeds)) < len(experiment.seeds):
         raise InputError(f'{path}: `seeds` must differ, but got: {experiment.seeds}.')
+    _check_learning(experiment.learn_graph or [], path)
     named = [('baseline', experiment.baseline)]
     named += [(f'methods.{name}.mixture_of', method.mixture_of) for name, method in methods.items()]
     for key, method in named:
@@ -99,4 +106,15 @@ def check(experiment: ExperimentConfig, path: Path) -> None:
         if methods[method.mixture_of].mixture_of is not None:
             raise InputError(
                 f'{path}: `methods.{name}.mixture_of` must be a method with a policy of its own.'
+            )
+
+
+def _check_learning(arguments: list[str], path: Path) -> None:
+    for argument in arguments:
+        option = argument.partition('=')[0]
+        # argparse takes the beginning of an option for the whole.
+        if option.startswith('--') and any(ours.startswith(option) for ours in _OPTIONS_OF_OURS):
+            raise InputError(
+                f'{path}: `learn_graph` must be without {", ".join(_OPTIONS_OF_OURS)}, but got: {argument}; the graph '
+                f'is written to graph.json in `out`.'
             )

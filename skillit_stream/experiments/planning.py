@@ -1,5 +1,7 @@
 """The runs of an experiment: one configuration per method and seed."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,18 @@ class PlannedRun:
     """Name of the losses of samples that must be taken before."""
 
     def is_finished(self) -> bool:
-        """Whether this very configuration has been trained to its end."""
+        """Whether this very configuration has been trained to its end, with the graph that it names as it is now."""
         resolved, mark = self.folder / 'config.yaml', self.folder / FINISHED
-        return mark.exists() and resolved.exists() and resolved.read_text() == dump_config(self.config)
+        if not (mark.exists() and resolved.exists() and resolved.read_text() == dump_config(self.config)):
+            return False
+        graph = self.graph_hash()
+        return json.loads(mark.read_bytes()).get('graph', graph) == graph
+
+    def graph_hash(self) -> str | None:
+        """Hash of the graph's file; None where the run names no file."""
+        named = (self.config.algorithms.get('data_mixing') or {}).get('graph')
+        path = Path(str(named))
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
 
 
 def plan_runs(
@@ -60,24 +71,30 @@ def _plan(
 ) -> PlannedRun:
     settings = experiment.methods[method]
     name = f'{method}-s{seed}'
-    folder = Path(experiment.out) / name
-    overrides = [
-        f'streams={experiment.streams}',
-        f'seed={seed}',
-        f'method={method}',
-        f'run_name={experiment.name}-{name}',
-        f'save_folder={folder}',
-        'progress_bar=false',
-        *experiment.overrides,
-        *settings.overrides,
-    ]
+    overrides = [*overrides_of(experiment, name, method, seed), *settings.overrides]
+    if settings.data_mixing is not None or settings.mixture_of is not None:
+        # What stands there is replaced below; its graph may be left open, as `graph: ???`.
+        overrides.append('algorithms.data_mixing.graph=null')
     config = load_config(home / experiment.yaml, overrides)
     # The initial model, whose losses these are, is another one for every seed.
     losses = f'{experiment.name}-{name}' if settings.losses_of_samples else None
     mixing = _mixing(settings, losses, drawn)
     if mixing is not None:
         config.algorithms = {**config.algorithms, 'data_mixing': mixing}
-    return PlannedRun(name, method, folder, config, losses)
+    return PlannedRun(name, method, Path(experiment.out) / name, config, losses)
+
+
+def overrides_of(experiment: ExperimentConfig, name: str, method: str, seed: int) -> list[str]:
+    """What an experiment says to its training YAML for a run of a name, as `key=value`."""
+    return [
+        f'streams={experiment.streams}',
+        f'seed={seed}',
+        f'method={method}',
+        f'run_name={experiment.name}-{name}',
+        f'save_folder={Path(experiment.out) / name}',
+        'progress_bar=false',
+        *experiment.overrides,
+    ]
 
 
 def _mixing(

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from skillit_stream.experiments.config import ExperimentConfig
+from skillit_stream.experiments.learned_graph import graph_facts
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.reach import find_reaches
 from skillit_stream.report.run_folder import read_runs
-from skillit_stream.report.summary import summarise, to_json
+from skillit_stream.report.summary import learning_curves, summarise, to_json
 from skillit_stream.report.tables import Spread, loss_rows, pairs, spread, verdicts
 
+MOST_SKILLS = 12  # rows or columns up to which a graph's matrix is shown
 PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
 
 
@@ -36,8 +39,10 @@ def write_results(experiment: ExperimentConfig, folders: Sequence[Path], command
         'versions': {name: version(name) for name in PACKAGES},
         'paper': {name: one.paper for name, one in experiment.methods.items() if one.paper is not None},
     }
+    if experiment.learn_graph is not None:
+        about['graph'] = graph_facts(experiment)
     out = Path(experiment.out)
-    numbers = {**about, **summarise(methods, experiment.baseline)}
+    numbers = {**about, **summarise(methods, experiment.baseline), 'curves': learning_curves(methods)}
     (out / 'results.json').write_bytes(to_json(numbers))
     path = out / 'results.md'
     path.write_text(as_markdown(about, methods, experiment.baseline), encoding='utf-8')
@@ -75,6 +80,8 @@ def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: s
             f'Each method against {baseline}, paired by seed:',
             _bullets([f'{pair}.' for pair in pairs(methods, baseline)]),
         ]
+    if 'graph' in about:
+        parts += _graph(about['graph'])
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
@@ -89,7 +96,7 @@ def _table(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | 
         head.append(f'step at which {baseline} is reached')
     if about['paper']:
         head.append('paper, mean of the skills')
-    lines = [head, ['---'] * len(head)]
+    lines = [head]
     for number, method in enumerate(methods):
         line = [method.name, *(str(row.cells[number] or '-') for row in rows)]
         if any(accuracies):
@@ -100,7 +107,29 @@ def _table(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | 
         if about['paper']:
             line.append(f'{about["paper"].get(method.name, "-")}')
         lines.append(line)
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return _markdown_table(lines)
+
+
+def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first of them the heading."""
+    head, *rows = lines
+    return '\n'.join(f'| {" | ".join(line)} |' for line in (head, ['---'] * len(head), *rows))
+
+
+def _graph(facts: Mapping[str, Any]) -> list[str]:
+    """How dense a learned graph is, each warning of it, and the matrix if it is small enough to read."""
+    lone = ', '.join(facts['lone_skills'])
+    parts = [
+        f'The graph, learned with `{shlex.join(facts["learned_with"])}`: {facts["edges"]} of {facts["pairs"]} possible '
+        f'edges, of mean weight {facts["mean_weight"]:.3g}.',
+        f'Without an edge to or from another skill: {lone}.' if lone else '',
+        *(f'Warning: {line}' for line in facts['warnings']),
+    ]
+    if max(len(facts['train_skills']), len(facts['eval_skills'])) <= MOST_SKILLS:
+        rows = zip(facts['train_skills'], facts['weights'], strict=True)
+        weights = [[skill, *(f'{weight:.3g}' for weight in row)] for skill, row in rows]
+        parts.append(_markdown_table([['trained on, helps', *facts['eval_skills']], *weights]))
+    return parts
 
 
 def _mean_figure(method: Method, name: str) -> Spread | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from skillit_stream.experiments.planning import FINISHED, PlannedRun
 from skillit_stream.training.config import dump_config
 
-_ONE_THREAD: Mapping[str, str] = {
+ONE_THREAD: Mapping[str, str] = {
     'OMP_NUM_THREADS': '1',
     'MKL_NUM_THREADS': '1',
     'TOKENIZERS_PARALLELISM': 'false',
@@ -59,6 +59,7 @@ class _Job:
 
     def __init__(self, planned: PlannedRun) -> None:
         self.planned = planned
+        self._mark = {'exit_code': 0, 'graph': planned.graph_hash()}
         folder = planned.folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FINISHED).unlink(missing_ok=True)
@@ -78,7 +79,7 @@ class _Job:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **ONE_THREAD},
             )
 
     def has_ended(self) -> bool:
@@ -100,7 +101,9 @@ class _Job:
         # The run wrote its configuration with save_overwrite; what was planned is what is compared next time.
         folder, config = self.planned.folder, dump_config(self.planned.config)
         (folder / 'config.yaml').write_text(config, encoding='utf-8')
-        (folder / FINISHED).write_text(json.dumps({'exit_code': 0}), encoding='utf-8')
+        scratch = folder / f'{FINISHED}.tmp'
+        scratch.write_text(json.dumps(self._mark), encoding='utf-8')
+        os.replace(scratch, folder / FINISHED)
         return True
 
     def stop(self) -> None:

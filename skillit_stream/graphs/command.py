@@ -68,7 +68,8 @@ def _learn(args: argparse.Namespace) -> None:
     from skillit_stream.training.config import load_config
 
     seed = [] if args.seed is None else [f'seed={args.seed}']
-    config = load_config(args.yaml, [*args.overrides, *seed])
+    # The mixture plays no part, and its graph may be the one that is still to be learned: `graph: ???`.
+    config = load_config(args.yaml, [*args.overrides, *seed, 'algorithms.data_mixing.graph=null'])
     work = Path(args.work) if args.work else Path(args.out).with_suffix('.runs')
     plan = plan_learning(config, args.method, args.steps, work)
     do_runs(plan, task)
@@ -115,14 +116,11 @@ def _show(args: argparse.Namespace) -> None:
 
 def _tell(path: str, not_learned: list[str]) -> None:
     """Show a graph that has just been written, and which of its columns say nothing."""
-    from skillit_stream.graphs.look import load_graph, print_graph
+    from skillit_stream.graphs.look import load_graph, print_graph, warnings_of_losses
 
     print_graph(load_graph(path), path)
-    if not_learned:
-        _warn(
-            f'warning: training on {", ".join(not_learned)} alone did not lower its own loss, so nothing can be '
-            f'said of what helps it: take more --steps or another learning rate.'
-        )
+    for line in warnings_of_losses(not_learned):
+        _warn(f'warning: {line}')
 
 
 def _check_out(path: str) -> None:

@@ -1,5 +1,6 @@
 """What a skills graph is like: how dense, which skills stand alone, and whether Skill-It can be expected to help."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ def warnings_of(graph: SkillsGraph) -> list[str]:
             f'Skill-It gives every skill about the same share.'
         )
     return found
+
+
+def warnings_of_losses(not_learned: Sequence[str]) -> list[str]:
+    """A sentence on the columns that say nothing, of eval skills whose own run taught nothing; none without any."""
+    if not not_learned:
+        return []
+    return [
+        f'training on {", ".join(not_learned)} alone did not lower its own loss, so nothing can be said of what helps '
+        f'it: take more --steps or another learning rate.'
+    ]
 
 
 def load_graph(path: str) -> SkillsGraph:

@@ -18,6 +18,8 @@ from matplotlib.patches import Patch
 
 from skillit_stream.report.methods import Method
 from skillit_stream.report.panels import area_paint, draw_graph, draw_losses, draw_mixture, line_look, shorten
+from skillit_stream.report.reach import ReachView
+from skillit_stream.report.reach_panel import draw_reaches, reach_handles, reach_size
 from skillit_stream.report.run_folder import Graph
 from skillit_stream.report.views import LossPanel, MixtureView
 
@@ -29,6 +31,7 @@ PNG_INK, PNG_PAPER = '#222222', '#FFFFFF'
 # In SVG these two stand for the page's own colours, which are known only to the reader's browser.
 SVG_INK, SVG_PAPER = '#0a0b0c', '#f0f1f2'
 PANEL_SIZE = (4.6, 3.1)  # inches
+LEGEND_WIDTH = 2.3  # inches for one of its names
 SVG_SIZE = (
     4.0,
     2.9,
@@ -90,6 +93,18 @@ def losses_pictures(panels: Sequence[LossPanel]) -> list[Picture]:
     ]
 
 
+def reach_png(view: ReachView) -> bytes:
+    """The steps to the baseline's final loss, with a legend of the marks."""
+    return _png([lambda axes: draw_reaches(axes, view)], reach_handles(PNG_INK), size=reach_size(view))
+
+
+def reach_picture(view: ReachView) -> Picture:
+    """The steps to the baseline's final loss; who cannot see it is told all of it."""
+    told = '; '.join(f'{reach.method}: {reach}' for reach in view.reaches if reach.steps)
+    title = f'step at which each method reaches the final loss of {view.baseline}: {told}'
+    return _picture(lambda axes: draw_reaches(axes, view), title, size=reach_size(view))
+
+
 def graph_png(graphs: Sequence[tuple[str, Graph]]) -> bytes:
     """All graphs as heat maps."""
     draws = [lambda axes, title=title, graph=graph: draw_graph(axes, title, graph) for title, graph in graphs]
@@ -121,7 +136,7 @@ def _png(draws: Sequence[Draw], handles: Sequence, *, size: tuple[float, float] 
     most = 1 if size[0] > 6 else 2 if len(draws) == 4 else 3
     columns = min(most, len(draws)) or 1
     rows = -(-len(draws) // columns) or 1
-    legend_columns = min(len(handles), 2 * columns) or 1
+    legend_columns = min(len(handles), round(columns * size[0] / LEGEND_WIDTH)) or 1
     legend_height = 0.3 * -(-len(handles) // legend_columns)
     with _look(PNG_INK):
         figure = Figure(figsize=(size[0] * columns, size[1] * rows + legend_height), layout='constrained')

@@ -11,6 +11,7 @@ from skillit_stream.report.final_losses import MAX_ROWS, final_losses
 from skillit_stream.report.hover import HoverData
 from skillit_stream.report.methods import AVERAGE, Method, notes
 from skillit_stream.report.panels import area_paint, line_look
+from skillit_stream.report.reach import reach_view
 from skillit_stream.report.run_folder import Graph, Run
 from skillit_stream.report.tables import number
 from skillit_stream.report.views import MAX_PANELS, MAX_POINTS, LossPanel, MixtureView, measured_skills
@@ -45,6 +46,7 @@ def build_page(
             markup.bullets([_what_ran(method) for method in methods[:MAX_PANELS]]),
             markup.bullets(notes(methods), 'notes'),
             markup.section('Final losses', *final_losses(methods, baseline)),
+            markup.section('Steps to the baseline', *_reaches(methods, baseline)),
             markup.section('Mixture over rounds', *_mixture(methods, mixture, hover)),
             markup.section('Loss over training', *_losses(methods, losses, hover)),
             markup.section('Accuracy over training', *_accuracies(methods, accuracies, hover)),
@@ -71,6 +73,17 @@ def _what_ran(method: Method) -> str:
     seeds = ', '.join(str(seed) for seed in method.seeds)
     label = 'seed' if len(method.seeds) == 1 else 'seeds'
     return f'{method.name}: {policy_text(method.runs[0].policy)}; {label} {seeds}; {size}'
+
+
+def _reaches(methods: Sequence[Method], baseline: str | None) -> list[str]:
+    view = reach_view(methods, baseline)
+    if view is None:
+        return []
+    text = (
+        f'The first evaluation at or below the final mean loss of {view.baseline} on the same seed. A dot is a seed, '
+        'the bar is the mean over the seeds that reach it; open dots at the right are seeds that never do.'
+    )
+    return [markup.paragraph(text, 'soft'), _side_by_side([figures.reach_picture(view)])]
 
 
 def _mixture(methods: Sequence[Method], view: MixtureView, hover: HoverData) -> list[str]:

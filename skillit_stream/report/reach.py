@@ -30,6 +30,26 @@ class Reach:
         return f'{np.mean(self.reached):,.0f}{where}'
 
 
+@dataclass(frozen=True, slots=True)
+class ReachView:
+    """The steps of all methods, to be drawn."""
+
+    baseline: str
+    reaches: tuple[Reach, ...]
+    """One a method, in their order."""
+    last_step: int
+    """Of the last evaluation of any run."""
+
+
+def reach_view(methods: Sequence[Method], baseline: str | None) -> ReachView | None:
+    """What a figure shows of the steps to the baseline's final loss; None where there is nothing to compare."""
+    reaches = find_reaches(methods, baseline) if baseline is not None else []
+    if baseline is None or not any(reach.steps for reach in reaches):
+        return None
+    last = max(run.final_step or 0 for method in methods for run in method.runs)
+    return ReachView(baseline, tuple(reaches), last)
+
+
 def find_reaches(methods: Sequence[Method], baseline: str) -> list[Reach]:
     """One entry a method, the baseline among them: it may be there before its end.
 

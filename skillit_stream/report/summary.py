@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, eval_skills, notes
+from skillit_stream.report.methods import AVERAGE, LOSS, Method, common_eval_skills, eval_skills, notes
 from skillit_stream.report.reach import find_reaches
 from skillit_stream.report.run_folder import Run
 from skillit_stream.report.tables import Spread, loss_rows, pairs, verdicts
+from skillit_stream.report.views import common_measured, measured_skills
 
 SUMMARY_VERSION = 1
 
@@ -48,6 +49,37 @@ def summarise(methods: Sequence[Method], baseline: str | None = None) -> dict[st
         },
         'notes': notes(methods),
     }
+
+
+def learning_curves(methods: Sequence[Method]) -> dict[str, Any]:
+    """Loss and exact match over training, averaged over the seeds of each method.
+
+    Returns:
+        Method -> `loss` (nats per token) and `exact_match` (share of answers right) -> `mean` over the skills that
+        all runs have, and `skills` -> each; the curves are `steps`, those that all seeds evaluated, and `values`.
+        What no run of a method measured is left out.
+    """
+    figures = (LOSS, 'exact_match')
+    found = {
+        method.name: {figure: _curves(method, methods, figure) for figure in figures} for method in methods
+    }
+    return {
+        name: {figure: one for figure, one in curves.items() if one['skills']}
+        for name, curves in found.items()
+    }
+
+
+def _curves(method: Method, methods: Sequence[Method], figure: str) -> dict[str, Any]:
+    by_skill = {skill: _curve(method, [skill], figure) for skill in measured_skills(figure, methods)}
+    return {
+        'mean': _curve(method, common_measured(figure, methods), figure),
+        'skills': {skill: curve for skill, curve in by_skill.items() if curve},
+    }
+
+
+def _curve(method: Method, skills: Sequence[str], figure: str) -> dict[str, Any] | None:
+    curve = method.curve(skills, figure)
+    return curve and {'steps': curve.steps.tolist(), 'values': curve.mean.tolist()}
 
 
 def to_json(summary: dict[str, Any]) -> bytes:

@@ -104,14 +104,18 @@ def accuracy_panels(methods: Sequence[Method]) -> list[LossPanel]:
     figure = accuracy_figure(methods)
     if figure is None:
         return []
-    ends = [end for end in _ends(methods, figure) if end]
-    common = [skill for skill in measured_skills(figure, methods) if all(skill in end for end in ends)]
-    return _panels(methods, measured_skills(figure, methods), common, figure)
+    return _panels(methods, measured_skills(figure, methods), common_measured(figure, methods), figure)
 
 
 def measured_skills(figure: str, methods: Sequence[Method]) -> list[str]:
     """Eval skills whose loss (or `figure`) the last evaluation of any run measured."""
     return list(dict.fromkeys(skill for end in _ends(methods, figure) for skill in end))
+
+
+def common_measured(figure: str, methods: Sequence[Method]) -> list[str]:
+    """Those that the last evaluation of every run has which measured any: only these can be averaged."""
+    ends = [end for end in _ends(methods, figure) if end]
+    return [skill for skill in measured_skills(figure, methods) if all(skill in end for end in ends)]
 
 
 def _ends(methods: Sequence[Method], figure: str) -> list[dict[str, float]]:

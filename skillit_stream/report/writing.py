@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skillit_stream.errors import InputError
-from skillit_stream.report.figures import graph_png, losses_png, mixture_png
+from skillit_stream.report.figures import graph_png, losses_png, mixture_png, reach_png
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.page import build_page
+from skillit_stream.report.reach import reach_view
 from skillit_stream.report.run_folder import Run, read_runs
 from skillit_stream.report.summary import summarise, to_json
 from skillit_stream.report.views import accuracy_panels, graph_panels, loss_panels, mixture_view
@@ -18,10 +19,10 @@ PAGE = 'report.html'
 def write_report(
     runs: Sequence[str | Path], out: str | Path | None = None, *, baseline: str | None = None
 ) -> Path:
-    """Write report.html, mixture.png, losses.png, accuracy.png, graph.png and summary.json.
+    """Write report.html, mixture.png, losses.png, accuracy.png, reach.png, graph.png and summary.json.
 
-    losses.png needs an evaluation, accuracy.png one that measured accuracy, and graph.png a graph; without
-    those the file is left out.
+    losses.png needs an evaluation, accuracy.png one that measured accuracy, reach.png a baseline with one, and
+    graph.png a graph; without those the file is left out.
 
     Args:
         runs: Run folders.
@@ -58,7 +59,7 @@ def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | No
             f'the baseline must be one of the methods, {", ".join(names)}, but got: {baseline!r}'
         )
     mixture, losses, graphs = mixture_view(methods), loss_panels(methods), graph_panels(methods)
-    accuracies = accuracy_panels(methods)
+    accuracies, reaches = accuracy_panels(methods), reach_view(methods, baseline)
     page = build_page(
         methods, mixture=mixture, losses=losses, accuracies=accuracies, graphs=graphs, baseline=baseline
     )
@@ -67,6 +68,7 @@ def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | No
         'mixture.png': mixture_png(mixture),
         'losses.png': losses_png(losses, methods) if losses else None,
         'accuracy.png': losses_png(accuracies, methods) if accuracies else None,
+        'reach.png': reach_png(reaches) if reaches else None,
         'graph.png': graph_png(graphs) if graphs else None,
         PAGE: page.encode(),
     }

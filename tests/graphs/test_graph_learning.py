@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from graph_runs import SKILLS, STEPS
+from graph_runs import SKILLS, STEPS, settings, write_yaml
 
 from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
@@ -101,6 +101,15 @@ def test_finished_runs_are_kept(kept: Path, done: Done, training_yaml: Path, no_
     _, told = done(*learning(training_yaml, kept / 'graph.json', 'brute-force')[1:])
     assert f'6 runs of {STEPS} steps, 6 done before.' in told
     assert stamps(kept) == before
+
+
+def test_the_graph_that_is_to_be_learned_may_be_left_open(
+    kept: Path, done: Done, addition: Path, tmp_path: Path, no_training: None
+):
+    mixing = {'algorithms': {'data_mixing': {'policy': 'skill_it', 'graph': '???'}}}
+    template = write_yaml(tmp_path / 'open.yaml', {**settings(addition), **mixing})
+    _, told = done(*learning(template, kept / 'graph.json', 'brute-force')[1:])
+    assert f'6 runs of {STEPS} steps, 6 done before.' in told
 
 
 def test_both_methods_share_their_runs(kept: Path, done: Done, training_yaml: Path, no_training: None):

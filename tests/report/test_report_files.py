@@ -12,12 +12,16 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from skillit_stream import cli
 from skillit_stream.errors import InputError
 from skillit_stream.report import print_summary, write_report
 from skillit_stream.report.methods import group_runs
+from skillit_stream.report.panels import line_look
+from skillit_stream.report.reach import reach_view
+from skillit_stream.report.reach_panel import draw_reaches
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.terminal import print_methods
 
@@ -142,6 +146,57 @@ def test_accuracy_gets_panels_a_figure_and_a_line_in_the_table(make_run, tmp_pat
     text = write_report(runs[1:], tmp_path / 'out').read_text()
     assert not (path.parent / 'accuracy.png').exists()
     assert not {'Accuracy', 'bits per byte'} & set(re.findall('Accuracy|bits per byte', text))
+
+
+@pytest.mark.parametrize(('methods', 'seeds'), [(1, 1), (1, 10), (12, 1), (12, 10)])
+def test_the_steps_to_a_baseline_are_drawn_for_one_method_and_for_many(make_run, tmp_path, methods, seeds):
+    runs = [
+        make_run(f'method_{number}', seed=seed, rounds=2, skills=['a'], speed=1 + number % 3)
+        for number in range(methods)
+        for seed in range(1, seeds + 1)
+    ]
+    path = write_report(runs, tmp_path / 'out', baseline='method_0')
+    assert (path.parent / 'reach.png').read_bytes()[:4] == b'\x89PNG'
+    picture = path.read_text().split('<h2>Steps to the baseline</h2>')[1].split('</section>')[0]
+    assert 'aria-label="step at which each method reaches the final loss of method_0: method_0: ' in picture
+    # Every row is labelled: it can be read without colours.
+    assert {f'method_{number}' for number in range(1, methods)} < set(re.findall(r'method_\d+', picture))
+    assert picture.count('>never<') == 1
+
+
+def test_a_seed_that_never_reaches_the_baseline_is_an_open_dot_at_the_right(make_run):
+    losses = {
+        'base': [3.0, 2.0, 1.0],
+        'soon': [3.0, 1.0, 1.0],
+        'never': [3.0, 2.0, 1.5],
+        'other': [3.0, 2.0, 1.0],
+    }
+    runs = [
+        make_run(name, seed=1 + (name == 'other'), rounds=2, losses=[{'a': value} for value in values])
+        for name, values in losses.items()
+    ]
+    view = reach_view(group_runs(read_runs(runs)), 'base')
+    assert view is not None
+    assert view.last_step == 400
+    axes = Figure().add_subplot()
+    draw_reaches(axes, view)
+    dots = [line for line in axes.lines if line.get_marker() == 'o']
+    steps = [float(np.asarray(dot.get_xdata())[0]) for dot in dots]
+    assert steps[:2] == [400, 200]
+    assert steps[2] > 400
+    assert [dot.get_markerfacecolor() for dot in dots] == [line_look(0)[0], line_look(1)[0], 'none']
+    texts = [text.get_text() for text in axes.texts]
+    assert [text for text in texts if text != 'never'] == ['400', '200', '0 of 1', 'no seed in common']
+
+
+def test_without_a_baseline_there_are_no_steps_to_it(make_run, tmp_path):
+    runs = [make_run('x', rounds=1), make_run('y', rounds=1)]
+    assert (write_report(runs, tmp_path / 'out', baseline='x').parent / 'reach.png').exists()
+    path = write_report(runs, tmp_path / 'out')
+    assert not (path.parent / 'reach.png').exists()
+    assert 'Steps to the baseline' not in path.read_text()
+    silent = make_run('z', rounds=1, losses=[{}, {}])
+    assert 'Steps to the baseline' not in write_report([silent], tmp_path / 'out', baseline='z').read_text()
 
 
 def test_train_and_eval_skills_may_differ(make_run):

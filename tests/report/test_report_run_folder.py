@@ -161,3 +161,21 @@ def test_runs_that_cannot_be_compared_evenly_are_noted(make_run):
     assert 'means are over the 2 of 4' in text
     assert 'runs differ in their policy' in text
     assert 'have 4 to 6 rounds' in text
+
+
+@pytest.mark.parametrize(
+    ('policy', 'differs'),
+    [
+        # Named after the run: every seed has an initial model and losses of its own.
+        (lambda seed: {'name': 'sample_curriculum', 'losses': f'x-s{seed}', 'start': 0.1}, False),
+        (lambda seed: {'name': 'sample_curriculum', 'losses': 'x', 'start': 0.1 * seed}, True),
+        # Elsewhere `losses` is a setting: which of them the policy looks at.
+        (lambda seed: {'name': 'ado', 'losses': 'train' if seed == 1 else 'eval'}, True),
+    ],
+)
+def test_losses_named_after_the_seed_are_no_other_policy(make_run, policy, differs):
+    folders = [make_run('x', seed=seed, rounds=1) for seed in (1, 2)]
+    for seed, folder in enumerate(folders, start=1):
+        edit(folder / 'run.json', policy=policy(seed))
+    found = [note for note in notes(group_runs(read_runs(folders))) if 'differ in their policy' in note]
+    assert bool(found) == differs

@@ -13,7 +13,7 @@ from skillit_stream.report import write_report
 from skillit_stream.report.methods import AVERAGE, group_runs
 from skillit_stream.report.reach import find_reaches, reach_sentences
 from skillit_stream.report.run_folder import read_runs
-from skillit_stream.report.summary import summarise, to_json
+from skillit_stream.report.summary import learning_curves, summarise, to_json
 from skillit_stream.report.tables import (
     LOWEST,
     WITHIN,
@@ -181,3 +181,27 @@ def test_the_steps_to_the_loss_at_which_the_baseline_ends(make_run):
 def test_a_baseline_that_is_no_method_is_refused(make_run, tmp_path):
     with pytest.raises(InputError, match=r"the baseline must be one of the methods, slow, but got: 'slo'"):
         write_report([make_run('slow', method='slow')], tmp_path / 'report', baseline='slo')
+
+
+def test_learning_curves_are_means_over_seeds_at_the_steps_all_of_them_have(make_run):
+    def losses(*values):
+        return [{'a': value, 'b': value + 1} for value in values]
+
+    runs = [
+        make_run('x', seed=1, rounds=2, losses=losses(3.0, 2.0, 1.0), figures=['exact_match']),
+        make_run('x', seed=2, rounds=1, losses=losses(3.0, 1.0), figures=['exact_match']),
+        make_run('y', rounds=1, losses=losses(3.0, 2.5)),
+    ]
+    curves = learning_curves(group_runs(read_runs(runs)))
+    assert curves['x']['loss'] == {
+        'mean': {'steps': [0, 200], 'values': [3.5, 2.0]},
+        'skills': {
+            'a': {'steps': [0, 200], 'values': [3.0, 1.5]},
+            'b': {'steps': [0, 200], 'values': [4.0, 2.5]},
+        },
+    }
+    right = curves['x']['exact_match']['skills']['a']
+    assert right['steps'] == [0, 200]
+    assert right['values'] == pytest.approx([math.exp(-3), (math.exp(-2) + math.exp(-1)) / 2])
+    # What was not measured has no curve.
+    assert list(curves['y']) == ['loss']
