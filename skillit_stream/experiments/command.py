@@ -33,11 +33,12 @@ def run(args: argparse.Namespace) -> int:
     experiment = load_yaml(path, ExperimentConfig, args.overrides)
     check(experiment, path)
     _make_streams(experiment)
-    jobs = experiment.jobs or os.cpu_count() or 1
+    ranks = experiment.ranks
+    jobs = experiment.jobs or (1 if ranks > 1 else os.cpu_count() or 1)
     runs = plan_runs(experiment, path.parent)
     if experiment.learn_graph is not None:
         learn_graph(experiment, path.parent)
-    train_all(runs, jobs, len(experiment.methods) * len(experiment.seeds))
+    train_all(runs, len(experiment.methods) * len(experiment.seeds), jobs=jobs, ranks=ranks)
     sources = {method.mixture_of for method in experiment.methods.values() if method.mixture_of}
     if sources:
         drawn = {
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             for source in sources
         }
         runs = plan_runs(experiment, path.parent, drawn)
-        train_all(runs, jobs, len(runs))
+        train_all(runs, len(runs), jobs=jobs, ranks=ranks)
     # By method, in the order of the YAML.
     order = list(experiment.methods)
     folders = [planned.folder for planned in sorted(runs, key=lambda one: order.index(one.method))]

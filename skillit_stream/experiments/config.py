@@ -54,7 +54,9 @@ class ExperimentConfig:
     overrides: list[str] = field(default_factory=list)
     """`key=value` overrides for all methods."""
     jobs: int | None = None
-    """Runs at a time; null: one a core. Every run computes with one thread."""
+    """Runs at a time; null: one a core, or one where runs have several ranks."""
+    ranks: int = 1
+    """Processes of each run, on this machine: one a GPU. Each computes with one thread."""
     baseline: str | None = None
     """The method that the others are compared with: paired tests, and the step at which each reaches its final
     loss."""
@@ -88,6 +90,9 @@ def check(experiment: ExperimentConfig, path: Path) -> None:
         raise InputError(f'{path} must name at least one method and one seed.')
     if len(set(experiment.seeds)) < len(experiment.seeds):
         raise InputError(f'{path}: `seeds` must differ, but got: {experiment.seeds}.')
+    for key, number in (('jobs', experiment.jobs), ('ranks', experiment.ranks)):
+        if number is not None and number < 1:
+            raise InputError(f'{path}: `{key}` must be at least 1, but got: {number}.')
     _check_learning(experiment.learn_graph or [], path)
     named = [('baseline', experiment.baseline)]
     named += [(f'methods.{name}.mixture_of', method.mixture_of) for name, method in methods.items()]

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from skillit_stream.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.planning import overrides_of
-from skillit_stream.experiments.running import ONE_THREAD
+from skillit_stream.experiments.running import ONE_THREAD, command_of
 
 
 def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
@@ -28,15 +27,8 @@ def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
     path = _path(experiment)
     before = path.read_bytes() if path.exists() else None
     overrides = overrides_of(experiment, 'graph', 'graph', experiment.seeds[0])
-    command = [sys.executable, '-m', 'skillit_stream.cli', 'graph', 'learn', str(home / experiment.yaml)]
-    command += [
-        *overrides,
-        *(experiment.learn_graph or []),
-        '--out',
-        str(path),
-        '--work',
-        str(_records(experiment)),
-    ]
+    command = command_of(experiment.ranks, 'graph', 'learn', str(home / experiment.yaml), *overrides)
+    command += [*(experiment.learn_graph or []), '--out', str(path), '--work', str(_records(experiment))]
     if subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=False).returncode:
         raise InputError(f'The graph {path} could not be learned with `learn_graph`; see above.')
     if before not in (None, path.read_bytes()):

@@ -17,13 +17,25 @@ ONE_THREAD: Mapping[str, str] = {
 }
 
 
-def train_all(runs: Sequence[PlannedRun], jobs: int, total: int) -> None:
+def command_of(ranks: int, *arguments: str) -> list[str]:
+    """`skillit ARGUMENTS` as a process, or as several of the `composer` launcher.
+
+    Args:
+        ranks: Processes.
+        arguments: As they would be typed after `skillit`.
+    """
+    launcher = ['composer', '-n', str(ranks), '-m'] if ranks > 1 else []
+    return [sys.executable, '-m', *launcher, 'skillit_stream.cli', *arguments]
+
+
+def train_all(runs: Sequence[PlannedRun], total: int, *, jobs: int, ranks: int) -> None:
     """Train the runs that are not finished, `jobs` at a time, and show how far they are.
 
     Args:
         runs: In the order in which they are begun.
-        jobs: Processes at a time.
         total: Runs of the whole experiment.
+        jobs: Runs at a time.
+        ranks: Processes of each.
 
     Raises:
         RuntimeError: A run failed; the message names its log.
@@ -39,7 +51,7 @@ def train_all(runs: Sequence[PlannedRun], jobs: int, total: int) -> None:
             bar = bars.add_task('Training', total=total, completed=done)
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    running.append(_Job(waiting.pop(0)))
+                    running.append(_Job(waiting.pop(0), ranks))
                 time.sleep(0.2)
                 for job in [job for job in running if job.has_ended()]:
                     running.remove(job)
@@ -57,8 +69,9 @@ def train_all(runs: Sequence[PlannedRun], jobs: int, total: int) -> None:
 class _Job:
     """The commands of a run, one after the other."""
 
-    def __init__(self, planned: PlannedRun) -> None:
+    def __init__(self, planned: PlannedRun, ranks: int) -> None:
         self.planned = planned
+        self._ranks = ranks
         self._mark = {'exit_code': 0, 'graph': planned.graph_hash()}
         folder = planned.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +88,7 @@ class _Job:
     def _next(self) -> subprocess.Popen:
         with open(self._log, 'a', encoding='utf-8') as log:
             return subprocess.Popen(
-                [sys.executable, '-m', 'skillit_stream.cli', *self._waiting.pop(0)],
+                command_of(self._ranks, *self._waiting.pop(0)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
