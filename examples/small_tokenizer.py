@@ -8,7 +8,8 @@ Files ending in .json, .jsonl or .txt, also as .gz or .zst, are read as plain te
 import sys
 
 import fsspec
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
+from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 
 CHARACTERS = 2_000_000
@@ -23,17 +24,12 @@ def read(path: str) -> str:
 
 def main(folder: str, vocabulary: str, *paths: str) -> None:
     """Train on the files and save."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=int(vocabulary),
-        special_tokens=[END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(map(read, paths), trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END).save_pretrained(folder)
+    tokenizer = ByteLevelBPETokenizer()
+    texts = map(read, paths)
+    tokenizer.train_from_iterator(texts, int(vocabulary), special_tokens=[END], show_progress=False)
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer.to_str()), eos_token=END
+    ).save_pretrained(folder)
     print(f'{folder}: {tokenizer.get_vocab_size()} tokens')
 
 

@@ -1,6 +1,7 @@
 """`skillit experiment`: what is trained, what is kept, what is refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from skillit_stream.experiments.config import ExperimentConfig, check, find_yaml
 from skillit_stream.experiments.learned_graph import graph_facts, learn_graph
 from skillit_stream.experiments.planning import FINISHED, mixture_drawn, plan_runs
 from skillit_stream.experiments.results import as_markdown
+from skillit_stream.experiments.running import command_of
 from skillit_stream.graphs.look import as_facts
 from skillit_stream.training.config import dump_config, load_yaml
 
@@ -84,6 +86,7 @@ def test_a_control_is_planned_once_its_mixture_is_known(yaml: Path):
         ('methods.tilt.data_mixing.policy=static', 'has both `mixture_of` and `data_mixing`'),
         ('methods.stratified={mixture_of: tilt}', 'must be a method with a policy of its own'),
         ('seeds=[1,1]', '`seeds` must differ'),
+        ('jobs=0', '`jobs` must be at least 1, but got: 0'),
         ('learn_graph=[--method,approximate,--ou,x.json]', '`learn_graph` must be without --out.*got: --ou'),
         ('learn_graph=[--task=0/2]', '`learn_graph` must be without --out, --work, --task, but got: --task'),
     ],
@@ -227,7 +230,14 @@ def test_a_graph_that_cannot_be_learned_ends_the_experiment(yaml: Path, capfd: p
     assert not list((yaml.parent / 'runs').glob('*'))
 
 
-# A process for the graph, one for the run, and two more for the graph: about a minute.
+def test_several_ranks_are_started_by_the_launcher():
+    alone = [sys.executable, '-m', 'skillit_stream.cli', 'train', 'x.yaml']
+    assert command_of(1, 'train', 'x.yaml') == alone
+    assert command_of(2, 'train', 'x.yaml') == [*alone[:2], 'composer', '-n', '2', '-m', *alone[2:]]
+
+
+# Two ranks for the graph, two for the run, then two processes more for the graph: about a minute.
+@pytest.mark.slow
 def test_a_graph_is_learned_once_and_stands_in_the_results(yaml: Path, capfd: pytest.CaptureFixture[str]):
     of_a_learned_graph(yaml)
     before, after = yaml.read_text().split('  stratified:')
@@ -236,7 +246,7 @@ def test_a_graph_is_learned_once_and_stands_in_the_results(yaml: Path, capfd: py
         + '  learned:'
         + after.split('learned:')[1].split('  by')[0]
     )
-    assert main(['experiment', str(yaml)]) == 0
+    assert main(['experiment', str(yaml), 'ranks=2']) == 0
     folder = yaml.parent / 'runs'
     assert (
         SkillsGraph.load(folder / 'graph.json').to_dict()
