@@ -14,6 +14,18 @@ from skillit_stream.errors import InputError
 FIGURES = ('bits_per_byte', 'accuracy', 'exact_match')
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation measured."""
+
+    step: int
+    """Batches trained before it."""
+    losses: dict[str, float]
+    """Nats per token per eval skill."""
+    figures: dict[str, dict[str, float]]
+    """What else, of `FIGURES`: figure -> eval skill -> value."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
     """One line of mixture.jsonl; an evaluation before training has round -1."""
@@ -32,6 +44,8 @@ class RoundRecord:
     """Nats per token per eval skill at the end of the round; empty where no evaluation ran."""
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     """What else the evaluation measured, of `FIGURES`: figure -> eval skill -> value."""
+    within: tuple[Evaluation, ...] = ()
+    """The evaluations inside the round, before its end."""
     stalled_seconds: float = 0.0
     seconds: float = 0.0
     """Of the whole round, waiting for data (`stalled_seconds`) and evaluating (`eval_seconds`) included."""
@@ -40,6 +54,12 @@ class RoundRecord:
     """Settings and streams that the order of samples depends on; None: as in the rounds before."""
     where: str = ''
     """``file:line``, for error messages."""
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Those inside the round and the one at its end, where it ran."""
+        end = Evaluation(self.step, self.losses, self.figures)
+        return (*self.within, end) if self.losses else self.within
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +147,27 @@ def parse_record(line: bytes, *, where: str) -> RoundRecord:
             key: _numbers(entry.get(key, {}), key, where=where)
             for key in ('proportions', 'realised', 'samples', 'passes', 'losses')
         },
-        figures={key: _numbers(entry[key], key, where=where) for key in FIGURES if entry.get(key)},
+        figures=_figures(entry, where=where),
+        within=_within(entry, where=where),
     )
+
+
+def _within(entry: dict[str, Any], *, where: str) -> tuple[Evaluation, ...]:
+    value = entry.get('within', [])
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise InputError(
+            f"{where}: 'within' must be a list of evaluations, but got {value!r}: restore the file"
+        )
+    return tuple(_evaluation(one, where=where) for one in value)
+
+
+def _evaluation(entry: dict[str, Any], *, where: str) -> Evaluation:
+    losses = _numbers(entry.get('losses', {}), 'losses', where=where)
+    return Evaluation(_integer(entry, 'step', where=where), losses, _figures(entry, where=where))
+
+
+def _figures(entry: dict[str, Any], *, where: str) -> dict[str, dict[str, float]]:
+    return {key: _numbers(entry[key], key, where=where) for key in FIGURES if entry.get(key)}
 
 
 def _is_json(line: bytes) -> bool:

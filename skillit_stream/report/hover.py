@@ -18,7 +18,7 @@ class HoverData:
     """Collects panels, in the order in which they stand in the page.
 
     A panel is ``{kind, area, steps, lines}``; a line is ``[place in the legend above, grid, values]``; a grid says
-    at which steps the values are and in which round each step ends. Lines mostly share their grids.
+    at which steps the values are and in which round each lies. Lines mostly share their grids.
     """
 
     def __init__(self, methods: Sequence[Method]) -> None:
@@ -62,10 +62,15 @@ class HoverData:
         return len(self.panels) - 1
 
     def _grid(self, steps: np.ndarray, method: int) -> int:
-        """The number of a grid: steps, the round that ends at each, and the first round there is."""
+        """The number of a grid: steps, the round of each, and the first round there is."""
         runs = self.methods[method].runs
         # The first run that knows a step says which round it is, as it does for the mixture.
-        rounds = {record.step: record.round for run in reversed(runs) for record in run.log.records}
+        rounds = {
+            step: record.round
+            for run in reversed(runs)
+            for record in run.log.records
+            for step in (*(one.step for one in record.within), record.step)
+        }
         grid = {
             'first': runs[0].rounds[0].round,
             'steps': [int(step) for step in steps],

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skillit_stream.mixture_lines import RoundRecord
+from skillit_stream.mixture_lines import Evaluation
 from skillit_stream.report.run_folder import Run
 
 AVERAGE = 'mean of the skills'
@@ -95,7 +95,7 @@ class Method:
         return {skill: float(np.mean(values)) for skill, values in found.items() if values}
 
 
-def measured(record: RoundRecord, figure: str) -> dict[str, float]:
+def measured(record: Evaluation, figure: str) -> dict[str, float]:
     """What an evaluation measured: eval skill -> loss, or the value of `figure`; empty where it did not."""
     return record.losses if figure == LOSS else record.figures.get(figure, {})
 

@@ -195,10 +195,10 @@ def _stream_size(methods: Sequence[Method], skill: str) -> str:
 
 
 def _runs(methods: Sequence[Method]) -> str:
-    head = ['run', 'method', 'seed', 'policy', 'rounds', 'steps', 'samples', 'accuracy']
+    head = ['run', 'method', 'seed', 'rounds', 'steps', 'samples', 'accuracy']
     head += ['seconds', 'of these stalled', 'evaluating']
     rows = [_run_row(run) for method in methods for run in method.runs]
-    return markup.table(head, rows, texts=('method', 'policy'))
+    return markup.table(head, rows, texts=('method',))
 
 
 def _run_row(run: Run) -> str:
@@ -209,7 +209,6 @@ def _run_row(run: Run) -> str:
         [
             markup.cell(run.method, kind='text'),
             markup.cell(str(run.seed)),
-            markup.cell(policy_text(run.policy), kind='text'),
             markup.cell(f'{len(run.rounds):,}'),
             markup.cell(f'{run.rounds[-1].step:,}'),
             markup.cell(f'{run.samples:,}'),
@@ -226,7 +225,22 @@ def _part(part: float, seconds: float) -> str:
 
 
 def policy_text(policy: dict[str, Any], length: int = 120) -> str:
-    """A policy and its parameters as ``name(eta=0.2, ...)``, cut where it is too long to read."""
-    parameters = ', '.join(f'{key}={value}' for key, value in policy.items() if key != 'name')
+    """A policy and its parameters as ``name(eta=0.2, ...)``, without those that are off, cut where it is too long."""
+    parameters = ', '.join(
+        f'{key}={_setting_text(value)}'
+        for key, value in policy.items()
+        if key != 'name' and value is not None and value is not False
+    )
     text = f'{policy.get("name", "unnamed")}({parameters})'
     return text if len(text) <= length else text[: length - 2] + '…)'
+
+
+def _setting_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f'{value:.4g}'
+    if isinstance(value, dict):
+        texts = {key: _setting_text(one) for key, one in value.items()}
+        if len(texts) > 1 and len(set(texts.values())) == 1:
+            return f'{next(iter(texts.values()))} each'
+        return ', '.join(f'{key}: {text}' for key, text in texts.items()).join('{}')
+    return str(value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.errors import InputError
-from skillit_stream.mixture_lines import MixtureLog, RoundRecord
+from skillit_stream.mixture_lines import Evaluation, MixtureLog, RoundRecord
 from skillit_stream.report.mixture_log import read_mixture_log
 
 RUN_VERSION = 1
@@ -55,9 +55,10 @@ class Run:
         return tuple(record for record in self.log.records if record.round >= 0)
 
     @cached_property
-    def evaluations(self) -> tuple[RoundRecord, ...]:
-        """Lines with losses, in order, the evaluation before training included."""
-        return tuple(record for record in self.log.records if record.losses)
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """In order, those before training and inside of rounds included."""
+        found = (one for record in self.log.records for one in record.evaluations)
+        return tuple(one for one in found if one.losses)
 
     @property
     def final_losses(self) -> dict[str, float]:

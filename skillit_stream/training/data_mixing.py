@@ -66,6 +66,8 @@ class DataMixing(Algorithm):
         self._seen: dict[str, tuple[int, float]] = {}
         # What else was measured with these losses.
         self._figures: Figures = {}
+        # The evaluations inside the running round, as its line will have them.
+        self._within: list[dict[str, Any]] = []
         self._train_losses: TrainLosses | None = None
         self._train_state: dict[str, list[float]] = {}
         self._started = False
@@ -91,6 +93,7 @@ class DataMixing(Algorithm):
             'policy': self.policy.state_dict(),
             'losses': seen,
             'figures': self._figures,
+            'within': self._within,
             'train_losses': train,
         }
 
@@ -111,6 +114,7 @@ class DataMixing(Algorithm):
             self._misfit = error
         self._seen = {label: (int(batch), float(loss)) for label, (batch, loss) in state['losses'].items()}
         self._figures = dict(state.get('figures', {}))
+        self._within = list(state.get('within', []))
         self._train_state = dict(state['train_losses'])
         self._started = True
 
@@ -218,6 +222,9 @@ class DataMixing(Algorithm):
         if not self._started or not 0 < within < int(state.dataloader_len or 0):
             return
         losses = self._losses(state)
+        self._within.append(
+            {'step': int(state.timestamp.batch), 'losses': losses, **self._figures_of(losses)}
+        )
         if all(skill in losses for skill in self.policy.eval_skills):
             self.policy.observe(RoundObservation(round=dataset_of(state).round, eval_losses=losses))
 
@@ -269,6 +276,7 @@ class DataMixing(Algorithm):
             samples_seen=dataset.samples_seen,
         )
         line = self._line(state, dataset, observation)
+        self._within = []
         dataset.set_proportions(self._agreed(dataset.skills, lambda: self.policy.update(observation)))
         if self._train_losses:
             self._train_losses.reset()
@@ -304,16 +312,20 @@ class DataMixing(Algorithm):
             'stalled_seconds': round(self._waiting.seconds, 3),
             'seconds': round(self._round.seconds, 3),
             **self._cost_and_figures(observation.eval_losses),
+            **({'within': self._within} if self._within else {}),
         }
 
     def _cost_and_figures(self, losses: Mapping[str, float]) -> dict[str, Any]:
         """Of a line: the seconds of its evaluations, and what was measured along with its losses."""
+        return {'eval_seconds': round(self._evaluation.seconds, 3), **self._figures_of(losses)}
+
+    def _figures_of(self, losses: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """What was measured along with these losses."""
         figures = {
             name: {skill: value for skill, value in values.items() if skill in losses}
             for name, values in self._figures.items()
         }
-        seconds = round(self._evaluation.seconds, 3)
-        return {'eval_seconds': seconds, **{name: values for name, values in figures.items() if values}}
+        return {name: values for name, values in figures.items() if values}
 
     def _log_proportions(self, dataset: SkillStreamingDataset, logger: Logger) -> None:
         upcoming, seen, passes = dataset.next_proportions, dataset.samples_seen, dataset.passes

@@ -8,6 +8,7 @@ import pytest
 
 from skillit_stream.errors import InputError
 from skillit_stream.report.methods import group_runs, notes
+from skillit_stream.report.page import policy_text
 from skillit_stream.report.run_folder import read_run, read_runs
 
 
@@ -29,6 +30,24 @@ def test_a_run_is_read_as_written(make_run):
 def test_the_method_in_run_json_goes_before_the_name(make_run):
     runs = read_runs([make_run('a', method='same'), make_run('b', method='same', seed=2), make_run('c')])
     assert [(method.name, method.seeds) for method in group_runs(runs)] == [('same', (1, 2)), ('c', (1,))]
+
+
+def test_evaluations_inside_of_rounds_are_points_of_the_curves(make_run):
+    folder = make_run(rounds=2)
+    before, *rounds = [json.loads(line) for line in (folder / 'mixture.jsonl').read_text().splitlines()]
+    halves = [{skill: loss + 1 for skill, loss in line['losses'].items()} for line in rounds]
+    for line, losses in zip(rounds, halves, strict=True):
+        line['within'] = [{'step': line['step'] - 100, 'losses': losses, 'exact_match': {'ones': 0.25}}]
+    (folder / 'mixture.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in (before, *rounds)))
+    run = read_run(folder)
+    assert [one.step for one in run.evaluations] == [0, 100, 200, 300, 400]
+    assert [one.losses for one in run.evaluations[1::2]] == halves
+    [method] = group_runs([run])
+    curve = method.curve(['ones'])
+    assert curve is not None
+    assert curve.mean.tolist() == [one.losses['ones'] for one in run.evaluations]
+    assert run.final_losses == rounds[-1]['losses']
+    assert run.evaluations[1].figures == {'exact_match': {'ones': 0.25}}
 
 
 def test_a_half_written_last_line_is_left_out_and_noted(make_run):
@@ -79,6 +98,11 @@ def test_a_log_that_begins_late_does_not_draw_its_first_round_from_step_0(make_r
         ('{"round": 1, "step": true}\n', r"mixture.jsonl:3: 'step' must be an integer, but got True"),
         ('{"round": 1, "step": 2, "losses": [1]}\n', r"mixture.jsonl:3: 'losses' must map skills to numbers"),
         ('{"round": 1, "step": 2, "losses": {"a": "x"}}\n', r"mixture.jsonl:3: 'losses.a' must hold numbers"),
+        (
+            '{"round": 1, "step": 2, "within": [1]}\n',
+            r"mixture.jsonl:3: 'within' must be a list of evaluations",
+        ),
+        ('{"round": 1, "step": 2, "within": [{}]}\n', r"mixture.jsonl:3: 'step' must be an integer"),
         ('{"round": 1, "step": 2, "order": []}\n', r"mixture.jsonl:3: 'order' must be a JSON object"),
     ],
 )
@@ -179,3 +203,22 @@ def test_losses_named_after_the_seed_are_no_other_policy(make_run, policy, diffe
         edit(folder / 'run.json', policy=policy(seed))
     found = [note for note in notes(group_runs(read_runs(folders))) if 'differ in their policy' in note]
     assert bool(found) == differs
+
+
+@pytest.mark.parametrize(
+    ('policy', 'text'),
+    [
+        (
+            {'name': 'static', 'proportions': {'a': 1 / 3, 'b': 2 / 3}},
+            'static(proportions={a: 0.3333, b: 0.6667})',
+        ),
+        ({'name': 'static', 'proportions': {'a': 0.5, 'b': 0.5}}, 'static(proportions=0.5 each)'),
+        (
+            {'name': 'skill_it', 'eta': 0.2, 'lag': 0, 'initial': None, 'hold_lone': False},
+            'skill_it(eta=0.2, lag=0)',
+        ),
+        ({'name': 'x', 'y': 'z' * 200}, f'x(y={"z" * 114}…)'),
+    ],
+)
+def test_a_policy_is_told_by_what_is_on(policy, text):
+    assert policy_text(policy) == text

@@ -199,6 +199,8 @@ def test_other_evaluators_do_not_disturb(streams: Path, run_folder: Path, graph:
     fit(tiny_trainer(streams, policy, run_folder / 'both', evaluators=evaluators))
     lines = without_clocks(rounds_of(run_folder / 'both'))
     # Written down beside the others, so that it can be looked at; the mixture does not know it.
+    for line in lines:
+        assert [list(one['losses']) for one in line.pop('within')] == [['held_out']] * 2
     assert [line['losses'].pop('held_out') for line in lines] == [line['losses']['digit_0'] for line in lines]
     assert lines == without_clocks(rounds_of(run_folder / 'alone'))
     assert [number for number, _ in policy.observed] == [0, 1, 2]
@@ -213,6 +215,11 @@ def test_evaluations_inside_a_round_are_shown_and_the_one_at_its_end_decides(
     assert [number for number, _ in policy.observed] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert [losses for _, losses in policy.observed[2::3]] == [
         line['losses'] for line in rounds_of(run_folder)
+    ]
+    within = [one for line in rounds_of(run_folder) for one in line['within']]
+    assert [one['step'] for one in within] == [2, 4, 8, 10, 14, 16]
+    assert [one['losses'] for one in within] == [
+        losses for place, (_, losses) in enumerate(policy.observed) if place % 3 < 2
     ]
     expected = expected_mixtures(graph, rounds_of(run_folder), eta=0.5, window=2, lag=0)
     for line, mixture in zip(rounds_of(run_folder), expected, strict=True):

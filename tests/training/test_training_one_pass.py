@@ -99,6 +99,9 @@ def test_figures_are_kept_in_the_state_with_their_losses(streams: Path, run_fold
     state = mixing.state_dict()
     assert state['losses'] == {skill: [6, loss] for skill, loss in line['losses'].items()}
     assert state['figures'] == {name: line[name] for name in FIGURES[1:]}
+    assert [one['step'] for one in line['within']] == [2, 4]
+    assert state['within'] == line['within']
+    assert set(line['within'][0]) == {'step', 'losses', *FIGURES[1:]}
     # As it was before there were figures.
     state.pop('figures')
     mixing.load_state_dict(state)
