@@ -15,6 +15,8 @@ from skillit_stream.experiments.planning import FINISHED, mixture_drawn, plan_ru
 from skillit_stream.experiments.results import as_markdown
 from skillit_stream.experiments.running import command_of
 from skillit_stream.graphs.look import as_facts
+from skillit_stream.report.methods import group_runs
+from skillit_stream.report.run_folder import read_runs
 from skillit_stream.training.config import dump_config, load_yaml
 
 ROOT = Path(__file__).parent.parent
@@ -208,6 +210,26 @@ def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int,
     warnings = [line.split(' (')[0] for line in lines if line.startswith('Warning')]
     assert warnings == ['Warning: The graph is nearly complete', 'Warning: All rows sum to about the same']
     assert (f'| skill_1 | 0.25 | 1 | {" | ".join(["0.25"] * (skills - 2))} |' in lines) == shown
+
+
+@pytest.mark.parametrize('skills', [12, 13])
+def test_many_skills_are_left_to_the_json(tmp_path: Path, skills: int):
+    names = [f'skill_{number}' for number in range(skills)]
+    line = {
+        'round': 0,
+        'step': 5,
+        'losses': dict.fromkeys(names, 1.5),
+        'proportions': dict.fromkeys(names, 1 / skills),
+    }
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'mixture.jsonl').write_text(json.dumps(line) + '\n')
+    facts = {'version': 1, 'name': 'a', 'policy': {'name': 'static'}, 'seed': 1, 'dataset': {}}
+    (tmp_path / 'run' / 'run.json').write_text(json.dumps(facts))
+    about = dict.fromkeys(('experiment', 'note', 'command', 'machine'), 'x') | {'versions': {}, 'paper': {}}
+    text = as_markdown(about, group_runs(read_runs([tmp_path / 'run'])), None)
+    assert '| method | mean of the skills |' in text
+    assert ('skill_3' in text) == (skills == 12)
+    assert ('The losses of the 13 skills are in results.json' in text) == (skills == 13)
 
 
 def test_a_skill_whose_own_run_taught_nothing_is_warned_of(yaml: Path):

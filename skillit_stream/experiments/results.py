@@ -17,7 +17,7 @@ from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.summary import learning_curves, summarise, to_json
 from skillit_stream.report.tables import Spread, loss_rows, pairs, spread, verdicts
 
-MOST_SKILLS = 12  # rows or columns up to which a graph's matrix is shown
+MOST_SKILLS = 12  # up to which a table has a column for each, and a graph's matrix is shown
 PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
 
 
@@ -73,6 +73,7 @@ def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: s
         f'{about["machine"]}; {versions}. {seconds / 60:,.0f} minutes of training in all.',
         'Nats per token at the last evaluation, mean ± sample standard deviation over seeds; lower is better.',
         _table(about, methods, baseline),
+        _left_out(methods),
         _bullets(verdicts(methods)),
     ]
     if baseline:
@@ -87,6 +88,8 @@ def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: s
 
 def _table(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | None) -> str:
     rows = loss_rows(methods)
+    if len(rows) > 1 + MOST_SKILLS:
+        rows = rows[:1]
     accuracies = [_mean_figure(method, 'exact_match') for method in methods]
     reaches = {reach.method: reach for reach in find_reaches(methods, baseline)} if baseline else {}
     head = ['method', *(row.skill for row in rows)]
@@ -108,6 +111,15 @@ def _table(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | 
             line.append(f'{about["paper"].get(method.name, "-")}')
         lines.append(line)
     return _markdown_table(lines)
+
+
+def _left_out(methods: Sequence[Method]) -> str:
+    skills = len(loss_rows(methods)) - 1
+    return (
+        f'The losses of the {skills} skills are in results.json and in the report.'
+        if skills > MOST_SKILLS
+        else ''
+    )
 
 
 def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
