@@ -66,7 +66,8 @@ def warnings_of(graph: SkillsGraph) -> list[str]:
     even = bool(np.ptp(sums) <= EVEN_ROWS * abs(sums.mean()))
     if density.share < NEARLY_EMPTY:
         found.append(f'The graph is nearly empty ({counted}): {ADVICE}.')
-    elif density.share > NEARLY_COMPLETE:
+    elif density.share > NEARLY_COMPLETE and not set(graph.train_skills).isdisjoint(graph.eval_skills):
+        # Where no skill is both, nothing speaks against it that all help: how much each does is what decides.
         weights = (
             ''
             if even

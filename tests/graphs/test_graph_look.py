@@ -121,3 +121,11 @@ def test_what_cannot_be_shown_is_refused(refused: Refused, tmp_path: Path):
     graph = saved(CHAIN, tmp_path / 'graph.json')
     assert 'must be a .png file' in refused('show', graph, '--out', tmp_path / 'graph.svg')
     assert 'cannot be written' in refused('show', graph, '--out', '/proc/graph.png')
+
+
+def test_a_complete_graph_of_skills_that_are_not_trained_on_is_warned_of_only_if_its_rows_are_even():
+    uneven = SkillsGraph(['a', 'b'], ['x', 'y'], [[0.5, 0.4], [0.1, 0.2]])
+    even = SkillsGraph(['a', 'b'], ['x', 'y'], [[0.5, 0.1], [0.1, 0.5]])
+    assert warnings_of(uneven) == []
+    [warning] = warnings_of(even)
+    assert warning.startswith('All rows sum to about the same')
