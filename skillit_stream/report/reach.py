@@ -88,7 +88,7 @@ def reach_sentences(methods: Sequence[Method], baseline: str) -> list[str]:
     return [
         f'{reach.method} is at the final loss of {baseline} at step {reach}.'
         if reach.reached
-        else f'{reach.method} is at the final loss of {baseline} {reach}.'
+        else f'{reach.method} is never at the final loss of {baseline} ({len(reach.steps)} seeds).'
         for reach in find_reaches(methods, baseline)
         if reach.method != baseline and reach.steps
     ]

@@ -173,7 +173,7 @@ def test_the_steps_to_the_loss_at_which_the_baseline_ends(make_run):
     assert by_hand[0] < methods[0].runs[0].rounds[-1].step
     back = find_reaches(methods, 'fast')[0]
     assert back.steps == (None, None)
-    assert reach_sentences(methods, 'fast') == ['slow is at the final loss of fast not on any of 2 seeds.']
+    assert reach_sentences(methods, 'fast') == ['slow is never at the final loss of fast (2 seeds).']
     assert [pair.second for pair in pairs(methods, 'slow')] == ['slow']
     assert summarise(methods, 'slow')['steps_to_the_baseline']['fast'] == list(by_hand)
 
