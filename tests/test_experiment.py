@@ -193,6 +193,17 @@ def test_a_run_is_finished_only_with_the_graph_that_is_there_now(yaml: Path):
     assert (stratified.is_finished(), learned.is_finished()) == (True, False)
 
 
+def test_a_graph_written_out_is_no_file_however_long_it_is(yaml: Path):
+    experiment = load_yaml(yaml, ExperimentConfig)
+    rows = {
+        f'a_skill_with_a_long_name_{number}': {'a_skill_with_a_long_name_0': 1.0} for number in range(300)
+    }
+    experiment.methods['stratified'].data_mixing = {'policy': 'skill_it', 'graph': rows}
+    run = plan_runs(experiment, yaml.parent)[1]
+    assert run.graph_hash() is None
+    assert not run.is_finished()
+
+
 @pytest.mark.parametrize(('skills', 'shown'), [(12, True), (13, False)])
 def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int, shown: bool):
     names = [f'skill_{number}' for number in range(skills)]

@@ -35,8 +35,10 @@ class PlannedRun:
     def graph_hash(self) -> str | None:
         """Hash of the graph's file; None where the run names no file."""
         named = (self.config.algorithms.get('data_mixing') or {}).get('graph')
-        path = Path(str(named))
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
+        # Written out in the YAML it is part of the configuration, and may be longer than a path can be.
+        if not isinstance(named, str) or not Path(named).is_file():
+            return None
+        return hashlib.blake2b(Path(named).read_bytes(), digest_size=16).hexdigest()
 
 
 def plan_runs(
