@@ -23,8 +23,9 @@ from skillit_stream.mixture import MixturePolicy, RoundObservation
 from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.training.evaluation import evaluated_skills, one_pass_metric
 from skillit_stream.training.mixture_log import MixtureLog
+from skillit_stream.training.seen_losses import SeenLosses
 from skillit_stream.training.skill_losses import TrainLosses
-from skillit_stream.training.skill_metrics import LOSSES, Figures, as_logged
+from skillit_stream.training.skill_metrics import LOSSES, as_logged
 
 STATE_VERSION = 2
 BEFORE_TRAINING = -1
@@ -62,12 +63,7 @@ class DataMixing(Algorithm):
         self._log = MixtureLog(log_path) if log_path is not None and dist.get_global_rank() == 0 else None
         # What a loaded state holds against the policy; whether that matters is known when the streams are.
         self._misfit: InputError | None = None
-        # Eval skill -> (batch of its evaluation, loss): an older evaluation is not this round's.
-        self._seen: dict[str, tuple[int, float]] = {}
-        # What else was measured with these losses.
-        self._figures: Figures = {}
-        # The evaluations inside the running round, as its line will have them.
-        self._within: list[dict[str, Any]] = []
+        self._seen = SeenLosses()
         self._train_losses: TrainLosses | None = None
         self._train_state: dict[str, list[float]] = {}
         self._started = False
@@ -86,14 +82,11 @@ class DataMixing(Algorithm):
 
     def state_dict(self) -> dict[str, Any]:
         """The policy's state and the losses seen since the last update, in plain Python."""
-        seen = {label: list(entry) for label, entry in self._seen.items()}
         train = self._train_losses.state_dict() if self._train_losses else {}
         return {
             'version': STATE_VERSION,
             'policy': self.policy.state_dict(),
-            'losses': seen,
-            'figures': self._figures,
-            'within': self._within,
+            **self._seen.state_dict(),
             'train_losses': train,
         }
 
@@ -112,9 +105,7 @@ class DataMixing(Algorithm):
             self.policy.load_state_dict(state['policy'])
         except InputError as error:
             self._misfit = error
-        self._seen = {label: (int(batch), float(loss)) for label, (batch, loss) in state['losses'].items()}
-        self._figures = dict(state.get('figures', {}))
-        self._within = list(state.get('within', []))
+        self._seen.load_state_dict(state)
         self._train_state = dict(state['train_losses'])
         self._started = True
 
@@ -196,12 +187,11 @@ class DataMixing(Algorithm):
         self._evaluation.stop()
         label = state.dataloader_label or ''
         metrics, own = state.eval_metrics[label], self._skill_of(label)
-        losses = {}
+        losses, figures = {}, None
         if one_pass := one_pass_metric(metrics):
             figures = one_pass.by_skill()
             logger.log_metrics(as_logged(figures))
             losses = figures.pop(LOSSES)
-            self._figures = figures
         elif self.metric in metrics:
             losses = {own: float(metrics[self.metric].compute())}
         elif own in self.policy.eval_skills:
@@ -209,7 +199,7 @@ class DataMixing(Algorithm):
                 f'Evaluator {label} has no metric {self.metric!r} (it has: {", ".join(metrics) or "none"}): add it, '
                 f'or tell DataMixing which metric is the loss (metric=...).'
             )
-        self._seen |= {skill: (int(state.timestamp.batch), loss) for skill, loss in losses.items()}
+        self._seen.note(int(state.timestamp.batch), losses, figures)
 
     def _skill_of(self, label: str) -> str:
         """The eval skill of the evaluator of this label."""
@@ -222,16 +212,13 @@ class DataMixing(Algorithm):
         if not self._started or not 0 < within < int(state.dataloader_len or 0):
             return
         losses = self._losses(state)
-        self._within.append(
-            {'step': int(state.timestamp.batch), 'losses': losses, **self._figures_of(losses)}
-        )
+        self._seen.keep_within(int(state.timestamp.batch))
         if all(skill in losses for skill in self.policy.eval_skills):
             self.policy.observe(RoundObservation(round=dataset_of(state).round, eval_losses=losses))
 
     def _losses(self, state: State) -> dict[str, float]:
         """Losses measured at the present batch, by eval skill."""
-        now = int(state.timestamp.batch)
-        return {label: loss for label, (batch, loss) in self._seen.items() if batch == now}
+        return self._seen.at(int(state.timestamp.batch))
 
     def _require(self, losses: Mapping[str, float], when: str) -> None:
         missing = [skill for skill in self.policy.eval_skills if skill not in losses]
@@ -276,7 +263,6 @@ class DataMixing(Algorithm):
             samples_seen=dataset.samples_seen,
         )
         line = self._line(state, dataset, observation)
-        self._within = []
         dataset.set_proportions(self._agreed(dataset.skills, lambda: self.policy.update(observation)))
         if self._train_losses:
             self._train_losses.reset()
@@ -300,6 +286,7 @@ class DataMixing(Algorithm):
     ) -> dict[str, Any]:
         """The round's line; `seconds` include those stalled and those of evaluations."""
         samples, train = dataset.samples, observation.train_losses
+        within = self._seen.take_within()
         return {
             'round': dataset.round,
             'step': int(state.timestamp.batch),
@@ -312,20 +299,12 @@ class DataMixing(Algorithm):
             'stalled_seconds': round(self._waiting.seconds, 3),
             'seconds': round(self._round.seconds, 3),
             **self._cost_and_figures(observation.eval_losses),
-            **({'within': self._within} if self._within else {}),
+            **({'within': within} if within else {}),
         }
 
     def _cost_and_figures(self, losses: Mapping[str, float]) -> dict[str, Any]:
         """Of a line: the seconds of its evaluations, and what was measured along with its losses."""
-        return {'eval_seconds': round(self._evaluation.seconds, 3), **self._figures_of(losses)}
-
-    def _figures_of(self, losses: Mapping[str, float]) -> dict[str, dict[str, float]]:
-        """What was measured along with these losses."""
-        figures = {
-            name: {skill: value for skill, value in values.items() if skill in losses}
-            for name, values in self._figures.items()
-        }
-        return {name: values for name, values in figures.items() if values}
+        return {'eval_seconds': round(self._evaluation.seconds, 3), **self._seen.figures_of(losses)}
 
     def _log_proportions(self, dataset: SkillStreamingDataset, logger: Logger) -> None:
         upcoming, seen, passes = dataset.next_proportions, dataset.samples_seen, dataset.passes
