@@ -80,7 +80,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def ours(corpus: Path, out: Path, tokenizer: str, workers: int, encoder: str) -> dict[str, float]:
     """`skillit convert jsonl` on a corpus; seconds by stage."""
-    import skillit_stream.convert.jsonl as module
+    import skillit_stream.convert.corpora.jsonl as module
     from skillit_stream.convert.pipeline import convert
 
     parser = argparse.ArgumentParser()

@@ -86,8 +86,8 @@ def ours(corpus: Corpus, workers: int, round_size: int) -> Loader:
     from streaming import Stream
     from torch.utils.data import DataLoader
 
-    from skillit_stream.streams.batches import collate
-    from skillit_stream.streams.dataset import SkillStreamingDataset
+    from skillit_stream.loader.batches import collate
+    from skillit_stream.loader.dataset import SkillStreamingDataset
 
     def named(shares: NDArray[np.float64]) -> dict[str, float]:
         return dict(zip(SKILLS, shares.tolist(), strict=True))
@@ -153,7 +153,7 @@ def litdata(corpus: Corpus, workers: int, round_size: int) -> Loader:
 
 LOADERS = {'skillit_stream': ours, 'StreamingDataset': streaming, 'litdata': litdata}
 _MODULES = {
-    'skillit_stream': ('streaming', 'torch.utils.data', 'skillit_stream.streams.dataset'),
+    'skillit_stream': ('streaming', 'torch.utils.data', 'skillit_stream.loader.dataset'),
     'StreamingDataset': ('streaming', 'torch.utils.data'),
     'litdata': ('litdata', 'litdata.streaming.item_loader', 'torch.utils.data'),
 }

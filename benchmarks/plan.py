@@ -78,7 +78,7 @@ def build_ours(root: Path) -> Any:
     """SkillStreamingDataset of the indexes."""
     from streaming import Stream
 
-    from skillit_stream.streams.dataset import SkillStreamingDataset
+    from skillit_stream.loader.dataset import SkillStreamingDataset
 
     return SkillStreamingDataset(
         streams={source: Stream(local=str(root / source)) for source in TOKENS},

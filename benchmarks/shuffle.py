@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from reporting import publish
 from streaming.base.shuffle import get_shuffle
 
-from skillit_stream.streams.tape import Tape
+from skillit_stream.order.tape import Tape
 
 Int64 = NDArray[np.int64]
 

@@ -3,27 +3,27 @@
 import argparse
 import importlib
 
+from skillit_stream.base.errors import OneLineParser
 from skillit_stream.convert.pipeline import Conversion, convert
 from skillit_stream.convert.progress import print_summary
 from skillit_stream.convert.runners import load_module
-from skillit_stream.errors import OneLineParser
 
 # A corpus is a module with HELP, add_arguments(parser) and corpus(args) -> Corpus, or run(args) -> Manifest for
 # one that is generated.
 CORPORA = {
-    'redpajama': 'skillit_stream.convert.redpajama',
-    'redpajama-v2': 'skillit_stream.convert.redpajama_v2',
-    'slimpajama': 'skillit_stream.convert.slimpajama',
-    'pile': 'skillit_stream.convert.pile',
-    'law': 'skillit_stream.convert.law',
-    'jsonl': 'skillit_stream.convert.jsonl',
-    'parquet': 'skillit_stream.convert.parquet',
-    'text': 'skillit_stream.convert.text',
-    'hf': 'skillit_stream.convert.hf',
-    'natural-instructions': 'skillit_stream.convert.natural_instructions',
-    'alpaca': 'skillit_stream.convert.alpaca',
-    'addition': 'skillit_stream.convert.addition',
-    'lego': 'skillit_stream.convert.lego',
+    'redpajama': 'skillit_stream.convert.corpora.redpajama',
+    'redpajama-v2': 'skillit_stream.convert.corpora.redpajama_v2',
+    'slimpajama': 'skillit_stream.convert.corpora.slimpajama',
+    'pile': 'skillit_stream.convert.corpora.pile',
+    'law': 'skillit_stream.convert.corpora.law',
+    'jsonl': 'skillit_stream.convert.corpora.jsonl',
+    'parquet': 'skillit_stream.convert.corpora.parquet',
+    'text': 'skillit_stream.convert.corpora.text',
+    'hf': 'skillit_stream.convert.corpora.hf',
+    'natural-instructions': 'skillit_stream.convert.corpora.natural_instructions',
+    'alpaca': 'skillit_stream.convert.corpora.alpaca',
+    'addition': 'skillit_stream.convert.corpora.addition',
+    'lego': 'skillit_stream.convert.corpora.lego',
 }
 CUSTOM_HELP = "a corpus of one's own: a Python file with HELP, add_arguments(parser) and corpus(args)"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
+from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.errors import InputError, first_line
 
 # What pickles of integers in containers and arrays name; any other name is refused.
 HARMLESS = {

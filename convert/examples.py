@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.options import add_output_arguments
 from skillit_stream.convert.staging import TOKENIZER_FOLDER, staged_folder
 from skillit_stream.convert.tokens import (
@@ -23,8 +24,7 @@ from skillit_stream.convert.tokens import (
     tokenizer_hash,
 )
 from skillit_stream.convert.writer import StreamsWriter
-from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import Manifest, SkillInfo, write_json
+from skillit_stream.formats.manifest import Manifest, SkillInfo, write_json
 
 PAD, EOS, UNKNOWN = '<pad>', '<eos>', '<unk>'
 # A word with its colon, if it has one ('Input:'), or any other single sign ('7', '=', ',').

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 
 SKIP_HINT = 'or count and leave out such records with --bad-records skip'
 

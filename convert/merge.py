@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.conversion import new_packer, sample_keys, split_rule
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder, Samples
@@ -17,8 +18,7 @@ from skillit_stream.convert.parts import PartRecord, SkillRecord, SplitRecord, S
 from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter
 from skillit_stream.convert.tokens import DocumentTokenizer
 from skillit_stream.convert.writer import index_hash, shard_bytes, token_columns, write_index
-from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import SkillInfo, SourceInfo, SplitInfo
+from skillit_stream.formats.manifest import SkillInfo, SourceInfo, SplitInfo
 
 # Eval documents packed at once.
 BATCH = 512

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.staging import check_skill_name
-from skillit_stream.errors import InputError
 
 
 class SkillNames:

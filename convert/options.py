@@ -6,8 +6,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import Faults
-from skillit_stream.errors import InputError
 
 ENCODERS = ('auto', 'gigatoken', 'tokenizers')
 LOSSES = ('all', 'answer')

@@ -21,7 +21,7 @@ import numpy as np
 
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
-from skillit_stream.streams.manifest import write_json
+from skillit_stream.formats.manifest import write_json
 
 RECORD_NAME = 'part.json'
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.merge import Assembly, DonePart, assemble_skills, unplaced
 from skillit_stream.convert.options import options_of, part_size_of, workers_of
 from skillit_stream.convert.parts import PartRecord, plan_parts
@@ -35,8 +36,7 @@ from skillit_stream.convert.tokens import (
     tokenizer_facts,
 )
 from skillit_stream.convert.writer import shard_bytes, token_columns
-from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import Manifest
+from skillit_stream.formats.manifest import Manifest
 
 # Less is done by one process before others have started.
 ALONE_BYTES = 1 << 25

@@ -23,7 +23,7 @@ from rich.text import Text
 from skillit_stream.convert.conversion import Progress as Done
 from skillit_stream.convert.conversion import Report
 from skillit_stream.convert.staging import is_remote
-from skillit_stream.streams.manifest import Manifest
+from skillit_stream.formats.manifest import Manifest
 
 # Where there is no terminal to ask, wide enough that no row is broken.
 PLAIN_WIDTH = 140

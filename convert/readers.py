@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import zstandard
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.errors import InputError
 
 FORMATS = ('.jsonl', '.json')
 ARCHIVES = ('.gz', '.zst', '.xz', '.bz2')

@@ -4,8 +4,8 @@ import logging
 import os
 from typing import Any
 
-from skillit_stream.errors import InputError, first_line
-from skillit_stream.streams.manifest import MANIFEST_NAME
+from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.formats.manifest import MANIFEST_NAME
 
 
 class Remote:

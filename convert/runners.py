@@ -18,12 +18,12 @@ from queue import Empty
 from types import ModuleType
 from typing import Any
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.conversion import Progress, Report, Target, convert_part
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.parts import Part
 from skillit_stream.convert.tokens import DocumentTokenizer, TokenizerFacts, reload_tokenizer
-from skillit_stream.errors import InputError
 
 # Processes are forked from one that has imported what they need, Streaming and torch above all, and has done
 # nothing else: no thread and no connection of the command's is copied into them.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 
 # Up to here a whole permutation is cheap (32 MB), and any share of the space can be drawn.
 PERMUTED_SPACE = 1 << 22

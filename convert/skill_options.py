@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import MISSING, Row, look_up
 from skillit_stream.convert.staging import check_skill_name
-from skillit_stream.errors import InputError
 
 SkillOf = Callable[[Row, InputFile, str], str]
 """(row, the file it is in, 'file:line' for messages) -> skill; raises BadRecordError when it cannot tell."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 
 HASH_BYTES = 16
 TRAIN: str = 'train'

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import MANIFEST_NAME
+from skillit_stream.base.errors import InputError
+from skillit_stream.formats.manifest import MANIFEST_NAME
 
 TOKENIZER_FOLDER = 'tokenizer'
 RESERVED = (TOKENIZER_FOLDER, MANIFEST_NAME, 'graph.json')

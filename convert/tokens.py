@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from skillit_stream.errors import InputError, first_line
+from skillit_stream.base.errors import InputError, first_line
 
 TOKENIZER_FILE = 'tokenizer.json'
 # Tried in turn where a tokenizer comes without a word on which token ends a document.

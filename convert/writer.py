@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.packing import Samples
 from skillit_stream.convert.staging import check_skill_name
-from skillit_stream.errors import InputError
-from skillit_stream.streams.manifest import SplitInfo
+from skillit_stream.formats.manifest import SplitInfo
 
 SMALLEST_SHARD = 4096
 

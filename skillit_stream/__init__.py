@@ -20,7 +20,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skillit_stream.errors import InputError
+    from skillit_stream.base.errors import InputError
+    from skillit_stream.loader.batches import causal_lm_inputs, collate
+    from skillit_stream.loader.dataset import SkillStreamingDataset
     from skillit_stream.mixture import (
         MixturePolicy,
         RoundObservation,
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
         build_policy,
         register,
     )
-    from skillit_stream.streams.batches import causal_lm_inputs, collate
-    from skillit_stream.streams.dataset import SkillStreamingDataset
     from skillit_stream.training.data_mixing import DataMixing
     from skillit_stream.training.evaluation import EvalStreams, skill_evaluator
     from skillit_stream.training.skill_losses import SkillLossModel
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 _HOMES = {
     'DataMixing': 'skillit_stream.training.data_mixing',
     'EvalStreams': 'skillit_stream.training.evaluation',
-    'InputError': 'skillit_stream.errors',
+    'InputError': 'skillit_stream.base.errors',
     'MeanSkillLoss': 'skillit_stream.training.skill_metrics',
     'MixturePolicy': 'skillit_stream.mixture',
     'RoundObservation': 'skillit_stream.mixture',
     'SkillIt': 'skillit_stream.mixture',
     'SkillLossModel': 'skillit_stream.training.skill_losses',
-    'SkillStreamingDataset': 'skillit_stream.streams.dataset',
+    'SkillStreamingDataset': 'skillit_stream.loader.dataset',
     'SkillsGraph': 'skillit_stream.mixture',
     'StaticMixture': 'skillit_stream.mixture',
     'build_policy': 'skillit_stream.mixture',
-    'causal_lm_inputs': 'skillit_stream.streams.batches',
-    'collate': 'skillit_stream.streams.batches',
+    'causal_lm_inputs': 'skillit_stream.loader.batches',
+    'collate': 'skillit_stream.loader.batches',
     'register': 'skillit_stream.mixture',
     'skill_evaluator': 'skillit_stream.training.evaluation',
 }

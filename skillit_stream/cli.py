@@ -1,7 +1,7 @@
 """The `skillit` command: one module a subcommand, imported only when it is called.
 
 A command module offers ``add_arguments(parser)`` and ``run(args) -> int``. Input at fault
-(:class:`~skillit_stream.errors.InputError`) ends in one line and exit code 2, anything else in one
+(:class:`~skillit_stream.base.errors.InputError`) ends in one line and exit code 2, anything else in one
 line and exit code 1; ``--debug`` shows the traceback.
 """
 
@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from skillit_stream.errors import InputError, OneLineParser
+from skillit_stream.base.errors import OneLineParser, run_guarded
 
 # command -> (module, one line of help)
 COMMANDS = {
@@ -18,7 +18,10 @@ COMMANDS = {
     'verify': ('skillit_stream.convert.verify', 're-read a streams folder and check it against its manifest'),
     'mix': ('skillit_stream.mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('skillit_stream.graphs.command', 'learn a skills graph from short runs, or look at one'),
-    'score': ('skillit_stream.score', 'the loss of a model on every sample, for curricula over samples'),
+    'score': (
+        'skillit_stream.training.score',
+        'the loss of a model on every sample, for curricula over samples',
+    ),
     'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
     'export': ('skillit_stream.training.export', 'a checkpoint as a folder that transformers loads'),
     'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
@@ -46,32 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module(module).add_arguments(command)
     args = parser.parse_args(arguments)
     return run_guarded(lambda: importlib.import_module(COMMANDS[args.command][0]).run(args), args.debug)
-
-
-def run_guarded(action, debug: bool = False) -> int:
-    """Call `action` and turn what it raises into one line on stderr and an exit code."""
-    try:
-        return action() or 0
-    except InputError as error:
-        if debug:
-            raise
-        # One raised in a DataLoader worker arrives with the worker's traceback before it.
-        line = (
-            str(error)
-            .strip()
-            .splitlines()[-1]
-            .removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
-        )
-        print(f'skillit: {line}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if debug:
-            raise
-        first_line = (str(error).splitlines() or [''])[0]
-        print(f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)', file=sys.stderr)
-        return 1
 
 
 if __name__ == '__main__':

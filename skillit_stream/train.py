@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from skillit_stream.cli import OneLineParser, run_guarded
+from skillit_stream.base.errors import OneLineParser, run_guarded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

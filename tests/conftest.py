@@ -1,4 +1,4 @@
-"""Fixtures for all tests; as the topmost conftest it also puts tests/ on the import path (`from mds import`)."""
+"""Fixtures for all tests."""
 
 import atexit
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from object_store import Store
+    from tests.support.object_store import Store
 
 # Streaming opens all shared memory of the process's other datasets whenever it makes one, and keeps it.
 _SOFT, _HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -21,7 +21,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_HARD, _HARD))
 @pytest.fixture(scope='session')
 def streams_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The streams of `mds.SIZES`, written once; tests must not change them."""
-    from mds import SIZES, write_streams
+    from tests.support.mds import SIZES, write_streams
 
     root = tmp_path_factory.mktemp('streams')
     write_streams(root, SIZES)
@@ -75,7 +75,7 @@ def become_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 @pytest.fixture(scope='session')
 def object_store_server() -> Iterator['Store']:
     """An S3 server for the whole session."""
-    from object_store import Store
+    from tests.support.object_store import Store
 
     # moto asks for credentials too.
     os.environ.setdefault('AWS_ACCESS_KEY_ID', 'test')

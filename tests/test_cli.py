@@ -2,8 +2,8 @@
 
 import pytest
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.cli import COMMANDS, main, run_guarded
-from skillit_stream.errors import InputError
 
 
 def raising(error: BaseException):
@@ -39,7 +39,7 @@ def test_input_errors_end_in_one_line_and_exit_code_2(capsys: pytest.CaptureFixt
 def test_an_input_error_from_a_worker_process_ends_in_its_own_line(capsys: pytest.CaptureFixture[str]):
     text = (
         'Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
-        '  File "a.py", line 1\nskillit_stream.errors.InputError: Skill a runs out.\n'
+        '  File "a.py", line 1\nskillit_stream.base.errors.InputError: Skill a runs out.\n'
     )
     assert run_guarded(raising(InputError(text))) == 2
     assert capsys.readouterr().err == 'skillit: Skill a runs out.\n'

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from mds import open_streams, write_streams
-from ranked_samples import ranked
 
 from skillit_stream import SkillStreamingDataset
 from skillit_stream.cli import main
 from skillit_stream.mixture import Pace, SampleOrder
+from tests.support.mds import open_streams, write_streams
+from tests.support.paths import GOLDEN, SHARED
+from tests.support.ranked_samples import ranked
 
-FOLDER = Path(__file__).parent / 'golden'
-DATA = Path(__file__).parents[2] / 'shared' / 'data'
 CLOCKS = ('seconds', 'stalled_seconds', 'eval_seconds')
 # What the reader of a log needs to know about its form is not what happened in the run.
 FORM = ('version', 'order', 'state')
@@ -30,7 +29,7 @@ FORM = ('version', 'order', 'state')
 
 def matches(name: str, found: Any) -> None:
     """Compare with tests/golden/<name>.json, or write it."""
-    path = FOLDER / f'{name}.json'
+    path = GOLDEN / f'{name}.json'
     found = json.loads(json.dumps(found))
     if os.environ.get('GOLDEN') == 'write':
         path.write_text(json.dumps(found, indent=1) + '\n')
@@ -134,7 +133,11 @@ def six_figures(value: Any) -> Any:
 @pytest.mark.parametrize(
     ('name', 'mixing', 'rounds'),
     [
-        ('static', {'policy': 'static', 'proportions': {'digit_0': 0.5, 'digit_1': 0.25, 'digit_2': 0.25}}, 3),
+        (
+            'static',
+            {'policy': 'static', 'proportions': {'digit_0': 0.5, 'digit_1': 0.25, 'digit_2': 0.25}},
+            3,
+        ),
         ('skill_it', {'policy': 'skill_it', 'graph': 'streams', 'eta': 0.5}, 1),
         ('online', {'policy': 'odm'}, 1),
     ],
@@ -186,9 +189,9 @@ def files_of(root: Path) -> dict[str, str]:
 def test_converted_bytes(tmp_path: Path, corpus: str, workers: int):
     command = ['convert', corpus, '--out', str(tmp_path / 'out')]
     if corpus == 'redpajama':
-        if not DATA.exists():
+        if not SHARED.exists():
             pytest.skip('shared/data is not there')
-        command += [str(DATA / 'redpajama_sample'), '--tokenizer', str(DATA / 'tokenizers' / 'gpt2')]
+        command += [str(SHARED / 'redpajama_sample'), '--tokenizer', str(SHARED / 'tokenizers' / 'gpt2')]
         command += ['--seq-len', '256', '--eval-fraction', '0.05', '--workers', str(workers)]
     elif workers == 1:
         command += ['--train-samples', '300', '--eval-samples', '41', '--seed', '5']

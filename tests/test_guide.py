@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parent.parent / 'docs' / 'your-own-data.md'
+from tests.support.paths import ROOT
+
+GUIDE = ROOT / 'docs' / 'your-own-data.md'
 # What stands in the guide -> what is run here. Each must occur: a guide that has moved on is noticed.
 SMALLER = {
     'max_duration: 2000ba': 'max_duration: 2ep\ndevice: cpu\nprogress_bar: false',

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.audit.record import RunRecord, Stretch, read_run, told
 from skillit_stream.audit.replay import Draw, Replay
-from skillit_stream.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, blaming
 
 Answer = dict[str, Any]
 

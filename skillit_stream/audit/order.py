@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skillit_stream.errors import InputError
-from skillit_stream.streams.plan import RoundShape
+from skillit_stream.base.errors import InputError
+from skillit_stream.order.plan import RoundShape
 
 # A run takes these from its checkpoint: they are what they were in its first round.
 _FOR_GOOD = ('num_canonical_nodes', 'shuffle', 'shuffle_seed', 'shuffle_block_size')

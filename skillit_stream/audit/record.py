@@ -16,11 +16,11 @@ from yaml import YAMLError
 
 from skillit_stream.audit.order import Order, parse_order
 from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder, find_sample_order
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.formats.run_log import RoundRecord, read_mixture_lines
 from skillit_stream.mixture import SampleOrder
 from skillit_stream.mixture.apportion import largest_remainder
-from skillit_stream.mixture_lines import RoundRecord, read_mixture_lines
-from skillit_stream.streams.plan import RoundShape
+from skillit_stream.order.plan import RoundShape
 
 Int64 = NDArray[np.int64]
 Stream = StreamIndex | LostStream

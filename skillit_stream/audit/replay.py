@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from skillit_stream.audit.record import RunRecord, Stretch, read_run, told
 from skillit_stream.audit.stream_index import LostStream, StreamIndex
 from skillit_stream.audit.walk import Walk
-from skillit_stream.errors import InputError
-from skillit_stream.streams.plan import Window
+from skillit_stream.base.errors import InputError
+from skillit_stream.order.plan import Window
 
 Int64 = NDArray[np.int64]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import Pace, SampleOrder
-from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
-from skillit_stream.streams.shard_list import prefix_digests
+from skillit_stream.order.index import prefix_digests
 
 Int64 = NDArray[np.int64]
 

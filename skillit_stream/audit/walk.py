@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from skillit_stream.audit.record import Stretch
 from skillit_stream.audit.stream_index import LostStream
-from skillit_stream.streams.cursor import Cursors, skip_one_span
-from skillit_stream.streams.paced_tape import make_tape
-from skillit_stream.streams.plan import Window, look_up, walk_round
-from skillit_stream.streams.resume import carry_over, stream_states
-from skillit_stream.streams.tape import TapeStart
+from skillit_stream.order.carry_over import carry_over, stream_states
+from skillit_stream.order.cursor import Cursors, skip_one_span
+from skillit_stream.order.paced_tape import make_tape
+from skillit_stream.order.plan import Window, look_up, walk_round
+from skillit_stream.order.tape import TapeStart
 
 Int64 = NDArray[np.int64]
 

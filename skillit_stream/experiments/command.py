@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig, check, find_yaml
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from skillit_stream.errors import InputError
-from skillit_stream.training.config import nearest
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
 
 FOLDER = Path('yamls') / 'experiments'
 # Options of `skillit graph learn` that are not a user's: an experiment knows where its graph is, and needs all of it.

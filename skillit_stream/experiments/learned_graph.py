@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.planning import overrides_of
 from skillit_stream.experiments.running import ONE_THREAD, command_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skillit_stream.experiments.config import ExperimentConfig, MethodConfig
-from skillit_stream.mixture_lines import read_mixture_lines
+from skillit_stream.formats.run_log import read_mixture_lines
 from skillit_stream.training.config import TrainConfig, dump_config, load_config
 
 FINISHED = 'finished.json'

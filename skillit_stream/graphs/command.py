@@ -5,9 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.tasks import Task, leave_launcher, parse_task
 from skillit_stream.graphs.formulas import BRUTE_FORCE, METHODS
-from skillit_stream.graphs.tasks import Task, leave_launcher, parse_task
 
 _METHODS_HELP = (
     'approximate: a run on each train skill (k); brute-force: one on each skill and one on each pair, which '

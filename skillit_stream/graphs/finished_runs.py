@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import read_json, read_text
+from skillit_stream.formats.run_log import RoundRecord, read_mixture_lines
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, mix_of, said
 from skillit_stream.graphs.records import START_ROW
-from skillit_stream.mixture.files import read_json, read_text
-from skillit_stream.mixture_lines import RoundRecord, read_mixture_lines
 
 LOG = 'mixture.jsonl'
 # Losses of the same weights differ by rounding where devices or ranks do.

@@ -21,7 +21,7 @@ from itertools import combinations
 
 import numpy as np
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import SkillsGraph
 
 APPROXIMATE, BRUTE_FORCE = 'approximate', 'brute-force'

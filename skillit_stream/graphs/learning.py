@@ -8,12 +8,12 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.tasks import Task
+from skillit_stream.formats.manifest import MANIFEST_NAME
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, graph_of, needed_mixes, said
 from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
-from skillit_stream.graphs.tasks import Task
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.streams.manifest import MANIFEST_NAME
 from skillit_stream.training.config import TrainConfig
 
 if TYPE_CHECKING:

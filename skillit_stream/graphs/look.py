@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import read_array, write_atomically
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.mixture.files import read_array, write_atomically
 from skillit_stream.report.figures import graph_png
 from skillit_stream.report.run_folder import Graph
 from skillit_stream.report.terminal import default_console

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import write_atomically
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, said
-from skillit_stream.mixture.files import write_atomically
 from skillit_stream.training.config import TrainConfig
 
 VERSION = 1

@@ -18,7 +18,7 @@ from composer import Callback, Trainer
 from composer.core import State
 from composer.loggers import Logger
 
-from skillit_stream.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.graphs.formulas import Mix
 from skillit_stream.training.builders import build_material, device_parts
 from skillit_stream.training.config import TrainConfig

@@ -60,13 +60,13 @@ training on skill i helps eval skill j.
 **Counts** are exact: `largest_remainder` turns proportions into samples of a round.
 """
 
+from skillit_stream.base.files import read_skill_names
 from skillit_stream.mixture.ado import AdaptiveDataOptimization
 from skillit_stream.mixture.aioli import Aioli
 from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.mixture.bad_losses import ForgivingPolicy
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
-from skillit_stream.mixture.files import read_skill_names
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing

@@ -7,7 +7,7 @@ that all ranks plan the same round without talking to each other.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 
 SUM_TOLERANCE = 1e-9
 """How far a sum of proportions may lie from 1 and still count as float noise."""

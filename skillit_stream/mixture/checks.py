@@ -1,46 +1,16 @@
 """What every part of the mixture layer asks of its input, with errors that name the remedy."""
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
 
 SHARE_TOLERANCE = 1e-6
 """How far shares that a person typed may sum from 1 (0.333 + 0.333 + 0.333 is an error)."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant, or list them: the tail of an error message."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f'did you mean {close[0]!r}?'
-    return f'known: {", ".join(names) or "none"}'
-
-
-def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return `names` as a tuple.
-
-    Raises:
-        InputError: If there are none, one is empty or no string, or one comes twice.
-    """
-    if isinstance(names, str):
-        raise InputError(f'{what} must be a list of names, but got the text: {names!r}')
-    result = tuple(names)
-    if not result:
-        raise InputError(f'{what} must name at least one skill, but got none')
-    seen: set[str] = set()
-    for position, name in enumerate(result):
-        if not isinstance(name, str) or not name:
-            raise InputError(f'{what} must be non-empty names, but got: {name!r} at position {position}')
-        if name in seen:
-            raise InputError(f'{what} must be unique, but got: {name!r} twice')
-        seen.add(name)
-    return result
 
 
 def whole_number(what: str, value: object, at_least: int = 0) -> int:

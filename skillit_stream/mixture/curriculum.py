@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.checks import (
     losses_by_skill,
     number_within,
     one_of,
-    unique_names,
     weights_by_skill,
 )
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation

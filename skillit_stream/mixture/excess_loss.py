@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import read_json
 from skillit_stream.mixture.checks import (
     losses_by_skill,
     nearest,
@@ -17,7 +18,6 @@ from skillit_stream.mixture.checks import (
     shares_by_skill,
     train_losses_by_skill,
 )
-from skillit_stream.mixture.files import read_json
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
 from skillit_stream.mixture.simplex import log, played, shares_by_name, softmax, take_over

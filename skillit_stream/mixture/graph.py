@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import nearest, unique_names
-from skillit_stream.mixture.files import read_array, read_json, write_atomically
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import read_array, read_json, write_atomically
+from skillit_stream.base.names import nearest, unique_names
 
 VERSION = 1
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import nearest, number_within
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
+from skillit_stream.mixture.checks import number_within
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.simplex import shares_by_name
 from skillit_stream.mixture.wrapped import WrappedPolicy

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 
 # (round, losses [m] in nats per token)
 Evaluation = tuple[int, NDArray[np.float64]]

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import unique_names
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.sample_order import SampleOrder
 
 STATE_VERSION = 1

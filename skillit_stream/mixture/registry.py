@@ -9,9 +9,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from skillit_stream.errors import InputError, first_line
+from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.names import nearest
 from skillit_stream.mixture.bad_losses import ON_BAD_LOSS, ForgivingPolicy
-from skillit_stream.mixture.checks import nearest, one_of
+from skillit_stream.mixture.checks import one_of
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.policy import MixturePolicy

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import one_of
 from skillit_stream.mixture.graph import SkillsGraph
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import whole_number
 
 NEGLIGIBLE = 1e-9

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import shares_by_skill, unique_names, weights_by_skill
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import unique_names
+from skillit_stream.mixture.checks import shares_by_skill, weights_by_skill
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register

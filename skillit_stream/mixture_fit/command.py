@@ -5,14 +5,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.files import read_json
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import read_json
+from skillit_stream.formats.manifest import Manifest
 from skillit_stream.mixture_fit.fitting import fit_mixture
 from skillit_stream.mixture_fit.laws import LAWS
 from skillit_stream.mixture_fit.options import FitOptions
 from skillit_stream.mixture_fit.output import fragment, print_fit, save, to_json, training_yaml
 from skillit_stream.mixture_fit.tables import read_runs
-from skillit_stream.streams.manifest import Manifest
 
 FIT_HELP = 'fit a law to a table of runs and print its mixture, how well it predicts, and a YAML'
 

@@ -7,9 +7,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
 from skillit_stream.mixture.apportion import largest_remainder
-from skillit_stream.mixture.checks import nearest, weights_by_skill
+from skillit_stream.mixture.checks import weights_by_skill
 from skillit_stream.mixture_fit.groups import Groups, every_skill, kept_as_one
 from skillit_stream.mixture_fit.laws import LAWS, Exponential, Fitted, Law, predict_target
 from skillit_stream.mixture_fit.limits import PARTS, bounds_of, skill_limits

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import nearest, weights_by_skill
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
+from skillit_stream.mixture.checks import weights_by_skill
 
 Array = NDArray[np.float64]
 

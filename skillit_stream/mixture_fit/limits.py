@@ -6,7 +6,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture_fit.groups import Groups
 from skillit_stream.mixture_fit.options import FitOptions
 from skillit_stream.mixture_fit.search import Bounds

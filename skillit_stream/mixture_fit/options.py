@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import nearest, whole_number
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
+from skillit_stream.mixture.checks import whole_number
 from skillit_stream.mixture_fit.laws import LAWS
 
 

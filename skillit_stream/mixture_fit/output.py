@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skillit_stream.errors import InputError, blaming
-from skillit_stream.mixture.files import write_atomically
+from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.files import write_atomically
 from skillit_stream.mixture_fit.fitting import MixtureFit
 from skillit_stream.mixture_fit.quality import TARGET, Quality
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture.checks import unique_names
-from skillit_stream.mixture.files import read_text
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import read_text
+from skillit_stream.base.names import unique_names
 
 SUM_TOLERANCE = 1e-3
 """How far a run's shares may sum from 1: tables are often rounded to a few digits. The rest is divided out."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skillit_stream.mixture_lines import Evaluation
+from skillit_stream.formats.run_log import Evaluation
 from skillit_stream.report.run_folder import Run
 
 AVERAGE = 'mean of the skills'

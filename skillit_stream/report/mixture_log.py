@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture_lines import MixtureLog, read_mixture_lines
+from skillit_stream.base.errors import InputError
+from skillit_stream.formats.run_log import MixtureLog, read_mixture_lines
 
 
 def read_mixture_log(path: Path) -> MixtureLog:

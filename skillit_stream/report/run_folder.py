@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from skillit_stream.errors import InputError
-from skillit_stream.mixture_lines import Evaluation, MixtureLog, RoundRecord
+from skillit_stream.base.errors import InputError
+from skillit_stream.formats.run_log import Evaluation, MixtureLog, RoundRecord
 from skillit_stream.report.mixture_log import read_mixture_log
 
 RUN_VERSION = 1

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.report.figures import graph_png, losses_png, mixture_png, reach_png
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.page import build_page

@@ -14,13 +14,14 @@ from composer.utils import dist, get_device, reproducibility
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from skillit_stream.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.names import is_url
+from skillit_stream.formats.manifest import Manifest
+from skillit_stream.loader.batches import collate
+from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
-from skillit_stream.streams.batches import collate
-from skillit_stream.streams.dataset import SkillStreamingDataset
-from skillit_stream.streams.manifest import Manifest
 from skillit_stream.training.checkpoints import loading_arguments
-from skillit_stream.training.config import TrainConfig, is_url
+from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import EvalStreams, skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers

@@ -15,7 +15,7 @@ from typing import Any
 
 from composer.utils import dist, maybe_create_object_store_from_uri, parse_uri
 
-from skillit_stream.errors import InputError, blaming, first_line
+from skillit_stream.base.errors import InputError, blaming, first_line
 from skillit_stream.training.config import TrainConfig
 
 # Composer's names: a link to the newest, moved when a checkpoint is complete, and the checkpoints themselves.

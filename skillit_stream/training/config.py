@@ -4,7 +4,6 @@ Every key stands here with what it means. Unknown keys are errors that name the 
 ``key=value`` overrides take dots (``optimizer.lr=3e-4``); ``${...}`` refers to other keys.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from skillit_stream.errors import InputError, first_line
+from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.names import is_url, nearest
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
@@ -210,11 +210,6 @@ class TrainConfig:
             )
 
 
-def is_url(place: str | None) -> bool:
-    """Whether it is in an object store or the like, and no path."""
-    return place is not None and '://' in place
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a training YAML and `key=value` overrides into a checked configuration.
 
@@ -254,12 +249,6 @@ def load_yaml(path: str | Path, schema: type[Schema], overrides: Sequence[str] =
 def dump_config(config: TrainConfig) -> str:
     """The resolved configuration as YAML: the same run again."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint that names the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(sorted(known))}'
 
 
 def _refuse(key: str, value: Any, wrong: bool, must_be: str) -> None:

@@ -18,12 +18,12 @@ from composer.loggers import Logger
 from composer.utils import dist
 from numpy.typing import NDArray
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.seen_losses import SeenLosses
 from skillit_stream.mixture import MixturePolicy, RoundObservation
-from skillit_stream.streams.dataset import SkillStreamingDataset
 from skillit_stream.training.evaluation import evaluated_skills, one_pass_metric
 from skillit_stream.training.mixture_log import MixtureLog
-from skillit_stream.training.seen_losses import SeenLosses
 from skillit_stream.training.skill_losses import TrainLosses
 from skillit_stream.training.skill_metrics import LOSSES, as_logged
 

@@ -18,14 +18,15 @@ from streaming import Stream, StreamingDataset
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
-from skillit_stream.errors import InputError
-from skillit_stream.streams.batches import IGNORE_INDEX, Sample, causal_lm_inputs, collate, samples_of
-from skillit_stream.streams.cache import separate_connections
-from skillit_stream.streams.checks import naming_bad_index
-from skillit_stream.streams.dataset import SKILL_COLUMN
-from skillit_stream.streams.hygiene import own_prefix
-from skillit_stream.streams.index import ShardIndex, quick_construction
-from skillit_stream.streams.shards import BatchReader, Int64, common_dtype
+from skillit_stream.base.errors import InputError
+from skillit_stream.loader.batches import IGNORE_INDEX, Sample, causal_lm_inputs, collate, samples_of
+from skillit_stream.loader.checks import naming_bad_index
+from skillit_stream.loader.dataset import SKILL_COLUMN
+from skillit_stream.loader.host.cache import separate_connections
+from skillit_stream.loader.host.construction import quick_construction
+from skillit_stream.loader.host.shared_memory import own_prefix
+from skillit_stream.loader.shards import BatchReader, Int64, common_dtype
+from skillit_stream.order.index import ShardIndex
 from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 ALL_SKILLS = 'all'

@@ -13,8 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from skillit_stream.errors import InputError, blaming
-from skillit_stream.training.config import is_url, load_config
+from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.names import is_url
+from skillit_stream.training.config import load_config
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 PREFIX = 'model.'

@@ -8,8 +8,8 @@ import torch
 from composer.utils import FSDPConfig, ParallelismConfig
 from transformers import PreTrainedModel
 
-from skillit_stream.errors import InputError
-from skillit_stream.training.config import nearest
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
 
 # These take Python objects, which a YAML cannot name.
 _NOT_OF_A_YAML = ('_device_mesh', 'ignored_modules', 'load_planner', 'save_planner')

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
-from skillit_stream.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.training.token_losses import chunked_linear_cross_entropy, take_loss_by_token
 
 LLAMA_LIKE = ('rms_norm', 'rotary', 'swiglu')

@@ -21,7 +21,7 @@ from liger_kernel.transformers.functional import (  # pyright: ignore[reportMiss
 )
 from torch import nn
 
-from skillit_stream.streams.batches import IGNORE_INDEX
+from skillit_stream.loader.batches import IGNORE_INDEX
 
 # Logits that exist at a time, as a multiple of the hidden states. Every chunk of them passes once over the float32
 # gradient of the head, so that few are better than many.

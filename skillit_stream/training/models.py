@@ -16,8 +16,9 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from skillit_stream.errors import InputError, blaming
-from skillit_stream.training.config import ModelConfig, nearest
+from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.names import nearest
+from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
 from skillit_stream.training.skill_losses import SkillLossModel
 

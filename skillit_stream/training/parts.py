@@ -27,8 +27,8 @@ from composer.optim import (
     PolynomialWithWarmupScheduler,
 )
 
-from skillit_stream.errors import InputError, blaming, first_line
-from skillit_stream.training.config import nearest
+from skillit_stream.base.errors import InputError, blaming, first_line
+from skillit_stream.base.names import nearest
 from skillit_stream.training.sample_log import SampleLog
 
 ALGORITHMS = ('data_mixing', 'gradient_clipping')

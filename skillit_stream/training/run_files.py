@@ -23,8 +23,9 @@ from composer.utils import (
     retry,
 )
 
-from skillit_stream.errors import InputError, blaming
-from skillit_stream.training.config import TrainConfig, dump_config, is_url
+from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.names import is_url
+from skillit_stream.training.config import TrainConfig, dump_config
 from skillit_stream.training.mixture_log import MixtureLog
 
 LOG, CONFIG, ABOUT = 'mixture.jsonl', 'config.yaml', 'run.json'

@@ -6,11 +6,12 @@ from typing import Any
 
 from composer.core import Time, TimeUnit
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
+from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
-from skillit_stream.streams.manifest import Manifest
-from skillit_stream.streams.sample_losses import RankedLosses, losses_folder
-from skillit_stream.training.config import Options, TrainConfig, nearest
+from skillit_stream.training.config import Options, TrainConfig
 from skillit_stream.training.parts import ALGORITHMS
 from skillit_stream.training.streams_folder import local_root, own_graph
 

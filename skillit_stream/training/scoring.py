@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tqdm import tqdm
 
-from skillit_stream.errors import InputError, blaming
-from skillit_stream.streams.batches import IGNORE_INDEX, causal_lm_inputs, collate
-from skillit_stream.streams.sample_losses import (
+from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.formats.sample_losses import (
     ABOUT,
     array_bytes,
     losses_folder,
     replace_file,
     save_losses,
 )
-from skillit_stream.streams.shard_list import ShardList
+from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
+from skillit_stream.order.index import ShardList
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import EvalStreams
 from skillit_stream.training.kernels import Machine

@@ -8,7 +8,7 @@ from composer.models import HuggingFaceModel
 from composer.utils import dist
 from torch.nn import functional
 
-from skillit_stream.streams.batches import IGNORE_INDEX
+from skillit_stream.loader.batches import IGNORE_INDEX
 from skillit_stream.training.flops import TrainingFlops
 from skillit_stream.training.kernels import Kernels
 from skillit_stream.training.token_losses import LOSS_BY_TOKEN, TokenLosses

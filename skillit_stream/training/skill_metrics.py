@@ -8,17 +8,14 @@ import torch
 from torch.nn import functional
 from torchmetrics import Metric
 
-from skillit_stream.streams.batches import IGNORE_INDEX
-from skillit_stream.streams.manifest import SplitInfo
+from skillit_stream.formats.manifest import SplitInfo
+from skillit_stream.loader.batches import IGNORE_INDEX
+from skillit_stream.mixing.seen_losses import Figures
 
 # Scores that are widened to float32 at a time: 128 MiB of them.
 WIDENED = 1 << 25
 
 LOSSES, BITS_PER_BYTE, ACCURACY, EXACT_MATCH = 'losses', 'bits_per_byte', 'accuracy', 'exact_match'
-Figures = dict[str, dict[str, float]]
-"""Figure -> skill -> value."""
-
-
 _LOGGED_AS = {
     LOSSES: 'LanguageCrossEntropy',
     BITS_PER_BYTE: 'BitsPerByte',

@@ -5,9 +5,9 @@ from pathlib import Path
 from streaming import Stream
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from skillit_stream.errors import blaming
-from skillit_stream.streams.manifest import Manifest
-from skillit_stream.streams.remote_folder import check_cache, fetch_file, fetch_manifest, fetch_tokenizer
+from skillit_stream.base.errors import blaming
+from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.remote_folder import check_cache, fetch_file, fetch_manifest, fetch_tokenizer
 from skillit_stream.training.config import TrainConfig
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from skillit_stream.streams.batches import IGNORE_INDEX
+from skillit_stream.loader.batches import IGNORE_INDEX
 
 # Hidden states [tokens, width], the head's weight [vocabulary, width], targets [tokens] -> the sum of the
 # losses, which has a gradient, and the losses float32 [tokens], which have none; 0 where the target is ignored.

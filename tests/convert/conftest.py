@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import zstandard
-from streams_reading import EOS
 
-SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'data'
+from tests.support.paths import SHARED
+from tests.support.streams_reading import EOS
 
 
 @pytest.fixture(scope='session')

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from graph_runs import settings, write_yaml
 
 from skillit_stream.cli import main
+from tests.support.graph_runs import settings, write_yaml
 
 
 @pytest.fixture(scope='session')

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import AdaptiveDataOptimization, RoundObservation, build_policy
 from skillit_stream.mixture.power_law import fit_power_law
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy
 
 GRAPH = SkillsGraph.identity(['a', 'b'])

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from ranked_samples import sample_losses
 
 from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy, policy_names
+from tests.support.ranked_samples import sample_losses
 
 SKILLS = ['a', 'b', 'c']
 ROUNDS = 12

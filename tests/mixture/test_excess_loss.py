@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import DoReMi, DynamicBatchLoading, RoundObservation, build_policy
 
 AB = ('a', 'b')

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import LimitedPolicy, Limits, RoundObservation, StaticMixture, build_policy
 from skillit_stream.mixture.limits import fill
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import OnlineDataMixing, RoundObservation
 
 AB = ('a', 'b')

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import RoundObservation, build_policy
 
 TILT = '''

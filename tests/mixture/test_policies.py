@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import (
     MixturePolicy,
     RoundObservation,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranked_samples import sample_losses
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import RoundObservation, SampleCurriculum, build_policy
 from skillit_stream.mixture.sample_order import keys_at, paced_fraction
+from tests.support.ranked_samples import sample_losses
 
 LOSSES = {'a': [1.0, 2.0, 3.0, 9.0], 'b': [4.0, 5.0], 'c': [6.0, 7.0, 8.0, 10.0]}
 

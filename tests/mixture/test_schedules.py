@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import Curriculum, RoundObservation, Schedule, SkillsGraph, build_policy
 from skillit_stream.mixture.stages import mixture_of_round
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 import pytest
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import RoundObservation, SkillIt, SkillItVariant, SkillsGraph, build_policy
 
 GRAPH = SkillsGraph(['a', 'b'], ['a', 'b'], [[1.0, 0.5], [0.0, 1.0]])

@@ -1,7 +1,6 @@
 """A skills graph has names on both sides, and says which ones do not fit."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skillit_stream.errors import InputError
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import write_atomically
 from skillit_stream.mixture import SkillsGraph, read_skill_names
-from skillit_stream.mixture.files import write_atomically
+from tests.support.paths import SHARED
 
-PUBLISHED = Path(__file__).parents[3] / 'shared' / 'data' / 'skill_it'
+PUBLISHED = SHARED / 'skill_it'
 
 
 def small_graph() -> SkillsGraph:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from launching import AS_NODE, Launcher, RankServer
-from training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
 from skillit_stream.cli import main
+from tests.support.launching import AS_NODE, Launcher, RankServer
+from tests.support.training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -1,0 +1,186 @@
+"""LEGO: k Boolean variables that depend on each other, one skill for each, in Skill-It's authors' format.
+
+A sentence is ``Input:  b = not c ,  a = val b , c = val 1. Output: a = val 0, ``: a variable without a parent has
+a value, each other one is the value (``val``) or the opposite (``not``) of its parent; the clauses stand in
+random order and the variables are random letters. Skill ``variable_i`` asks for the i-th variable, which
+takes the clauses of all its ancestors. The shapes are those that the authors' generator names:
+
+- ``chain``: the parent of each variable is the one before it;
+- ``tree``: a full binary tree in breadth-first order, the parent of variable i being variable i // 2;
+- ``disconnected``: two chains, of the first half of the variables (rounded up) and of the others.
+
+The graph: by default the one that generates the sentences, each variable helping its children.
+``published`` (a chain of 5) is the one the authors' experiments use, found by training: the second variable
+helps the first, third and fourth as well, and the others stand alone.
+"""
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from skillit_stream.base.errors import InputError
+from skillit_stream.convert.examples import (
+    Example,
+    GeneratedCorpus,
+    add_example_arguments,
+    check_counts,
+    choose_graph,
+    convert_generated,
+)
+from skillit_stream.convert.sampling import distinct_draws
+from skillit_stream.formats.manifest import Manifest
+
+HELP = 'generated variables that depend on each other: skills are the variables asked for'
+Parents = Sequence[int | None]
+"""The parent of each variable, which comes before it; None for one without."""
+
+SHAPES: dict[str, Callable[[int], Parents]] = {
+    'chain': lambda size: [None, *range(size - 1)],
+    'tree': lambda size: [None, *((i - 1) // 2 for i in range(1, size))],
+    'disconnected': lambda size: [None if i in (0, (size + 1) // 2) else i - 1 for i in range(size)],
+}
+LETTERS = 'abcdefghijklmnopqrstuvwxyz'
+VOCABULARY = ['Input:', 'Output:', 'val', 'not', '=', ',', '.', '0', '1', *LETTERS]
+PUBLISHED = {
+    5: [
+        [1.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, 1.0, 1.0, 1.0, 0.0],
+        [0.0, 0.0, 1.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 1.0, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 1.0],
+    ]
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `skillit convert lego`."""
+    parser.add_argument('--skills', type=int, default=5, metavar='K', help='variables (5)')
+    parser.add_argument(
+        '--shape', choices=list(SHAPES), default='chain', help='how the variables depend (default: chain)'
+    )
+    add_example_arguments(parser, graph_default='the shape')
+
+
+def run(args: argparse.Namespace) -> Manifest:
+    """Generate the sentences."""
+    if not 1 <= args.skills <= len(LETTERS):
+        raise InputError(f'--skills must lie between 1 and {len(LETTERS)}, but got: {args.skills}')
+    check_counts(args)
+    if args.shape == 'chain':
+        shape = {}
+        graph_name, graph = choose_graph(args, args.skills, PUBLISHED, default='chain')
+    elif args.graph is None:
+        shape = {'shape': args.shape}
+        graph_name, graph = args.shape, graph_of(SHAPES[args.shape](args.skills))
+    else:
+        raise InputError(f'--graph {args.graph}: is one of --shape chain, not of {args.shape}; leave it out')
+    count = args.train_samples + args.eval_samples
+    corpus = GeneratedCorpus(
+        name='lego',
+        vocabulary=VOCABULARY,
+        examples={
+            f'variable_{skill + 1}': examples_of(
+                skill, length=args.skills, count=count, seed=args.seed, shape=args.shape
+            )
+            for skill in range(args.skills)
+        },
+        graph=graph,
+        options={'skills': args.skills, **shape, 'seed': args.seed, 'graph': graph_name},
+    )
+    return convert_generated(args, corpus)
+
+
+def graph_of(parents: Parents) -> list[list[float]]:
+    """The graph where each variable helps itself and its children."""
+    graph = np.eye(len(parents))
+    for child, parent in enumerate(parents):
+        if parent is not None:
+            graph[parent, child] = 1
+    return graph.tolist()
+
+
+def examples_of(asked: int, *, length: int, count: int, seed: int, shape: str = 'chain') -> Iterator[Example]:
+    """Draw `count` different sentences that ask for variable `asked` (from 0) of `length`.
+
+    Raises:
+        InputError: There are fewer than `count`.
+    """
+    label = f'variable_{asked + 1}'
+    space = 2**length * math.perm(len(LETTERS), length) * math.factorial(length)
+    alike = symmetries(SHAPES[shape](length), asked)
+    if count > space // alike:
+        raise InputError(
+            f'{label}: {count} samples asked for, but only {space // alike} different ones exist; '
+            'lower --train-samples or --eval-samples'
+        )
+    # As each sentence has so many numbers, no fewer than `count` sentences are among these.
+    draws = distinct_draws(space, count * alike, seed=seed, label=label)
+    examples = (example_of(draw, asked=asked, length=length, shape=shape) for draw in draws)
+    return examples if alike == 1 else _first_different(examples, count)
+
+
+def symmetries(parents: Parents, asked: int) -> int:
+    """In how many ways the variables can change places, the one asked for staying, without another sentence.
+
+    In a chain there is one; the two children of a variable of a tree can be exchanged if all below them is
+    alike.
+    """
+
+    def visit(node: int | None) -> tuple[tuple, int]:
+        forms, count = [], 1
+        for child, parent in enumerate(parents):
+            if parent == node:
+                form, inner = visit(child)
+                forms.append((child == asked, form))
+                count *= inner
+        for same in Counter(forms).values():
+            count *= math.factorial(same)
+        return tuple(sorted(forms)), count
+
+    return visit(None)[1]
+
+
+def example_of(draw: int, *, asked: int, length: int, shape: str = 'chain') -> Example:
+    """The sentence of number `draw`: each number of a chain gives another one.
+
+    Read as digits of a mixed radix, the number is the values (2^length), the letters (ordered choices of
+    `length` of 26) and the order of the clauses (length!), all of which can be read off the sentence again,
+    but for which of two variables alike is which.
+    """
+    draw, bits = divmod(draw, 2**length)
+    values = [bits >> i & 1 for i in range(length)]
+    draw, choice = divmod(draw, math.perm(len(LETTERS), length))
+    variables = _arrange(choice, LETTERS, length)
+    clauses = []
+    for i, parent in enumerate(SHAPES[shape](length)):
+        if parent is None:
+            clauses.append(f'{variables[i]} = val {values[i]} , ')
+        else:
+            how = 'val' if values[i] == values[parent] else 'not'
+            # The reference writes a space before each clause but those without a parent.
+            clauses.append(f' {variables[i]} = {how} {variables[parent]} , ')
+    body = ''.join(_arrange(draw, clauses, length)).removesuffix(' , ')
+    return Example(f'Input: {body}. Output: {variables[asked]} = val ', str(values[asked]), ', ')
+
+
+def _first_different(examples: Iterator[Example], count: int) -> Iterator[Example]:
+    seen: set[str] = set()
+    for example in examples:
+        if len(seen) == count:
+            return
+        if example.text not in seen:
+            seen.add(example.text)
+            yield example
+
+
+def _arrange(number: int, items: list[str] | str, length: int) -> list[str]:
+    """The arrangement of that number among the ordered choices of `length` items."""
+    left = list(items)
+    arranged = []
+    for _ in range(length):
+        number, index = divmod(number, len(left))
+        arranged.append(left.pop(index))
+    return arranged

@@ -1,0 +1,273 @@
+"""Natural Instructions (v2): tasks in JSON, each with a definition and instances of input and outputs.
+
+PATH is a clone of the data set (``tasks/`` and ``splits/`` in it), a folder of tasks, or tasks. A skill is what
+``--slicer`` names, joined by ``-``, in lower case with ``_`` between words: ``question_generation``, or with
+languages ``question_generation-spanish-spanish``. The first category of a task counts.
+
+A document is one instance: definition, ``Input: ...``, ``Output: ...``; the answer is its first output that is
+not empty.
+
+Every task has a development set that becomes eval: by default its first ``--dev-instances`` instances (the
+ones that the data set's own evaluation takes), but never more than half of them, so that each task can be
+trained on; or the instances that a ``--dev-split`` file lists. Test tasks (``--split test``,
+``xlingual-test``) are never trained on: their development instances are eval, the others are passed over.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from skillit_stream.base.errors import InputError
+from skillit_stream.convert.corpus import Corpus, Document, Tap
+from skillit_stream.convert.dev_split import DevSplit, read_dev_split
+from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.json_files import parse_whole
+from skillit_stream.convert.options import add_corpus_arguments, add_instruction_arguments
+from skillit_stream.convert.readers import (
+    HashingFile,
+    InputFile,
+    find_inputs,
+    form_of,
+    open_input,
+    read_lines,
+)
+from skillit_stream.convert.rows import Row, check_row, find_text
+from skillit_stream.convert.skill_options import read_list
+
+HELP = 'Natural Instructions: skills are task categories, with or without languages'
+# --slicer -> the key of a task; the names are those that the published graphs were made with.
+SLICERS = {
+    'task_category': 'Categories',
+    'input_language': 'Input_language',
+    'output_language': 'Output_language',
+}
+# --split -> lists of tasks in a clone, each with whether its tasks are trained on.
+SPLITS = {
+    'train': [('default/train_tasks.txt', True)],
+    'test': [('default/test_tasks.txt', False)],
+    'train+test': [('default/train_tasks.txt', True), ('default/test_tasks.txt', False)],
+    'xlingual': [('xlingual/train_tasks.txt', True)],
+    'xlingual-test': [('xlingual/test_tasks.txt', False)],
+}
+REMEDY = 'check that it is a task of Natural Instructions v2'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `skillit convert natural-instructions`."""
+    parser.add_argument('paths', nargs='+', metavar='PATH', help='clone of the data set, or tasks')
+    parser.add_argument(
+        '--slicer',
+        nargs='+',
+        choices=list(SLICERS),
+        default=['task_category'],
+        help='what a skill is (default: task_category)',
+    )
+    parser.add_argument('--skills', metavar='LIST', help='only these: names with commas, or a .txt file')
+    parser.add_argument('--split', choices=list(SPLITS), help='only the tasks of this split of the clone')
+    parser.add_argument('--task-list', metavar='FILE', help='only the tasks in this file, one a line')
+    parser.add_argument(
+        '--dev-split', metavar='FILE', help='instances for eval: .json or .pkl, task name to indices'
+    )
+    parser.add_argument(
+        '--dev-instances',
+        type=int,
+        metavar='N',
+        help='without --dev-split: instances of a task for eval (100)',
+    )
+    parser.add_argument(
+        '--max-instances',
+        type=int,
+        metavar='N',
+        help='train on the first N of a task only, those for eval not counted',
+    )
+    parser.add_argument(
+        '--prompt',
+        choices=['definition', 'instance'],
+        default='definition',
+        help="begin with the task's definition (default), or not",
+    )
+    add_instruction_arguments(parser)
+    add_corpus_arguments(parser)
+
+
+def corpus(args: argparse.Namespace) -> Corpus:
+    """The tasks at and below the PATHs."""
+    return NaturalInstructions(args)
+
+
+class NaturalInstructions(Corpus):
+    """Natural Instructions."""
+
+    name = 'natural-instructions'
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        for option in ('dev_instances', 'max_instances'):
+            value = getattr(args, option)
+            if value is not None and value < 1:
+                raise InputError(f'--{option.replace("_", "-")} must be at least 1, but got: {value}')
+        if args.dev_split and args.dev_instances is not None:
+            raise InputError('--dev-instances: has no meaning with --dev-split; leave one of them out')
+        self.args = args
+        self.skills = frozenset(read_list(args.skills, '--skills')) if args.skills else None
+        self.trained = _task_lists(args)
+        self.dev = read_dev_split(args.dev_split) if args.dev_split else DevSplit(args.dev_instances or 100)
+
+    def inputs(self) -> list[InputFile]:
+        """The tasks that the options ask for.
+
+        Raises:
+            InputError: There are none, or a skill, or a task of the lists, is not among them.
+        """
+        tasks = [file for file in find_inputs(self._folders()) if form_of(file.path) == '.json']
+        if self.trained is not None:
+            tasks = [file for file in tasks if task_name(file) in self.trained]
+            _check_all(self.trained, map(task_name, tasks), 'tasks of the list', self.args.paths)
+        if self.skills is not None:
+            skills = {file: self._peek(file) for file in tasks}
+            _check_all(self.skills, filter(None, skills.values()), '--skills', self.args.paths)
+            tasks = [file for file in tasks if skills[file] is None or skills[file] in self.skills]
+        if not tasks:
+            raise InputError(
+                f'{", ".join(self.args.paths)}: none of the tasks asked for; check PATH and --split'
+            )
+        return tasks
+
+    def options(self) -> Mapping[str, Any]:
+        """What decides on the documents."""
+        names = ('slicer', 'split', 'dev_instances', 'max_instances', 'prompt')
+        given = {name: getattr(self.args, name) for name in names if getattr(self.args, name) is not None}
+        return {**given, 'dev': self.dev.hash}
+
+    def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
+        """The documents of one task."""
+        try:
+            with open_input(file, tap) as raw:
+                yield from self._documents(raw, file)
+        except BadRecordError as fault:  # the file cannot be opened
+            yield fault
+
+    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+        try:
+            task = check_row(parse_whole(read_lines(raw, file.path), file.path), file.path)
+            skill = skill_of(task, self.args.slicer, file.path)
+            definition = _definition(task, file.path) if self.args.prompt == 'definition' else ''
+            instances = task.get('Instances')
+            if not isinstance(instances, list):
+                raise _no_task('Instances', file.path)
+            dev = self.dev.indices(task_name(file), len(instances), file.path)
+        except BadRecordError as fault:
+            yield fault
+            return
+        trained = self.trained is None or self.trained[task_name(file)]
+        to_train = (self.args.max_instances or len(instances)) if trained else 0
+        for index, instance in enumerate(instances):
+            split = 'eval' if index in dev else 'train'
+            if split == 'train':
+                to_train -= 1
+                if to_train < 0:
+                    continue
+            where = f'{file.path}: instance {index}'
+            try:
+                yield document_of(check_row(instance, where), definition, skill, split, where)
+            except BadRecordError as fault:
+                fault.skill = skill
+                yield fault
+
+    def _folders(self) -> list[str]:
+        """The PATHs; of a clone only its tasks."""
+        return [
+            os.path.join(path, 'tasks') if os.path.isdir(os.path.join(path, 'tasks')) else path
+            for path in self.args.paths
+        ]
+
+    def _peek(self, file: InputFile) -> str | None:
+        """The skill of a task; None if it is unreadable, which `read` will say."""
+        try:
+            with open_input(file, Tap(lambda _: None)) as raw:
+                task = check_row(parse_whole(read_lines(raw, file.path), file.path), file.path)
+                return skill_of(task, self.args.slicer, file.path)
+        except BadRecordError:
+            return None
+
+
+def task_name(file: InputFile) -> str:
+    """The name of a task: its file's, without suffixes."""
+    return file.name.rsplit('/', 1)[-1].split('.json')[0]
+
+
+def skill_of(task: Row, slicer: list[str], where: str) -> str:
+    """The skill of a task by the parts that the slicer names.
+
+    Raises:
+        BadRecordError: The task lacks one.
+    """
+    parts = []
+    for part in slicer:
+        values = task.get(SLICERS[part])
+        if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+            raise _no_task(SLICERS[part], where)
+        # A task has one category that counts, but can have two languages side by side.
+        values = values[:1] if part == 'task_category' else values
+        parts.append('_'.join(re.sub(r'\W+', '_', value.lower()).strip('_') for value in values))
+    return '-'.join(parts)
+
+
+def document_of(instance: Row, definition: str, skill: str, split: str, where: str) -> Document:
+    """The document of an instance.
+
+    Raises:
+        BadRecordError: It has no input or no output.
+    """
+    outputs = instance.get('output')
+    answer = next(filter(None, outputs), '') if isinstance(outputs, list) else outputs
+    answer = find_text({'output': answer}, 'output', where, REMEDY)
+    question = find_text(instance, 'input', where, REMEDY)
+    begin = f'{definition}\n\n' if definition else ''
+    return Document(skill, f'{begin}Input: {question}\nOutput: ', answer, split)
+
+
+def _definition(task: Row, where: str) -> str:
+    texts = task.get('Definition')
+    text = texts[0] if isinstance(texts, list) and texts else texts
+    if not isinstance(text, str):
+        raise _no_task('Definition', where)
+    return text.strip()
+
+
+def _no_task(key: str, where: str) -> BadRecordError:
+    return BadRecordError('broken_task', where=where, what=f'a task without a proper {key!r}', remedy=REMEDY)
+
+
+def _task_lists(args: argparse.Namespace) -> dict[str, bool] | None:
+    """Tasks asked for, each with whether it is trained on; None: all, trained on.
+
+    Raises:
+        InputError: A list cannot be read, or two are asked for.
+    """
+    if args.split and args.task_list:
+        raise InputError('--task-list: has no meaning with --split; leave one of them out')
+    if args.task_list:
+        return dict.fromkeys(read_list(args.task_list, '--task-list', file=True), True)
+    if not args.split:
+        return None
+    [*others, root] = args.paths
+    if others:
+        raise InputError(
+            f'--split {args.split}: PATH must be one clone of the data set, but got: {args.paths}'
+        )
+    return {
+        name: trained
+        for path, trained in SPLITS[args.split]
+        for name in read_list(os.path.join(root, 'splits', path), f'--split {args.split}', file=True)
+    }
+
+
+def _check_all(wanted: Any, found: Iterator[str], what: str, paths: list[str]) -> None:
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        names = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
+        raise InputError(
+            f'{what}: {len(missing)} of {len(wanted)} not in {", ".join(paths)} ({names}); check the names'
+        )

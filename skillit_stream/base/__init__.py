@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, tasks, names. Imports nothing of the project."""

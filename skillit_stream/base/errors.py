@@ -1,0 +1,75 @@
+"""How errors are told: the one exception that says that the input is at fault, and a parser to match."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+LONGEST_CAUSE = 300
+
+
+class InputError(ValueError):
+    """Bad usage or bad input: the message names what, where and the remedy in one line.
+
+    The command line prints the message alone and exits with code 2; in Python it is a ``ValueError``.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """What another package says of an error, on one line of bearable length."""
+    text = ' '.join((str(error).strip() or type(error).__name__).split())
+    return text if len(text) <= LONGEST_CAUSE else f'{text[:LONGEST_CAUSE]} ...'
+
+
+@contextmanager
+def blaming(what: str, *kinds: type[BaseException]) -> Iterator[None]:
+    """Within this context an error of the given kinds is the input's fault.
+
+    Args:
+        what: Beginning of the line: which part of the input was refused.
+        *kinds: Exceptions that the code inside raises for bad input; ValueError and TypeError always.
+
+    Raises:
+        InputError: Instead of them; one raised inside passes as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, *kinds) as error:
+        raise InputError(f'{what}: {first_line(error)}') from error
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse whose errors are one line, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
+
+
+def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
+    """Call `action` and turn what it raises into one line on stderr and an exit code."""
+    try:
+        return action() or 0
+    except InputError as error:
+        if debug:
+            raise
+        # One raised in a DataLoader worker arrives with the worker's traceback before it.
+        line = (
+            str(error)
+            .strip()
+            .splitlines()[-1]
+            .removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
+        )
+        print(f'skillit: {line}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        first_line = (str(error).splitlines() or [''])[0]
+        print(f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)', file=sys.stderr)
+        return 1

@@ -1,0 +1,41 @@
+"""Names: which known one was meant, which are unique, and whether one is of a place elsewhere."""
+
+import difflib
+from collections.abc import Iterable
+
+from skillit_stream.base.errors import InputError
+
+
+def is_url(place: str | None) -> bool:
+    """Whether it is in an object store or the like, and no path."""
+    return place is not None and '://' in place
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, or list them: the tail of an error message."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f'did you mean {close[0]!r}?'
+    return f'known: {", ".join(names) or "none"}'
+
+
+def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return `names` as a tuple.
+
+    Raises:
+        InputError: If there are none, one is empty or no string, or one comes twice.
+    """
+    if isinstance(names, str):
+        raise InputError(f'{what} must be a list of names, but got the text: {names!r}')
+    result = tuple(names)
+    if not result:
+        raise InputError(f'{what} must name at least one skill, but got none')
+    seen: set[str] = set()
+    for position, name in enumerate(result):
+        if not isinstance(name, str) or not name:
+            raise InputError(f'{what} must be non-empty names, but got: {name!r} at position {position}')
+        if name in seen:
+            raise InputError(f'{what} must be unique, but got: {name!r} twice')
+        seen.add(name)
+    return result

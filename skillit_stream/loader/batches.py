@@ -1,0 +1,137 @@
+"""What crosses from the loader to the model: a whole batch at a time, in the shards' own small types.
+
+``DataLoader(dataset, batch_size=N)`` draws N samples and collates them. Here a batch has been gathered as
+a whole before its first sample is drawn; each sample is a view of one row that remembers the batch, and
+:func:`collate` hands the batch on as it is. The default collation works too and costs one more copy.
+
+From a worker process a batch travels as one string of bytes. Tensors would each travel as a file of shared
+memory whose descriptor is passed over a socket: several times slower at these sizes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import default_collate, get_worker_info
+
+from skillit_stream.loader.shards import Gathered, columns_of
+
+IGNORE_INDEX = -100
+Entries = TypeVar('Entries', bound='type[dict]')
+
+
+def _forgets_when_changed(cls: Entries) -> Entries:
+    """Let a dict that stands for a gathered batch forget it when an entry is replaced."""
+
+    def forgetting(name: str) -> Any:
+        method = getattr(dict, name)
+
+        @wraps(method)
+        def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
+            self.batch = None
+            return method(self, *args, **kwargs)
+
+        return changed
+
+    for name in ('__setitem__', '__delitem__', '__ior__', 'clear', 'pop', 'popitem', 'setdefault', 'update'):
+        setattr(cls, name, forgetting(name))
+    return cls
+
+
+@_forgets_when_changed
+class Sample(dict):
+    """One sample: a view of a row of a gathered batch; pickles and copies as a plain dict.
+
+    A sample whose entries are replaced is a dict like any other: it is collated by itself.
+    """
+
+    __slots__ = ('batch', 'row')
+
+    def __init__(self, batch: Gathered, row: int) -> None:
+        super().__init__((name, column[row]) for name, column in batch.items())
+        self.batch: Gathered | None = batch
+        self.row = row
+
+    def __reduce__(self) -> tuple:
+        return dict, (dict(self),)
+
+    __copy__ = dict.copy
+
+
+@_forgets_when_changed
+class WorkerBatch(dict):
+    """A batch of tensors in a worker process: arrives in the main process as a plain dict of tensors."""
+
+    __slots__ = ('batch',)
+
+    def __init__(self, batch: Gathered) -> None:
+        super().__init__(_tensors(batch))
+        self.batch: Gathered | None = batch
+
+    def __reduce__(self) -> tuple:
+        if self.batch is None:
+            return dict, (dict(self),)
+        return _arrived, (self.batch.buffer.tobytes(), self.batch.layout)
+
+
+def _arrived(data: bytes, layout: list) -> dict[str, torch.Tensor]:
+    # Copied once, for bytes cannot be written to and a batch can.
+    return _tensors(columns_of(np.frombuffer(data, np.uint8).copy(), layout))
+
+
+def _tensors(columns: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
+
+
+def samples_of(batch: Gathered) -> Iterator[Sample]:
+    """The samples of a gathered batch, in order."""
+    for row in range(len(next(iter(batch.values())))):
+        yield Sample(batch, row)
+
+
+def collate(samples: Sequence[Any]) -> dict[str, torch.Tensor]:
+    """Collate samples into one batch of tensors, without a copy when they are one gathered batch.
+
+    Args:
+        samples: Samples of a :class:`SkillStreamingDataset` or mappings of arrays.
+
+    Returns:
+        For every column a tensor [batch, ...] of the column's own type (tokens: uint16).
+    """
+    batch = getattr(samples[0], 'batch', None)
+    if batch is None or not _is_all_of(batch, samples):
+        return default_collate([dict(sample) for sample in samples])
+    return _tensors(batch) if get_worker_info() is None else WorkerBatch(batch)
+
+
+def _is_all_of(batch: Gathered, samples: Sequence[Any]) -> bool:
+    """Whether these samples are the rows of the batch, all of them and in order."""
+    return len(samples) == len(next(iter(batch.values()))) and all(
+        getattr(sample, 'batch', None) is batch and sample.row == row for row, sample in enumerate(samples)
+    )
+
+
+def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Widen a batch of token streams into what a causal language model takes.
+
+    Meant to run where the batch is used: as Composer's ``DataSpec(microbatch_transforms=causal_lm_inputs)``
+    it widens on the device, so that two bytes a token cross process and bus.
+
+    Args:
+        batch: ``tokens`` [batch, sequence] and, where the streams have one, ``loss_mask`` [batch,
+            sequence], 1 where a token counts as a target. Other entries are passed on.
+
+    Returns:
+        ``input_ids`` and ``labels`` int64 [batch, sequence] (labels -100 where the mask is 0; the model
+        shifts them), ``attention_mask`` of ones, and the other entries.
+    """
+    tokens = batch['tokens'].to(torch.int64)
+    # Not the same tensor as the inputs: Composer shifts labels in place when it evaluates.
+    labels = tokens.clone()
+    if 'loss_mask' in batch:
+        labels.masked_fill_(batch['loss_mask'] == 0, IGNORE_INDEX)
+    rest = {name: value for name, value in batch.items() if name not in ('tokens', 'loss_mask')}
+    # Without a mask transformers looks for packed sequences and builds one that rules out fast attention.
+    return {'input_ids': tokens, 'labels': labels, 'attention_mask': torch.ones_like(tokens), **rest}

@@ -1,0 +1,226 @@
+"""Checks of what comes into the loader: arguments, indexes, proportions and saved states."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from streaming import Stream
+from streaming.base.format import get_index_basename
+
+from skillit_stream.base.errors import InputError
+from skillit_stream.mixture.apportion import checked_proportions
+from skillit_stream.mixture.sample_order import SampleOrder
+from skillit_stream.order.index import ShardList
+
+ON_EXHAUSTED = ('repeat', 'error')
+ON_CHANGED = ('error', 'allow')
+STATE_KEYS = (
+    'epoch',
+    'sample_in_epoch',
+    'proportions',
+    'next_proportions',
+    'streams',
+    'round_size',
+    'global_batch_size',
+    'batching',
+    'shuffle',
+    'shuffle_seed',
+    'shuffle_block_size',
+    'num_canonical_nodes',
+)
+# StreamingDataset's parameters that choose an order; here the tapes and the plan do.
+REPLACED = {
+    'epoch_size': 'pass `round_size`',
+    'batching_method': 'pass `batching`',
+    'sampling_method': 'every pass draws each sample once',
+    'sampling_granularity': 'every pass draws each sample once',
+    'shuffle_algo': 'tapes shuffle shards and blocks; see `shuffle_block_size`',
+    'partition_algo': 'global batches are cut into ranks in order',
+    'remote': 'give every Stream its own',
+    'local': 'give every Stream its own',
+}
+
+
+def check_arguments(
+    streams: Mapping[str, Stream],
+    round_size: int,
+    on_exhausted: str,
+    on_changed: str,
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse what a SkillStreamingDataset cannot be built from; raises InputError."""
+    if not streams:
+        raise InputError('`streams` must name at least one skill, but got: none.')
+    for name, value, known in (
+        ('on_exhausted', on_exhausted, ON_EXHAUSTED),
+        ('on_changed', on_changed, ON_CHANGED),
+    ):
+        if value not in known:
+            raise InputError(f'`{name}` must be one of {", ".join(known)}, but got: {value!r}.')
+    for name in REPLACED.keys() & options.keys():
+        raise InputError(f'`{name}` has no meaning for a SkillStreamingDataset: {REPLACED[name]}.')
+    _check_positive('round_size', round_size)
+    _check_positive('batch_size', options.get('batch_size'))
+    for name in ('num_canonical_nodes', 'shuffle_block_size'):
+        if options.get(name) is not None:
+            _check_positive(name, options[name])
+    for skill, stream in streams.items():
+        if any(hasattr(stream, name) for name in ('proportion', 'repeat', 'choose')):
+            raise InputError(
+                f'Stream {skill} must not carry a proportion, repeat or choose of its own (a Stream that was '
+                f'used before does: make a new one); pass `proportions`.'
+            )
+
+
+@contextmanager
+def naming_bad_index(streams: Mapping[str, Stream], split: str | None = None) -> Iterator[None]:
+    """While a StreamingDataset of these streams is built, say which stream's index is missing or bad."""
+    paths = {
+        skill: Path(stream.local, stream.split or split or '', get_index_basename())
+        for skill, stream in streams.items()
+    }
+    for skill, path in paths.items():
+        if not streams[skill].remote and not path.is_file():
+            raise InputError(f'Stream {skill} has no index at {path}: convert it, or correct its path.')
+    try:
+        yield
+    except RuntimeError as error:
+        for skill, path in paths.items():
+            if str(path) in str(error) and 'no samples' in str(error):
+                raise InputError(f'Stream {skill} has no samples ({path}): leave it out.') from error
+        raise
+    except (ValueError, KeyError) as error:
+        for skill, path in paths.items():
+            if not _is_index(path):
+                raise InputError(f'Stream {skill} has a broken index at {path}: convert it again.') from error
+        raise
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding='utf-8'))['shards'], list)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f'`{name}` must be a positive whole number, but got: {value!r}.')
+
+
+def named_shares(proportions: Mapping[str, float], skills: Sequence[str]) -> NDArray[np.float64]:
+    """Proportions by name as float64 [skills], in the order of `skills`.
+
+    Raises:
+        InputError: A skill is missing or unknown, or the shares are not shares that sum to 1.
+    """
+    missing = [skill for skill in skills if skill not in proportions]
+    unknown = [name for name in proportions if name not in skills]
+    if missing or unknown:
+        problem = f'no share for {missing[0]!r}' if missing else f'a share for unknown skill {unknown[0]!r}'
+        raise InputError(
+            f'`proportions` must name every skill once ({_shortened(skills)}), but has {problem}.'
+        )
+    try:
+        shares = [float(proportions[skill]) for skill in skills]
+    except (TypeError, ValueError) as error:
+        raise InputError(f'`proportions` must be numbers by skill, but got: {dict(proportions)}.') from error
+    return checked_proportions(shares)
+
+
+def check_orders(
+    orders: Mapping[str, SampleOrder], shards: Mapping[str, ShardList], on_exhausted: str
+) -> None:
+    """Refuse orders that are not of these streams; raises InputError."""
+    unknown = [skill for skill in orders if skill not in shards]
+    if unknown:
+        raise InputError(
+            f'`sample_orders` names skill {unknown[0]!r}, but the streams are: {_shortened(list(shards))}.'
+        )
+    if orders and on_exhausted == 'error':
+        raise InputError(
+            "`sample_orders` draws the first samples of an order again and again: pass on_exhausted='repeat'."
+        )
+    for skill, order in orders.items():
+        order.ranked.check_stream(skill, shards[skill].digest())
+
+
+def check_state(
+    state: Mapping[str, Any],
+    present: Mapping[str, Any],
+    version: int,
+    changes: Mapping[str, str],
+    on_changed: str,
+) -> None:
+    """Refuse a dataset state that does not fit the present dataset.
+
+    Args:
+        state: As saved by ``SkillStreamingDataset.state_dict``.
+        present: What ``SkillStreamingDataset.describe`` says of it.
+        version: The version that can be read.
+        changes: Skill -> how its stream differs from the one in the state.
+        on_changed: Whether such changes are an 'error' or to 'allow'.
+    """
+    missing = [name for name in STATE_KEYS if name not in state]
+    if state.get('version') == version and missing:
+        raise InputError(f'The dataset state must hold {missing[0]!r}, but holds: {", ".join(state)}.')
+    if state.get('version') != version:
+        raise InputError(
+            f'The dataset state must be of version {version}, but got: {state.get("version")}; it may come from '
+            f'another kind of dataset.'
+        )
+    if changes and on_changed == 'error':
+        raise InputError(
+            f'The streams must be those of the saved state, but {_said(changes, state, present)}: resume with the '
+            f"same streams folder, or pass on_changed='allow' to go on with the streams as they are now."
+        )
+    if state['shuffle'] != present['shuffle']:
+        raise InputError(
+            f'`shuffle` must stay {state["shuffle"]}, as in the saved state, but got: {present["shuffle"]}.'
+        )
+    in_the_middle = state['sample_in_epoch'] > 0
+    if changes and in_the_middle:
+        raise InputError(
+            f'Streams can change between rounds, but round {state["epoch"]} was interrupted at sample '
+            f'{state["sample_in_epoch"]} and {_said(changes, state, present)}: resume from a checkpoint of the end '
+            f'of a round, or finish the round with the old streams.'
+        )
+    for name in ('round_size', 'global_batch_size', 'batching'):
+        if in_the_middle and state[name] != present[name]:
+            raise InputError(
+                f'`{name}` must stay {state[name]} until the round that was interrupted at sample '
+                f'{state["sample_in_epoch"]} is over, but got: {present[name]}.'
+            )
+
+
+def _said(changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """The changes in words."""
+
+    def samples(of: Mapping[str, Any], skill: str) -> str:
+        return f'{of["streams"][skill]["samples"]} samples'
+
+    said = []
+    for skill, change in changes.items():
+        if change == 'added':
+            said.append(f'{skill} ({samples(present, skill)}) was not among them')
+        elif change == 'removed':
+            said.append(f'{skill} ({samples(state, skill)}) is missing')
+        elif change == 'lengthened':
+            said.append(f'{skill} has grown from {samples(state, skill)} to {samples(present, skill)}')
+        elif change == 'reordered':
+            said.append(
+                f'{skill} was drawn in another order (by the losses of its samples: name, pacing and length of the '
+                f'run must stay)'
+            )
+        else:
+            said.append(f'{skill} has other shards than its {samples(state, skill)} had')
+    return _shortened(said, most=3)
+
+
+def _shortened(names: Sequence[str], most: int = 8) -> str:
+    shown = ', '.join(names[:most])
+    return shown if len(names) <= most else f'{shown}, ... {len(names) - most} more'

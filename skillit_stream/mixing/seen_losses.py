@@ -1,0 +1,56 @@
+"""What the evaluations of the running round have measured, kept until the policy has been shown it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Figures = dict[str, dict[str, float]]
+"""Figure -> skill -> value."""
+
+
+class SeenLosses:
+    """Losses by eval skill with the batch that they are of, and the other figures of the newest evaluation."""
+
+    def __init__(self) -> None:
+        # Eval skill -> (batch of its evaluation, loss): an older evaluation is not this round's.
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._figures: Figures = {}
+        self._within: list[dict[str, Any]] = []
+
+    def note(self, batch: int, losses: Mapping[str, float], figures: Figures | None = None) -> None:
+        """Note what an evaluation after `batch` measured; without `figures` those known before stay."""
+        self._seen |= {skill: (batch, loss) for skill, loss in losses.items()}
+        if figures is not None:
+            self._figures = figures
+
+    def at(self, batch: int) -> dict[str, float]:
+        """Losses measured at a batch, by eval skill."""
+        return {skill: loss for skill, (seen, loss) in self._seen.items() if seen == batch}
+
+    def figures_of(self, losses: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """What was measured along with these losses."""
+        figures = {
+            name: {skill: value for skill, value in values.items() if skill in losses}
+            for name, values in self._figures.items()
+        }
+        return {name: values for name, values in figures.items() if values}
+
+    def keep_within(self, batch: int) -> None:
+        """Keep the evaluation at a batch for the line of the round that it lies in."""
+        losses = self.at(batch)
+        self._within.append({'step': batch, 'losses': losses, **self.figures_of(losses)})
+
+    def take_within(self) -> list[dict[str, Any]]:
+        """The evaluations kept since the last call."""
+        taken, self._within = self._within, []
+        return taken
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state in plain Python."""
+        seen = {skill: list(entry) for skill, entry in self._seen.items()}
+        return {'losses': seen, 'figures': self._figures, 'within': list(self._within)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; one without figures or evaluations inside of rounds is of before there were any."""
+        self._seen = {skill: (int(batch), float(loss)) for skill, (batch, loss) in state['losses'].items()}
+        self._figures = dict(state.get('figures', {}))
+        self._within = list(state.get('within', []))

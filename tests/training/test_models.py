@@ -1,0 +1,169 @@
+"""Models of a YAML: from a configuration, from a local folder, with its weights or without."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from composer.models import HuggingFaceModel
+from composer.utils import reproducibility
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from skillit_stream import InputError
+from skillit_stream.training.config import ModelConfig
+from skillit_stream.training.models import LOSS_METRIC, build_model
+from tests.support.training_runs import LLAMA, VOCABULARY
+
+WIDE = {**LLAMA, 'hidden_size': 64, 'intermediate_size': 256, 'num_hidden_layers': 2, 'vocab_size': 500}
+
+
+@pytest.fixture
+def tokenizer(streams: Path) -> Any:
+    """The tokenizer that lies with the streams."""
+    return AutoTokenizer.from_pretrained(str(streams / 'tokenizer'))
+
+
+@pytest.fixture
+def build(tokenizer: Any):
+    """Build a model from the keys of a YAML's `model`."""
+
+    def make(vocab_size: int = VOCABULARY, **keys: Any) -> HuggingFaceModel:
+        reproducibility.seed_all(1)
+        return build_model(ModelConfig(**keys), tokenizer, vocab_size)
+
+    return make
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder with a small model, as `save_pretrained` writes it."""
+    torch.manual_seed(99)
+    options = {key: value for key, value in LLAMA.items() if key != 'model_type'}
+    LlamaForCausalLM(LlamaConfig(**options, vocab_size=32)).save_pretrained(tmp_path / 'model')
+    return tmp_path / 'model'
+
+
+def matrices(model: HuggingFaceModel) -> dict[str, torch.Tensor]:
+    """The parameters with two axes, by name."""
+    return {name: one.detach() for name, one in model.model.named_parameters() if one.ndim == 2}
+
+
+def same_weights(model: HuggingFaceModel, folder: Path) -> bool:
+    """Whether a model has the weights of a saved one."""
+    stored = LlamaForCausalLM.from_pretrained(str(folder)).state_dict()
+    return all(torch.equal(value, stored[name]) for name, value in model.model.state_dict().items())
+
+
+@pytest.mark.parametrize('tied', [True, False])
+def test_fan_in_draws_every_matrix_with_one_over_the_root_of_its_fan_in(build, tied: bool):
+    model = build(config={**WIDE, 'tie_word_embeddings': tied}, init='fan_in')
+    drawn = matrices(model)
+    assert len(drawn) == 1 + 2 * 7 + (not tied)
+    for name, matrix in drawn.items():
+        fan_in = matrix.shape[1]
+        assert float(matrix.std()) == pytest.approx(fan_in**-0.5, rel=0.05), name
+        assert abs(float(matrix.mean())) < 0.05 * fan_in**-0.5, name
+
+
+def test_fan_in_leaves_the_norms_at_one(build):
+    model = build(config=WIDE, init='fan_in').model
+    norms = [one for one in model.parameters() if one.ndim == 1]
+    assert norms
+    assert all(torch.equal(one, torch.ones_like(one)) for one in norms)
+
+
+def test_the_default_is_the_initialisation_of_the_model(build):
+    for name, matrix in matrices(build(config=WIDE)).items():
+        assert float(matrix.std()) == pytest.approx(0.02, rel=0.05), name
+
+
+def test_the_vocabulary_of_a_model_from_scratch_is_that_of_the_streams(build):
+    assert build(config=LLAMA).model.config.vocab_size == VOCABULARY
+    assert build(config={**LLAMA, 'vocab_size': 64}).model.config.vocab_size == 64
+
+
+def test_overrides_change_a_configuration_from_scratch(build):
+    model = build(config=LLAMA, config_overrides={'num_hidden_layers': 3}).model
+    assert model.config.num_hidden_layers == 3
+
+
+def test_other_architectures_are_built(build):
+    config = {
+        'model_type': 'gpt_neox',
+        'hidden_size': 16,
+        'intermediate_size': 32,
+        'num_hidden_layers': 1,
+        'num_attention_heads': 2,
+    }
+    assert type(build(config=config, init='fan_in').model).__name__ == 'GPTNeoXForCausalLM'
+
+
+def test_a_local_folder_brings_its_weights(build, saved: Path):
+    model = build(pretrained_model_name_or_path=str(saved))
+    assert same_weights(model, saved)
+    assert model.model.config.vocab_size == 32
+
+
+def test_without_pretrained_the_folder_brings_its_configuration_alone(build, saved: Path):
+    model = build(pretrained_model_name_or_path=str(saved), pretrained=False)
+    assert model.model.config.hidden_size == LLAMA['hidden_size']
+    assert model.model.config.vocab_size == 32
+    assert not same_weights(model, saved)
+
+
+def test_a_loaded_configuration_may_be_changed_and_drawn_anew(build, saved: Path):
+    model = build(
+        pretrained_model_name_or_path=str(saved),
+        pretrained=False,
+        config_overrides={'hidden_size': 64, 'intermediate_size': 256, 'num_hidden_layers': 2},
+        init='fan_in',
+    )
+    assert model.model.config.num_hidden_layers == 2
+    for name, matrix in matrices(model).items():
+        assert float(matrix.std()) == pytest.approx(matrix.shape[1] ** -0.5, rel=0.08), name
+
+
+def test_a_model_computes_the_loss_in_nats_per_token(build):
+    model = build(config=LLAMA)
+    assert list(model.get_metrics(is_train=False)) == [LOSS_METRIC]
+    assert model.model.config.use_cache is False
+    # Untrained, with weights near 0, every word is about as likely as any other.
+    tokens = torch.arange(17)[None] % VOCABULARY
+    output = model.forward({'input_ids': tokens, 'labels': tokens})
+    assert float(output['loss']) == pytest.approx(torch.log(torch.tensor(VOCABULARY)).item(), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ('keys', 'parts'),
+    [
+        ({}, ['either', 'neither']),
+        ({'config': LLAMA, 'pretrained_model_name_or_path': 'x'}, ['either', 'both']),
+        (
+            {'config': {'hidden_size': 16}},
+            ['`model.config.model_type` must be a causal language model', "''"],
+        ),
+        ({'config': {**LLAMA, 'model_type': 'lamma'}}, ['`model.config.model_type`', "'lamma'"]),
+        ({'config': {**LLAMA, 'vocab_size': 19}}, ['vocabulary of 19', 'up to 19', 'convert with']),
+        ({'config': LLAMA, 'init': 'xavier'}, ['`model.init`', 'default, fan_in', "'xavier'"]),
+        ({'config': {**LLAMA, 'hiden_size': 99}}, ["'hiden_size'", "did you mean 'hidden_size'?"]),
+        ({'config': LLAMA, 'name': 'bert'}, ['`model.name` must be hf_causal_lm', "'bert'"]),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused_in_one_line(build, keys: dict[str, Any], parts: list[str]):
+    with pytest.raises(InputError) as caught:
+        build(**keys)
+    message = str(caught.value)
+    assert '\n' not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_saved_model_with_too_small_a_vocabulary_is_refused(build, saved: Path):
+    with pytest.raises(InputError, match=r'vocabulary of 32, but the streams have token ids up to 32'):
+        build(vocab_size=33, pretrained_model_name_or_path=str(saved))
+    build(vocab_size=32, pretrained_model_name_or_path=str(saved))
+
+
+def test_a_folder_without_a_model_is_named(build, tmp_path: Path):
+    with pytest.raises(InputError, match=rf'no model could be loaded from {tmp_path}'):
+        build(pretrained_model_name_or_path=str(tmp_path))

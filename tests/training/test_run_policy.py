@@ -1,0 +1,74 @@
+"""The graph that `graph:` of a training YAML names."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skillit_stream.base.errors import InputError
+from skillit_stream.training.run_policy import named_graph
+
+SKILLS = ['ones', 'tens', 'hundreds']
+
+
+def test_rows_written_out_are_a_graph_whose_other_edges_are_zero():
+    rows = {
+        'tens': {'tens': 1, 'ones': 0.5},
+        'ones': {'ones': 1.0},
+        'hundreds': {'hundreds': 1, 'ones': -0.25},
+    }
+    graph = named_graph(rows, SKILLS, SKILLS)
+    assert graph is not None
+    assert graph.train_skills == ('tens', 'ones', 'hundreds')
+    assert graph.eval_skills == ('ones', 'tens', 'hundreds')
+    assert graph.weights.tolist() == [[0.5, 1, 0], [1, 0, 0], [-0.25, 0, 1]]
+
+
+def test_columns_may_be_targets_alone():
+    graph = named_graph({'ones': {'tens': 1}, 'tens': {'tens': 1}, 'hundreds': {}}, SKILLS, SKILLS)
+    assert graph is not None
+    assert graph.eval_skills == ('tens',)
+    assert graph.weights.tolist() == [[1], [1], [0]]
+
+
+@pytest.mark.parametrize(
+    ('rows', 'message'),
+    [
+        ({'ones': {'ones': 1}, 'tens': {'tens': 1}}, "the graph has no row for 'hundreds'"),
+        ({'ones': {'ones': 1}, 'tens': {'tenz': 1}, 'hundreds': {}}, "the eval streams lack 'tenz'"),
+        ({'ones': 1, 'tens': {}, 'hundreds': {}}, "row 'ones' must be eval skills with their weights"),
+        ({'ones': {'ones': 'much'}, 'tens': {}, 'hundreds': {}}, 'must be a rectangular matrix of numbers'),
+    ],
+)
+def test_rows_that_make_no_graph_of_the_streams_are_refused(rows: dict, message: str):
+    with pytest.raises(InputError, match=re.escape(message)):
+        named_graph(rows, SKILLS, SKILLS)
+
+
+def test_with_targets_the_other_columns_need_not_be_evaluated():
+    rows = {'ones': {'ones': 1}, 'tens': {'ones': 0.5, 'tens': 1}, 'hundreds': {'hundreds': 1}}
+    graph = named_graph(rows, SKILLS, ['ones'], ['ones'])
+    assert graph is not None
+    assert graph.eval_skills == ('ones',)
+    assert graph.weights.tolist() == [[1], [0.5], [0]]
+
+
+def test_a_bare_array_is_square_where_only_the_targets_are_evaluated(tmp_path: Path):
+    np.save(tmp_path / 'graph.npy', np.arange(9.0).reshape(3, 3))
+    graph = named_graph(tmp_path / 'graph.npy', SKILLS, ['tens'], ['tens'])
+    assert graph is not None
+    assert graph.train_skills == tuple(SKILLS)
+    assert graph.weights.tolist() == [[1], [4], [7]]
+
+
+def test_a_bare_array_has_the_evaluated_skills_as_columns_otherwise(tmp_path: Path):
+    np.save(tmp_path / 'graph.npy', np.arange(6.0).reshape(3, 2))
+    graph = named_graph(tmp_path / 'graph.npy', SKILLS, ['words', 'tens'])
+    assert graph is not None
+    assert graph.eval_skills == ('words', 'tens')
+
+
+def test_a_target_that_is_not_evaluated_is_refused():
+    with pytest.raises(InputError, match="the eval streams lack 'tens'"):
+        named_graph({skill: {skill: 1} for skill in SKILLS}, SKILLS, ['ones'], ['tens'])
