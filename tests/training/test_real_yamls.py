@@ -19,12 +19,12 @@ from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.paths import ROOT
 from tests.support.training_runs import rounds_of
 
-YAMLS = ROOT / 'yamls'
+FOLDER = ROOT / 'yamls'
 # The small ones of addition are trained elsewhere, every method.
 YAMLS = [
-    *(path for path in sorted(YAMLS.glob('*/*.yaml')) if path.parent.name not in ('addition', 'experiments')),
-    YAMLS / 'addition' / 'smollm2_135m.yaml',
-    YAMLS / 'reference.yaml',
+    *(path for path in sorted(FOLDER.glob('*/*.yaml')) if path.parent.name not in ('addition', 'experiments')),
+    FOLDER / 'addition' / 'smollm2_135m.yaml',
+    FOLDER / 'reference.yaml',
 ]
 SOURCES = ['arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia']
 SEQ_LEN, VOCABULARY = 16, 20
@@ -182,7 +182,7 @@ def test_the_launcher_trains_the_largest(
     corpus: Corpus, pretrained: Callable[[str], Path], launcher: Launcher, tmp_path: Path
 ):
     # Slow (about 15 s): three processes import everything anew.
-    path, root, run = YAMLS / 'redpajama' / 'llama_7b.yaml', corpus(SOURCES, []), tmp_path / 'run'
+    path, root, run = FOLDER / 'redpajama' / 'llama_7b.yaml', corpus(SOURCES, []), tmp_path / 'run'
     finish(launcher.composer(path, root, '-n', '2', overrides=shrunk(path, root, run, pretrained)))
     expect_trained(run, SOURCES, SOURCES)
 
@@ -192,7 +192,7 @@ def test_the_launcher_trains_the_largest(
     [('llama_1b', 1.2e9), ('llama_7b', 6.9e9), ('incite_3b', 2.8e9)],
 )
 def test_the_models_are_of_the_size_that_they_are_named_for(name: str, parameters: float):
-    config = load_config(YAMLS / 'redpajama' / f'{name}.yaml').model.config
+    config = load_config(FOLDER / 'redpajama' / f'{name}.yaml').model.config
     assert config is not None
     options = dict(config)
 
@@ -205,6 +205,6 @@ def test_the_models_are_of_the_size_that_they_are_named_for(name: str, parameter
 def test_the_sharded_ones_are_refused_where_there_is_no_gpu(
     name: str, corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ):
-    path = YAMLS / 'redpajama' / f'{name}.yaml'
+    path = FOLDER / 'redpajama' / f'{name}.yaml'
     assert main(['train', str(path), f'streams={corpus(SOURCES, [])}', 'device=cpu', 'precision=fp32']) == 2
     assert '`fsdp_config` needs a GPU, but there is none' in capsys.readouterr().err
