@@ -20,11 +20,12 @@ from transformers import PreTrainedTokenizerBase
 from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, build_policy
 from skillit_stream.training.builders import build_dataset, build_loader
 from skillit_stream.training.config import TrainConfig, TrainLoaderConfig
 from skillit_stream.training.data_mixing import DataMixing, dataset_of
-from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.evaluation import build_evaluators, token_data_spec
 from skillit_stream.training.run_policy import chosen_skills, named_graph, rounds_of
 
 EVAL_PREFIX = 'eval/'

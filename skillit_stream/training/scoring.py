@@ -29,9 +29,9 @@ from skillit_stream.formats.sample_losses import (
     save_losses,
 )
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.order.index import ShardList
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.evaluation import EvalStreams
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
 from skillit_stream.training.run_policy import chosen_skills
@@ -105,12 +105,8 @@ class ScoringPass:
             self._check(skill, stream)
 
     def _stream(self, skill: str, name: str) -> _Scored:
-        dataset, number = self._streams.dataset, self._streams.skills.index(skill)
-        begin, count = (
-            int(values[number]) for values in (dataset.shard_offset_per_stream, dataset.shards_per_stream)
-        )
-        shards = ShardList.of(dataset.shards[begin : begin + count])
-        first = int(dataset.sample_offset_per_stream[number])
+        streams, number = self._streams, self._streams.skills.index(skill)
+        shards, first = streams.shard_lists[skill], int(streams.sample_offset_per_stream[number])
         stream = local_root(self._config) / skill / 'train'
         return _Scored(losses_folder(stream, name), shards, list(cut_into_parts(skill, shards.sizes, first)))
 
@@ -176,7 +172,7 @@ class ScoringPass:
 
     def _losses(self, ids: range) -> NDArray[np.float32]:
         """Mean loss over each sample's target tokens, in nats; float32 [samples]."""
-        samples: list[Any] = list(self._streams.samples(ids))
+        samples: list[Any] = list(self._streams.samples_by_id(np.array(ids, np.int64)))
         batch = self._device.batch_to_device(causal_lm_inputs(collate(samples)))
         inputs = {name: batch[name] for name in ('input_ids', 'attention_mask')}
         with torch.no_grad(), get_precision_context(self._config.precision):

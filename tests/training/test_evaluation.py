@@ -15,8 +15,8 @@ from streaming import MDSWriter, Stream, StreamingDataset
 from torch.nn.functional import cross_entropy
 
 from skillit_stream import InputError
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.training.evaluation import (
-    EvalStreams,
     build_evaluators,
     evaluated_skills,
     skill_evaluator,

@@ -14,10 +14,11 @@ from streaming import Stream
 from skillit_stream import DataMixing, InputError, SkillIt, SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.formats.manifest import Manifest
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.training import data_mixing
 from skillit_stream.training.builders import build_material
 from skillit_stream.training.config import load_config
-from skillit_stream.training.evaluation import EvalStreams, skill_evaluator
+from skillit_stream.training.evaluation import skill_evaluator
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.skill_metrics import MeanSkillLoss
 from tests.support.training_runs import (
