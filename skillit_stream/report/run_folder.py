@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.formats.run_log import Evaluation, MixtureLog, RoundRecord
+from skillit_stream.formats.run_log import Evaluation, RecordedRounds, RoundRecord
 from skillit_stream.report.mixture_log import read_mixture_log
 
 RUN_VERSION = 1
@@ -47,7 +47,7 @@ class Run:
     policy: dict[str, Any]
     dataset: dict[str, Any]
     graph: Graph | None
-    log: MixtureLog
+    log: RecordedRounds
 
     @cached_property
     def rounds(self) -> tuple[RoundRecord, ...]:

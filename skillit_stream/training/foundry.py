@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from composer.core import DataSpec, Event, State
-from composer.loggers import Logger
+from composer.core import DataSpec, State
 from composer.utils import dist
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -51,24 +50,19 @@ class FoundryDataMixing(DataMixing):
         log_path: str | None = None,
         **options: Any,
     ) -> None:
-        self._chosen = {'policy': policy, 'graph': graph, 'options': options}
-        self._settings: dict[str, Any] = {'metric': metric, 'warn_passes': warn_passes, 'log_path': log_path}
-
-    def match(self, event: Event, state: State) -> bool:
-        """Where DataMixing runs, and before a checkpoint is loaded."""
-        return event == Event.BEFORE_LOAD or super().match(event, state)
-
-    def apply(self, event: Event, state: State, logger: Logger) -> None:
-        """Become a DataMixing before a checkpoint is loaded into it."""
-        if event == Event.BEFORE_LOAD:
-            super().__init__(self._policy(state), **self._settings)
-        else:
-            super().apply(event, state, logger)
+        super().__init__(
+            lambda state: self._build_policy(state, policy, graph, options),
+            metric=metric,
+            warn_passes=warn_passes,
+            log_path=log_path,
+        )
 
     def _skill_of(self, label: str) -> str:
         return label.removeprefix(EVAL_PREFIX)
 
-    def _policy(self, state: State) -> MixturePolicy:
+    def _build_policy(
+        self, state: State, name: str, graph: str | None, options: Mapping[str, Any]
+    ) -> MixturePolicy:
         dataset = dataset_of(state)
         skills = list(dataset.skills)
         labels = [evaluator.label for evaluator in state.evaluators]
@@ -80,14 +74,14 @@ class FoundryDataMixing(DataMixing):
                 state.max_duration, round_size=dataset.round_size, batch_size=batch, seq_len=None
             )
         return build_policy(
-            self._chosen['policy'],
+            name,
             skills=skills,
             eval_skills=eval_skills,
-            graph=named_graph(self._chosen['graph'], skills, eval_skills),
+            graph=named_graph(graph, skills, eval_skills),
             sizes=dict(zip(skills, map(int, dataset.samples_per_stream), strict=True)),
             rounds=rounds,
             round_size=dataset.round_size,
-            **self._chosen['options'],
+            **options,
         )
 
 

@@ -21,11 +21,10 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.files import write_array, write_json
 from skillit_stream.formats.sample_losses import (
     ABOUT,
-    array_bytes,
     losses_folder,
-    replace_file,
     save_losses,
 )
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
@@ -125,7 +124,7 @@ class ScoringPass:
                     )
         if not self.is_done(skill):
             (stream.folder / PARTS).mkdir(parents=True, exist_ok=True)
-            replace_file(stream.folder / PARTS / ABOUT, json.dumps(signature).encode())
+            write_json(stream.folder / PARTS / ABOUT, signature)
 
     def is_done(self, skill: str) -> bool:
         """Whether the losses of a skill are whole."""
@@ -154,7 +153,7 @@ class ScoringPass:
                         f'The loss on sample {part.first + worst} ({part.skill}) is {losses[worst]}: the model or '
                         f'`precision` is not fit for it.'
                     )
-                replace_file(self.streams[part.skill].part_file(part), array_bytes(losses))
+                write_array(self.streams[part.skill].part_file(part), losses)
 
     def finish(self) -> list[str]:
         """Put together the losses of the skills whose parts are all there; returns those that lack some."""

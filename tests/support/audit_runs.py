@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from skillit_stream.cli import main
+from skillit_stream.formats.run_log import RoundRecord
+from skillit_stream.loader.dataset import SkillStreamingDataset
 
 
 def change_line(path: Path, number: int, **values: Any) -> None:
@@ -14,6 +16,20 @@ def change_line(path: Path, number: int, **values: Any) -> None:
     lines = path.read_text().splitlines()
     lines[number - 1] = json.dumps({**json.loads(lines[number - 1]), **values})
     path.write_text('\n'.join(lines) + '\n')
+
+
+def record_of(dataset: SkillStreamingDataset, step: int) -> RoundRecord:
+    """The line of the round that a dataset has just played, as the driver writes it."""
+    samples = dataset.samples
+    return RoundRecord(
+        round=dataset.round,
+        step=step,
+        proportions=dataset.proportions,
+        realised={skill: count / dataset.round_size for skill, count in samples.items()},
+        samples=dict(samples),
+        passes=dataset.passes,
+        state=dataset.round_state(),
+    )
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:

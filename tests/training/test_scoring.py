@@ -55,7 +55,7 @@ def test_the_losses_are_those_of_a_plain_loop(curriculum: Path, own_streams: Pat
         assert len(losses) == TRAIN_SAMPLES
         assert (np.diff(ranked.losses) >= 0).all()
         for row in (0, 7, TRAIN_SAMPLES - 1):
-            sample = scoring._streams.dataset[first + row]
+            sample = scoring._streams[first + row]
             tokens = torch.tensor(sample['tokens'].astype(np.int64))
             logits = scoring._model.model(input_ids=tokens[None]).logits[0, :-1]
             targets = tokens[1:]
