@@ -22,7 +22,11 @@ from tests.support.training_runs import rounds_of
 FOLDER = ROOT / 'yamls'
 # The small ones of addition are trained elsewhere, every method.
 YAMLS = [
-    *(path for path in sorted(FOLDER.glob('*/*.yaml')) if path.parent.name not in ('addition', 'experiments')),
+    *(
+        path
+        for path in sorted(FOLDER.glob('*/*.yaml'))
+        if path.parent.name not in ('addition', 'experiments')
+    ),
     FOLDER / 'addition' / 'smollm2_135m.yaml',
     FOLDER / 'reference.yaml',
 ]
@@ -176,15 +180,6 @@ def test_two_ranks_train_it(
     finish(launcher.ranks(path, root, 2, overrides=shrunk(path, root, run, pretrained)))
     expected = load_config(path, ['algorithms.data_mixing.graph=graph.npy']).eval_loader.skills
     expect_trained(run, train, expected or [*train, *evaluated])
-
-
-def test_the_launcher_trains_the_largest(
-    corpus: Corpus, pretrained: Callable[[str], Path], launcher: Launcher, tmp_path: Path
-):
-    # Slow (about 15 s): three processes import everything anew.
-    path, root, run = FOLDER / 'redpajama' / 'llama_7b.yaml', corpus(SOURCES, []), tmp_path / 'run'
-    finish(launcher.composer(path, root, '-n', '2', overrides=shrunk(path, root, run, pretrained)))
-    expect_trained(run, SOURCES, SOURCES)
 
 
 @pytest.mark.parametrize(
