@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from skillit_stream.cli import main
-from tests.support.graph_runs import settings, write_yaml
+from tests.support.graph_runs import settings
+from tests.support.training_runs import write_yaml
 
 
 @pytest.fixture(scope='session')

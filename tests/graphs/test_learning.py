@@ -15,7 +15,8 @@ from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.graphs.short_runs import ShortRuns
 from skillit_stream.training.config import load_config
-from tests.support.graph_runs import SKILLS, STEPS, settings, write_yaml
+from tests.support.graph_runs import STEPS, settings
+from tests.support.training_runs import SKILLS, write_yaml
 
 Done = Callable[..., tuple[str, str]]
 Refused = Callable[..., str]

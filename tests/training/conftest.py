@@ -69,14 +69,6 @@ def trained(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
     return run
 
 
-@pytest.fixture(scope='session')
-def rank_server() -> Iterator[RankServer]:
-    """Imports everything while the first test that asks for it goes on."""
-    server = RankServer()
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def launcher(tmp_path: Path, rank_server: RankServer) -> Iterator[Launcher]:
     """Starts training processes; whatever is left of them goes with the test."""

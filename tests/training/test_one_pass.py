@@ -21,6 +21,8 @@ from skillit_stream.training.config import load_config
 from skillit_stream.training.evaluation import skill_evaluator
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.skill_metrics import MeanSkillLoss
+from tests.support.by_hand import mean_loss
+from tests.support.streams_reading import samples_in
 from tests.support.training_runs import (
     BATCH,
     EVAL_BATCH,
@@ -33,7 +35,6 @@ from tests.support.training_runs import (
     tiny_trainer,
     write_yaml,
 )
-from tests.training.test_evaluation import mean_loss, samples_in
 
 FIGURES = ('losses', 'accuracy', 'exact_match')
 
