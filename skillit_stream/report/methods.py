@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.formats.run_log import Evaluation
-from skillit_stream.report.run_folder import Run
+from skillit_stream.report.run_folder import RecordedRun
 
 AVERAGE = 'mean of the skills'
 LOSS = 'loss'  # beside the names in `mixture_lines.FIGURES`
@@ -30,7 +30,7 @@ class Method:
     """All runs of one method, usually one a seed."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -100,9 +100,9 @@ def measured(record: Evaluation, figure: str) -> dict[str, float]:
     return record.losses if figure == LOSS else record.figures.get(figure, {})
 
 
-def group_runs(runs: Sequence[Run]) -> list[Method]:
+def group_runs(runs: Sequence[RecordedRun]) -> list[Method]:
     """Group runs by method, both in the order given; runs of a method go by seed."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RecordedRun]] = {}
     for run in runs:
         groups.setdefault(run.method, []).append(run)
     return [Method(name, tuple(sorted(group, key=lambda run: run.seed))) for name, group in groups.items()]
@@ -141,7 +141,7 @@ def notes(methods: Sequence[Method]) -> list[str]:
     return found
 
 
-def _run_notes(run: Run) -> list[str]:
+def _run_notes(run: RecordedRun) -> list[str]:
     found = []
     if run.log.half_written:
         found.append(
@@ -183,7 +183,7 @@ def _method_notes(method: Method) -> list[str]:
     return found
 
 
-def _policy(run: Run) -> dict[str, Any]:
+def _policy(run: RecordedRun) -> dict[str, Any]:
     """What makes the policy of a run: the losses of samples are of its own initial model, their name is no setting."""
     named = run.policy.get('name') == 'sample_curriculum'
     return {key: value for key, value in run.policy.items() if not (named and key == 'losses')}

@@ -12,7 +12,7 @@ from skillit_stream.report.hover import HoverData
 from skillit_stream.report.methods import AVERAGE, Method, notes
 from skillit_stream.report.panels import area_paint, line_look
 from skillit_stream.report.reach import reach_view
-from skillit_stream.report.run_folder import Graph, Run
+from skillit_stream.report.run_folder import Graph, RecordedRun
 from skillit_stream.report.tables import number
 from skillit_stream.report.views import MAX_PANELS, MAX_POINTS, LossPanel, MixtureView, measured_skills
 
@@ -201,7 +201,7 @@ def _runs(methods: Sequence[Method]) -> str:
     return markup.table(head, rows, texts=('method',))
 
 
-def _run_row(run: Run) -> str:
+def _run_row(run: RecordedRun) -> str:
     seconds = sum(record.seconds for record in run.rounds)
     accuracy = run.final_accuracy
     return markup.row(

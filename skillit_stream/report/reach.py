@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skillit_stream.report.methods import Method, common_eval_skills
-from skillit_stream.report.run_folder import Run
+from skillit_stream.report.run_folder import RecordedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def find_reaches(methods: Sequence[Method], baseline: str) -> list[Reach]:
     ]
 
 
-def _means(run: Run, skills: Sequence[str]) -> list[tuple[int, float]]:
+def _means(run: RecordedRun, skills: Sequence[str]) -> list[tuple[int, float]]:
     return [
         (record.step, float(np.mean([record.losses[skill] for skill in skills])))
         for record in run.evaluations

@@ -36,7 +36,7 @@ class Graph:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RecordedRun:
     """One training run, as its folder tells it."""
 
     folder: Path
@@ -115,7 +115,7 @@ class Run:
         return max(misses, key=lambda miss: miss[0], default=None)
 
 
-def read_runs(folders: Sequence[str | Path]) -> list[Run]:
+def read_runs(folders: Sequence[str | Path]) -> list[RecordedRun]:
     """Read run folders, in the order given.
 
     Raises:
@@ -133,7 +133,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     return [read_run(path) for path in paths]
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> RecordedRun:
     """Read one run folder.
 
     Raises:
@@ -150,7 +150,7 @@ def read_run(folder: str | Path) -> Run:
             raise InputError(f'{str(path)!r} has no {name}: {_remedy(path)}')
     facts = _read_facts(path / 'run.json')
     name = str(facts.get('name') or path.resolve().name)
-    return Run(
+    return RecordedRun(
         folder=path,
         name=name,
         method=str(facts.get('method') or name),

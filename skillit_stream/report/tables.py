@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy import stats
 
 from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, eval_skills
 
@@ -197,9 +198,8 @@ def _pair(first: str, second: str, seeds: Sequence[int], differences: np.ndarray
 
 def sign_test(wins: int, defeats: int) -> float:
     """Two-sided sign test: the chance of a split at least this uneven if both sides were equal."""
-    n = wins + defeats
-    tail = sum(math.comb(n, k) for k in range(min(wins, defeats) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    # The smaller count: the value is the same for both sides to its last bit.
+    return float(stats.binomtest(min(wins, defeats), wins + defeats).pvalue) if wins + defeats else 1.0
 
 
 def permutation_test(differences: np.ndarray) -> float:
@@ -208,12 +208,15 @@ def permutation_test(differences: np.ndarray) -> float:
     Every way to turn differences around is counted, or 65,535 random ones and the way they are, whichever is
     fewer.
     """
-    n = len(differences)
-    if n <= 16:
-        turned = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    else:
-        turned = np.random.default_rng(0).integers(0, 2, size=(2**16, n))
-        turned[0] = 0
-    sums = np.abs((1 - 2 * turned) @ np.asarray(differences, np.float64))
-    # Sums of the same terms in another order may differ in their last bits.
-    return float(np.mean(sums >= sums[0] * (1 - 1e-12)))
+    n, size = len(differences), np.abs(differences).sum() or 1.0
+    found = stats.permutation_test(
+        (differences,),
+        # Rounded: sums of the same terms in another order may differ in their last bits.
+        lambda turned, axis: np.round(np.abs(turned.sum(axis)) / size, 12),
+        permutation_type='samples',
+        vectorized=True,
+        n_resamples=2**n if n <= 16 else 2**16 - 1,
+        alternative='greater',
+        rng=0,
+    )
+    return float(found.pvalue)

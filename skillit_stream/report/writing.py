@@ -9,7 +9,7 @@ from skillit_stream.report.figures import graph_png, losses_png, mixture_png, re
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.page import build_page
 from skillit_stream.report.reach import reach_view
-from skillit_stream.report.run_folder import Run, read_runs
+from skillit_stream.report.run_folder import RecordedRun, read_runs
 from skillit_stream.report.summary import summarise, to_json
 from skillit_stream.report.views import accuracy_panels, graph_panels, loss_panels, mixture_view
 
@@ -40,7 +40,7 @@ def write_report(
     return write_methods(group_runs(read), folder, baseline=baseline)
 
 
-def default_folder(runs: Sequence[Run]) -> Path:
+def default_folder(runs: Sequence[RecordedRun]) -> Path:
     """`report` inside the only run, or in the folder that several have in common."""
     if len(runs) == 1:
         return runs[0].folder / 'report'
