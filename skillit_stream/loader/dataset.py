@@ -23,6 +23,7 @@ from skillit_stream.loader.checks import (
 from skillit_stream.loader.ledger import RoundStart
 from skillit_stream.loader.rounds import Rounds
 from skillit_stream.loader.skill_shards import SkillShards
+from skillit_stream.mixture.apportion import checked_proportions
 from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.carry_over import (
     Continuation,
@@ -167,6 +168,17 @@ class SkillStreamingDataset(SkillShards):
         """
         self._rounds.set_proportions(self.next_round, proportions_by_skill(proportions, self.skills))
 
+    def set_sample_orders(self, orders: Mapping[str, SampleOrder]) -> None:
+        """The constructor's `sample_orders`, before anything is drawn or loaded; raises InputError after that."""
+        if self._rounds.begun or self._rounds.base != (0, 0):
+            raise InputError(
+                '`sample_orders` can be set before the first round alone: samples have been drawn.'
+            )
+        check_orders(orders, self.shard_lists, self.on_exhausted)
+        self.sample_orders = dict(orders)
+        cursors = Cursors.at_start(len(self.skills), int(self.num_canonical_nodes or 1))
+        self._rounds = self._lay_out(RoundStart(0, cursors, self._rounds.proportions(0)))
+
     def sample_ids(self, round: int = 0) -> Int64:  # noqa: A002 (the contract's name)
         """The global order of a round.
 
@@ -255,11 +267,8 @@ class SkillStreamingDataset(SkillShards):
         check_state(obj, self.describe(), changes, self.on_changed)
         settings = {name: int(obj[name]) for name in _TAKEN_FROM_STATE}
         sizes = {skill: shards.samples for skill, shards in self.shard_lists.items()}
-        # An array is a mapping of the present skills again, whichever were named in the state.
         current, upcoming = (
-            proportions_by_skill(
-                dict(zip(sizes, carry_proportions(obj[name], sizes).tolist(), strict=True)), self.skills
-            )
+            checked_proportions(carry_proportions(obj[name], sizes))
             for name in ('proportions', 'next_proportions')
         )
         nodes = settings['num_canonical_nodes']

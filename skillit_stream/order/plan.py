@@ -2,11 +2,11 @@
 
 The round's slots are ordered by global batch, canonical node, place. Which skill a slot belongs to comes
 from dealing: line up the round's draws skill after skill (counts are exact, by largest remainder) and deal
-them to the global batches in turn, as cards. Every batch so gets each skill's share rounded down or up,
+them to the global batches in turn, as cards. Every batch so gets each skill's quota rounded down or up,
 and the round's totals stay exact. The cards of a batch are dealt to its canonical nodes in the same way.
 
 - ``stratified`` shuffles inside a batch and node: every global batch is within one sample of the
-  proportions for every skill, a tiny share included.
+  proportions for every skill, a tiny one included.
 - ``random`` shuffles inside a window of batches on each node, so a batch's make-up is a random draw.
 
 Skills' slots are then filled in the order of their tapes. The walk goes a window of batches at a time, so
@@ -153,7 +153,7 @@ def _deal(edges: Int64, shape: RoundShape, batches: Int64) -> NDArray[np.int64]:
     """
     rows = shape.batches
     # A stride near rows/phi visits the rows evenly: the batches of a window, and those that get the odd
-    # sample of a tiny share, lie spread over the round instead of side by side.
+    # sample of a tiny proportion, lie spread over the round instead of side by side.
     stride = round(rows * 0.6180339887498949) or 1
     while gcd(stride, rows) > 1:
         stride += 1

@@ -160,18 +160,18 @@ class Tape:
         return self._table[passes - first, line].astype(np.int64)
 
     def _pass_ids(self, number: int, line: Int64) -> Int64:
-        walk = self._pass(number)
-        blocks = np.searchsorted(walk.cuts, line, side='right') - 1
+        layout = self._pass(number)
+        blocks = np.searchsorted(layout.cuts, line, side='right') - 1
         shuffled = np.empty_like(line)
         for block in np.unique(blocks):
             chosen = np.flatnonzero(blocks == block)
-            start = walk.cuts[block]
-            shuffled[chosen] = start + self._block(number, int(block), walk)[line[chosen] - start]
-        shards = np.searchsorted(walk.line, shuffled, side='right') - 1
-        return walk.first_sample[shards] + shuffled - walk.line[shards]
+            start = layout.cuts[block]
+            shuffled[chosen] = start + self._block(number, int(block), layout)[line[chosen] - start]
+        shards = np.searchsorted(layout.line, shuffled, side='right') - 1
+        return layout.first_sample[shards] + shuffled - layout.line[shards]
 
     def _pass(self, number: int) -> _Pass:
-        """The walk of one pass, kept for as long as it may still be read."""
+        """The layout of one pass, kept for as long as it may still be read."""
         if number not in self._passes:
             self._passes[number] = self._lay_out(number)
             if len(self._passes) > _CACHED_PASSES:
@@ -201,10 +201,10 @@ class Tape:
         del number
         return self._first_sample, self.samples_per_shard
 
-    def _block(self, number: int, block: int, walk: _Pass) -> NDArray[np.int32]:
+    def _block(self, number: int, block: int, layout: _Pass) -> NDArray[np.int32]:
         name = (number, block)
         if name not in self._blocks:
-            size = int(walk.cuts[block + 1] - walk.cuts[block])
+            size = int(layout.cuts[block + 1] - layout.cuts[block])
             key = make_key(self.seed, self.skill, 'block', number, block, *self._key_suffix)
             words = random_words(key, np.arange(size))
             order = np.argsort(words, kind='stable') if self.shuffle else np.arange(size)

@@ -31,7 +31,7 @@ class DataMixing(Algorithm):
         policy: Turns observed losses into the next round's proportions, e.g. ``SkillIt(graph)``. Its train
             skills must be the dataset's, its eval skills must each be evaluated: all together by an Evaluator
             with a ``MeanSkillLoss``, or each by an Evaluator of that label. Or a function that makes the policy
-            when the Trainer has its loader and evaluators.
+            when the Trainer has been given its loader and evaluators.
         metric: Name of the metric of a skill's own Evaluator that is its loss, in nats per token.
         warn_passes: As :class:`MixtureDriver`'s, and so is `log_path`.
         log_path: Where ``mixture.jsonl`` is written.
@@ -93,6 +93,14 @@ class DataMixing(Algorithm):
         if self._driver is not None:
             self._go_on()
 
+    def _make_policy(self, state: State, logger: Logger) -> None:
+        """Have the policy made that was given as a function, before a checkpoint is loaded into the dataset."""
+        del logger
+        if not isinstance(self.policy, MixturePolicy):
+            self.policy = self.policy(state)
+            if orders := self.policy.sample_orders():
+                dataset_of(state).set_sample_orders(orders)
+
     def _go_on(self) -> None:
         """Give what was loaded to those that it is of."""
         loaded, self._loaded = self._loaded, None
@@ -105,8 +113,9 @@ class DataMixing(Algorithm):
         """Check the names and, in a fresh run, set the first mixture."""
         dataset = dataset_of(state)
         if self._driver is None or self._driver.dataset is not dataset:
-            policy = self.policy(state) if callable(self.policy) else self.policy
-            self._driver = MixtureDriver(dataset, policy, self.log_path, warn_passes=self.warn_passes)
+            if not isinstance(self.policy, MixturePolicy):
+                raise RuntimeError('Internal error: no policy was made.')
+            self._driver = MixtureDriver(dataset, self.policy, self.log_path, warn_passes=self.warn_passes)
             self._count_train_losses(state)
             self._go_on()
         check_named(self.driver.policy.eval_skills, self._evaluated(state), 'evaluator')
@@ -235,6 +244,7 @@ class DataMixing(Algorithm):
 
 
 _HANDLERS = {
+    Event.BEFORE_LOAD: '_make_policy',
     Event.FIT_START: '_start',
     Event.EVAL_START: '_evaluate',
     Event.EVAL_END: '_see_losses',

@@ -19,6 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
+from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, build_policy
 from skillit_stream.training.builders import build_dataset, build_loader
@@ -81,8 +83,18 @@ class FoundryDataMixing(DataMixing):
             sizes=dict(zip(skills, map(int, dataset.samples_per_stream), strict=True)),
             rounds=rounds,
             round_size=dataset.round_size,
+            sample_losses=lambda losses: _sample_losses(dataset, losses),
             **options,
         )
+
+
+def _sample_losses(dataset: SkillStreamingDataset, name: str) -> dict[str, RankedLosses]:
+    """The losses of the train streams' samples that `skillit score` saved under a name."""
+    folders = {
+        skill: losses_folder(Path(stream.local, stream.split or ''), name)
+        for skill, stream in zip(dataset.skills, dataset.streams, strict=True)
+    }
+    return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
 
 
 def build_skill_streams(
