@@ -7,12 +7,13 @@
                    shards)      └─> EvalStreams ──> EvalSamples, each seen once
 
 :mod:`.dataset` is what trains, :mod:`.eval_streams` what evaluates; both are :class:`~.skill_shards.SkillShards`.
-:mod:`.rounds` knows which round is on and where its tapes start; :mod:`.ledger` is what the main process and its workers
-share of that, without locks; :mod:`.shards` gathers a batch from memory-mapped files, :mod:`.batches` carries it whole to
-the model; :mod:`.checks` refuses what does not fit. Everything that mends or works around Streaming is in :mod:`.host`.
+:mod:`.rounds` knows which round is on and where its tapes start; :mod:`.ledger` is what the main process and its
+workers have in common of that, without locks; :mod:`.shards` gathers a batch from memory-mapped files, :mod:`.batches`
+carries it whole to the model; :mod:`.checks` refuses what does not fit. Everything that mends or works around Streaming
+is in :mod:`.host`.
 
-A *worker* is a process of a DataLoader. It *begins* a round when it is iterated and has *dealt out* its share when its
-last batch of the round has left it: so the dataset knows that a round is over although Composer says `sample 0`.
+A *worker* is a process of a DataLoader. It *begins* a round when it is iterated, and its round is
+*dealt out* when its last batch has left it: so the dataset knows that a round is over although Composer says `sample 0`.
 
 Nothing is imported here: the order needs no torch.
 """

@@ -23,7 +23,7 @@ Words, beside those of the design (stream, round, tape, pass, cursor, canonical 
 - *line position*: place of a sample in a pass, before its block is shuffled;
 - *span*: the equal stretch of a pass that one canonical node reads;
 - *block*: some shards in a row within a span, whose samples are shuffled together;
-- *slot*: a place in a round, by global batch, canonical node and number; it gets a skill, then that skill's next sample;
+- *slot*: a place in a round, by global batch, canonical node and number; it gets a skill, then its next sample;
 - *window*: global batches that are planned at once, and the reach of the `random` shuffle;
 - *stage*: samples that a curriculum lets in until more are let in;
 - *part*: the shards that a stream had at first, or that one lengthening brought, in the pass under way.
