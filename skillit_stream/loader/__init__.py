@@ -13,7 +13,7 @@ carries it whole to the model; :mod:`.checks` refuses what does not fit. Everyth
 is in :mod:`.host`.
 
 A *worker* is a process of a DataLoader. It *begins* a round when it is iterated, and its round is
-*dealt out* when its last batch has left it: so the dataset knows that a round is over although Composer says `sample 0`.
+*dealt out* when its last batch has left it: so the dataset knows that a round is over although Composer says 0.
 
 Nothing is imported here: the order needs no torch.
 """
