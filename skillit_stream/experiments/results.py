@@ -11,11 +11,10 @@ from typing import Any
 
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.learned_graph import graph_facts
+from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, spread, verdicts
 from skillit_stream.report.methods import Method, group_runs
-from skillit_stream.report.reach import find_reaches
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.summary import learning_curves, summarise, to_json
-from skillit_stream.report.tables import Spread, loss_rows, pairs, spread, verdicts
 
 MOST_SKILLS = 12  # up to which a table has a column for each, and a graph's matrix is shown
 PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
