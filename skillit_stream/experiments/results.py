@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.learned_graph import graph_facts
 from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, spread, verdicts
@@ -145,8 +147,6 @@ def _graph(facts: Mapping[str, Any]) -> list[str]:
 
 def _mean_figure(method: Method, name: str) -> Spread | None:
     """A figure beside the losses at the end of training, averaged over its skills, over the runs that have it."""
-    import numpy as np
-
     found = [
         float(np.mean(list(values.values())))
         for run in method.runs

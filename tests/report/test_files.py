@@ -23,6 +23,7 @@ from skillit_stream.report.methods import group_runs
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.terminal import print_methods
 from skillit_stream.report.views import reach_view
+from tests.support.paths import ROOT
 
 FILES = {'report.html', 'mixture.png', 'losses.png', 'graph.png', 'summary.json'}
 GRAPH = [[1, 0.5, 0], [0.2, 1, 0.3], [0, -0.1, 1]]
@@ -341,3 +342,14 @@ def test_reports_need_no_training_engine():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_all_that_the_page_is_made_of_is_installed():
+    listed = (
+        (ROOT / 'pyproject.toml')
+        .read_text(encoding='utf-8')
+        .split('"skillit_stream.report" = [')[1]
+        .split(']')[0]
+    )
+    beside = {file.name for file in (ROOT / 'skillit_stream' / 'report').iterdir() if file.is_file()}
+    assert {name for name in beside if not name.endswith('.py')} == set(re.findall('"(.+?)"', listed))
