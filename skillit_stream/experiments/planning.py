@@ -87,7 +87,7 @@ def _plan(
 
 
 def overrides_of(experiment: ExperimentConfig, name: str, method: str, seed: int) -> list[str]:
-    """What an experiment says to its training YAML for a run of a name, as `key=value`."""
+    """Overrides of the training YAML for a run of this name, as `key=value`."""
     return [
         f'streams={experiment.streams}',
         f'seed={seed}',
@@ -110,7 +110,7 @@ def _mixing(
 
 
 def mixture_drawn(folders: Sequence[Path]) -> dict[str, float]:
-    """The share of each skill among all samples that some runs drew, to four decimals."""
+    """The proportion of each skill among all samples that some runs drew, to four decimals."""
     totals: dict[str, float] = {}
     for folder in folders:
         for line in read_rounds(folder / 'mixture.jsonl').records:

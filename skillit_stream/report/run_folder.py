@@ -37,7 +37,7 @@ class Graph:
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
-    """One training run, as its folder tells it."""
+    """One training run, as its folder describes it."""
 
     folder: Path
     name: str
@@ -99,7 +99,7 @@ class RecordedRun:
         start = first.step * first.round / (first.round + 1)
         return np.array([start, *(record.step for record in self.rounds)], dtype=np.float64)
 
-    def shares(self) -> np.ndarray:
+    def proportions(self) -> np.ndarray:
         """Asked-for proportions: float64, rounds x train skills."""
         rows = [[record.proportions.get(skill, 0.0) for skill in self.train_skills] for record in self.rounds]
         return np.array(rows, dtype=np.float64)

@@ -220,5 +220,5 @@ def test_losses_named_after_the_seed_are_no_other_policy(make_run, policy, diffe
         ({'name': 'x', 'y': 'z' * 200}, f'x(y={"z" * 114}…)'),
     ],
 )
-def test_a_policy_is_told_by_what_is_on(policy, text):
+def test_a_policy_is_described_by_what_is_on(policy, text):
     assert policy_text(policy) == text
