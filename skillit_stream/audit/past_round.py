@@ -32,7 +32,7 @@ class _Curriculum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _StreamState:
+class StreamState:
     """A stream at the start of the round, as ``stream_states`` has it (but for `pass`, no name in Python)."""
 
     samples: int
@@ -46,7 +46,7 @@ class _StreamState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _State:
+class RoundState:
     """What the order of the round depends on, of ``SkillStreamingDataset.round_state``."""
 
     proportions: dict[str, float]
@@ -57,7 +57,7 @@ class _State:
     shuffle: bool
     shuffle_seed: int
     shuffle_block_size: int
-    streams: dict[str, _StreamState]
+    streams: dict[str, StreamState]
 
 
 class PastRound:
@@ -74,11 +74,13 @@ class PastRound:
     def __init__(self, record: RoundRecord, folder: StreamsFolder) -> None:
         self.record = record
         self.number = record.round
-        state = self._checked_state()
+        state = checked_state(record)
         self.streams: dict[str, Stream] = {}
         self._orders: dict[str, SampleOrder] = {}
         for skill, stream in state.streams.items():
-            self.streams[skill] = self._find(folder, skill, stream)
+            self.streams[skill], order = find_stream(folder, skill, stream)
+            if order:
+                self._orders[skill] = order
         self.shape = RoundShape(
             state.round_size,
             state.global_batch_size,
@@ -131,38 +133,7 @@ class PastRound:
         skills = np.searchsorted(offsets, ids, side='right') - 1
         return skills, ids - offsets[skills]
 
-    def _checked_state(self) -> _State:
-        record = self.record
-        if record.state is None:
-            raise InputError(
-                f'{record.where} has no `state`: lines of version 1, of an older skillit_stream, do not hold what the '
-                f'order of their round follows from; audit it with the release that wrote it.'
-            )
-        try:
-            state = from_plain(_State, record.state, 'state')
-            RoundShape(state.round_size, state.global_batch_size, state.num_canonical_nodes, state.batching)
-            for skill, stream in state.streams.items():
-                if (
-                    skill not in state.proportions
-                    or type(record.state['streams'][skill].get('pass')) is not int
-                ):
-                    raise ValueError(f"'state' lacks the proportion or the pass of skill {skill}")
-                if stream.samples < 1 or stream.shards < 1:
-                    raise ValueError(f"'state.streams.{skill}' has no samples")
-        except ValueError as error:
-            raise InputError(f'{record.where}: {error}; restore the file.') from None
-        return state
-
-    def _find(self, folder: StreamsFolder, skill: str, stream: _StreamState) -> Stream:
-        found = folder.find(skill, samples=stream.samples, shards=stream.shards, digest=stream.digest)
-        if stream.curriculum and isinstance(found, StreamIndex):
-            order = find_sample_order(skill, found, vars(stream.curriculum))
-            if isinstance(order, LostStream):
-                return order
-            self._orders[skill] = order
-        return found
-
-    def _lay_out(self, state: _State) -> None:
+    def _lay_out(self, state: RoundState) -> None:
         """Tapes and cursors at the start of the round."""
         saved: Mapping[str, Any] = (self.record.state or {})['streams']
         nodes = state.num_canonical_nodes
@@ -188,3 +159,32 @@ class PastRound:
                     shuffle=state.shuffle,
                 )
             )
+
+
+def checked_state(record: RoundRecord) -> RoundState:
+    """The state in a line; raises InputError if there is none, or it is not whole."""
+    if record.state is None:
+        raise InputError(
+            f'{record.where} has no `state`: lines of version 1, of an older skillit_stream, do not hold what the '
+            f'order of their round follows from; audit it with the release that wrote it.'
+        )
+    try:
+        state = from_plain(RoundState, record.state, 'state')
+        RoundShape(state.round_size, state.global_batch_size, state.num_canonical_nodes, state.batching)
+        for skill, stream in state.streams.items():
+            if skill not in state.proportions or type(record.state['streams'][skill].get('pass')) is not int:
+                raise ValueError(f"'state' lacks the proportion or the pass of skill {skill}")
+            if stream.samples < 1 or stream.shards < 1:
+                raise ValueError(f"'state.streams.{skill}' has no samples")
+    except ValueError as error:
+        raise InputError(f'{record.where}: {error}; restore the file.') from None
+    return state
+
+
+def find_stream(folder: StreamsFolder, skill: str, state: StreamState) -> tuple[Stream, SampleOrder | None]:
+    """A stream as a round had it, and the curriculum over its samples, if there was one and both are known."""
+    found = folder.find(skill, samples=state.samples, shards=state.shards, digest=state.digest)
+    if not state.curriculum or isinstance(found, LostStream):
+        return found, None
+    order = find_sample_order(skill, found, vars(state.curriculum))
+    return (order, None) if isinstance(order, LostStream) else (found, order)

@@ -1,6 +1,6 @@
 """The order of past rounds, computed again: which samples, where they are stored, when each was drawn."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from skillit_stream.audit.past_round import PastRound
+from skillit_stream.audit.past_round import PastRound, checked_state, find_stream
 from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.run_log import RoundRecord, find_round, read_rounds
@@ -188,7 +188,7 @@ class Replay:
 
     def rounds_of_other_shards(self, skill: str) -> Spans:
         """First and last rounds for which the skill's stream was another than is known now."""
-        return self._spans(lambda past: isinstance(past.streams.get(skill), LostStream))
+        return self._spans_without(skill)
 
     def rounds_of_these_ids(self, past: PastRound) -> tuple[int, int]:
         """First and last of the rounds around one in which sample ids stand for the same samples."""
@@ -215,21 +215,25 @@ class Replay:
         stream = past.streams[skill]
         if isinstance(stream, StreamIndex):
             return stream
+        spans = self._spans_without(skill, stream.recorded)
+        raise InputError(stream.problem.replace('{rounds}', format_spans(spans)))
 
-        def lacks_it(other: PastRound) -> bool:
-            found = other.streams.get(skill)
-            return isinstance(found, LostStream) and found.recorded == stream.recorded
+    def _spans_without(self, skill: str, digest: str | None = None) -> Spans:
+        """First and last rounds that drew from shards of a skill which are not known, neighbours joined.
 
-        raise InputError(stream.problem.replace('{rounds}', format_spans(self._spans(lacks_it))))
-
-    def _spans(self, of: Callable[[PastRound], bool]) -> Spans:
-        """First and last rounds of those that fulfil a condition, neighbours joined."""
-        found: Spans = []
+        Args:
+            skill: The skill.
+            digest: Of the shards; None: whichever.
+        """
+        spans: Spans = []
         for record in self.records:
-            if of(PastRound(record, self._streams)):
-                first = found.pop()[0] if found and found[-1][1] == record.round - 1 else record.round
-                found.append((first, record.round))
-        return found
+            state = checked_state(record).streams.get(skill)
+            if state is None or digest not in (None, state.digest):
+                continue
+            if isinstance(find_stream(self._streams, skill, state)[0], LostStream):
+                first = spans.pop()[0] if spans and spans[-1][1] == record.round - 1 else record.round
+                spans.append((first, record.round))
+        return spans
 
     def _ids_then(self, ids: Int64, past: PastRound) -> tuple[Int64, Int64]:
         """Those of the ids that were in a round's streams, and the ids that they had there."""

@@ -11,9 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from skillit_stream.mixture import SkillsGraph
 from skillit_stream.report.comparison import Reach
 from skillit_stream.report.methods import LOSS
-from skillit_stream.report.run_folder import Graph
 from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, ReachView
 
 # Okabe and Ito's palette, told apart with every common colour vision; beyond its length patterns join in.
@@ -166,7 +166,7 @@ def _step_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter('{x:,.0f}')
 
 
-def draw_graph(axes: Axes, title: str, graph: Graph) -> None:
+def draw_graph(axes: Axes, title: str, graph: SkillsGraph) -> None:
     """Draw a skills graph as a heat map, with numbers where they can be read.
 
     A graph with negative weights gets a scale that is symmetric around 0.

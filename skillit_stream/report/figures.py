@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from skillit_stream.mixture import SkillsGraph
 from skillit_stream.report.drawing import (
     area_paint,
     draw_graph,
@@ -32,7 +33,6 @@ from skillit_stream.report.drawing import (
     shorten,
 )
 from skillit_stream.report.methods import Method
-from skillit_stream.report.run_folder import Graph
 from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, ReachView, Views
 
 Draw = Callable[[Axes], None]
@@ -121,7 +121,7 @@ def reach_sheet(view: ReachView) -> Sheet:
     return Sheet([(title, partial(draw_reaches, view=view))], reach_handles(PNG_INK), reach_size(view))
 
 
-def graph_sheet(graphs: Sequence[tuple[str, Graph]]) -> Sheet:
+def graph_sheet(graphs: Sequence[tuple[str, SkillsGraph]]) -> Sheet:
     """All graphs as heat maps, each with room for its named rows and columns within what a page can show."""
     rows = max(len(graph.train_skills) for _, graph in graphs)
     columns = max(len(graph.eval_skills) for _, graph in graphs)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skillit_stream.mixture import SkillsGraph
 from skillit_stream.report.comparison import Reach, find_reaches
 from skillit_stream.report.methods import (
     AVERAGE,
@@ -15,7 +16,6 @@ from skillit_stream.report.methods import (
     eval_skills,
     measured,
 )
-from skillit_stream.report.run_folder import Graph
 
 MAX_SKILLS = 12  # areas in a mixture panel; the smaller ones are summed
 MAX_LOSS_PANELS = 8  # eval skills with a panel of their own, beside the average
@@ -74,7 +74,7 @@ class Views:
     losses: list[LossPanel]
     accuracies: list[LossPanel]
     reach: ReachView | None
-    graphs: list[tuple[str, Graph]]
+    graphs: list[tuple[str, SkillsGraph]]
 
 
 def report_views(methods: Sequence[Method], baseline: str | None = None) -> Views:
@@ -203,14 +203,14 @@ def _unlikeness(panel: LossPanel) -> tuple[float, float]:
     return (apart if np.isfinite(apart) else np.inf, float(np.ptp(values)) if len(values) else 0.0)
 
 
-def graph_panels(methods: Sequence[Method]) -> list[tuple[str, Graph]]:
+def graph_panels(methods: Sequence[Method]) -> list[tuple[str, SkillsGraph]]:
     """The distinct graphs, each titled with the methods that used it."""
-    found: list[tuple[list[str], Graph]] = []
+    found: list[tuple[list[str], SkillsGraph]] = []
     for method in methods:
         for run in method.runs:
             if run.graph is None:
                 continue
-            users = next((users for users, graph in found if graph.same_as(run.graph)), None)
+            users = next((users for users, graph in found if graph == run.graph), None)
             if users is None:
                 users = []
                 found.append((users, run.graph))
