@@ -42,8 +42,8 @@ class Task:
         return list(items[self.number :: self.count])
 
     def split(self, number: int, count: int) -> 'Task':
-        """Part `number` (from 0) of `count` of this task."""
-        return Task(self.number * count + number, self.count * count)
+        """Part `number` (from 0) of `count` of this task; all parts together have its items and no others."""
+        return Task(self.number + number * self.count, self.count * count)
 
 
 def parse_task(text: str) -> Task:
