@@ -3,8 +3,9 @@
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from skillit_stream.convert.corpora import lego
 from skillit_stream.convert.corpus import Document, Tap
@@ -25,7 +26,9 @@ def corpus(args: argparse.Namespace) -> lego.Lego:
 
 
 class GatedLego(lego.Lego):
-    def __init__(self, args: argparse.Namespace, graph: list[list[float]], options: dict) -> None:
+    def __init__(
+        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
+    ) -> None:
         super().__init__(args, graph, options)
         self._gate = Path(args.gate)
 
