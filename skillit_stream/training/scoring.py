@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.base.files import write_array, write_json
+from skillit_stream.base.tasks import Task
 from skillit_stream.formats.sample_losses import (
     ABOUT,
     losses_folder,
@@ -41,7 +42,7 @@ PARTS = 'parts'
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ScoredPart:
     """Some shards of a stream in a row."""
 
     skill: str
@@ -57,9 +58,9 @@ class _Scored:
 
     folder: Path
     shards: ShardList
-    parts: list[Part]
+    parts: list[ScoredPart]
 
-    def part_file(self, part: Part) -> Path:
+    def part_file(self, part: ScoredPart) -> Path:
         return self.folder / PARTS / f'{part.number:06d}.npy'
 
 
@@ -130,15 +131,19 @@ class ScoringPass:
         """Whether the losses of a skill are whole."""
         return (self.streams[skill].folder / ABOUT).exists()
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ScoredPart]:
         """All of the work: the same list for every task, whatever is done already."""
         return [part for stream in self.streams.values() for part in stream.parts]
 
-    def is_missing(self, part: Part) -> bool:
+    def is_missing(self, part: ScoredPart) -> bool:
         """Whether nobody has done a part yet."""
         return not self.is_done(part.skill) and not self.streams[part.skill].part_file(part).exists()
 
-    def do(self, parts: list[Part]) -> None:
+    def do_share(self, task: Task) -> None:
+        """Score what is missing of a task's parts."""
+        self.do([part for part in task.share(self.parts()) if self.is_missing(part)])
+
+    def do(self, parts: list[ScoredPart]) -> None:
         """Score parts, each saved when it is done, with a bar of samples on a terminal."""
         with tqdm(total=sum(part.samples for part in parts), unit=' samples', disable=None) as bar:
             for part in parts:
@@ -185,13 +190,13 @@ class ScoringPass:
         return (losses.double().sum(dim=1) / targets_of).float().cpu().numpy()
 
 
-def cut_into_parts(skill: str, sizes: NDArray[np.int64], first: int) -> Iterator[Part]:
+def cut_into_parts(skill: str, sizes: NDArray[np.int64], first: int) -> Iterator[ScoredPart]:
     """Parts of whole shards, each of at least `PART` samples but the last."""
     number = samples = 0
     for size in sizes.tolist():
         samples += size
         if samples >= PART:
-            yield Part(skill, number, first, samples)
+            yield ScoredPart(skill, number, first, samples)
             number, first, samples = number + 1, first + samples, 0
     if samples:
-        yield Part(skill, number, first, samples)
+        yield ScoredPart(skill, number, first, samples)

@@ -151,6 +151,18 @@ def test_tasks_give_the_graph_of_one_process(
     assert out.read_bytes() == (brute_force / 'graph.json').read_bytes()
 
 
+@pytest.mark.slow
+def test_a_ray_cluster_learns_the_same_graph(
+    brute_force: Path, tmp_path: Path, done: Done, training_yaml: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip('ray')
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    out = tmp_path / 'graph.json'
+    _, told = done(*learning(training_yaml, out, 'brute-force', '--ray', 'local')[1:])
+    assert 'Ray: ' in told
+    assert out.read_bytes() == (brute_force / 'graph.json').read_bytes()
+
+
 def test_ranks_of_a_launcher_each_do_a_share(
     brute_force: Path, done: Done, training_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -114,6 +114,21 @@ def test_tasks_share_the_work_and_a_stopped_pass_goes_on(curriculum: Path, own_s
     assert not list(own_streams.rglob('parts'))
 
 
+@pytest.mark.slow
+def test_a_ray_cluster_takes_the_same_losses(
+    curriculum: Path, own_streams: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip('ray')
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    assert main(['score', str(curriculum), '--name', 'here']) == 0
+    assert main(['score', str(curriculum), '--name', 'there', '--ray', 'local']) == 0
+    assert 'Ray: ' in capsys.readouterr().err
+    files = sorted(own_streams.rglob('here/*.npy'))
+    assert files
+    for file in files:
+        assert (file.parent.parent / 'there' / file.name).read_bytes() == file.read_bytes()
+
+
 def test_losses_of_another_model_are_not_mixed_in(curriculum: Path, own_streams: Path, capsys: Any):
     assert main(['score', str(curriculum)]) == 0
     about = losses_folder(own_streams / SKILLS[0] / 'train', 'initial') / 'about.json'
