@@ -24,6 +24,8 @@ from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
 from skillit_stream.formats.manifest import write_json
 
 RECORD_NAME = 'part.json'
+# Of what a part keeps on disk: one that was kept in another form is converted again.
+FORM = 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def plan_parts(files: Sequence[InputFile], part_bytes: int, settings: Mapping[st
 
 def _signature(number: int, files: tuple[InputFile, ...], settings: Mapping[str, Any]) -> str:
     stamps = [(file.name, file.size, file.stamp) for file in files]
-    text = json.dumps([settings, number, stamps], sort_keys=True, default=str)
+    text = json.dumps([FORM, settings, number, stamps], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

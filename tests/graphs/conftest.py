@@ -1,11 +1,13 @@
 """Fixtures of the tests of graphs: small streams, their training YAML, the command line."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from skillit_stream.cli import main
+from tests.support import commands
 from tests.support.graph_runs import settings
 from tests.support.training_runs import write_yaml
 
@@ -32,27 +34,11 @@ def training_yaml(addition: Path) -> Path:
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """`skillit graph ...` that must be refused: exit code 2 and one line on stderr, which is returned."""
 
-    def run(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main(['graph', *map(str, arguments)]) == 2
-        output = capsys.readouterr()
-        assert output.err.count('\n') == 1, output.err
-        assert output.err.startswith('skillit: ')
-        assert output.out == ''
-        return output.err
-
-    return run
+    return partial(commands.refusal, capsys, 'graph')
 
 
 @pytest.fixture
 def done(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
     """`skillit graph ...` that must work; returns what it printed on stdout and on stderr."""
 
-    def run(*arguments: object) -> tuple[str, str]:
-        capsys.readouterr()
-        code = main(['graph', *map(str, arguments)])
-        output = capsys.readouterr()
-        assert code == 0, output.err
-        return output.out, output.err
-
-    return run
+    return partial(commands.done, capsys, 'graph')

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from skillit_stream.cli import main
+from tests.support import commands
 from tests.support.launching import AS_NODE, Launcher, RankServer
 from tests.support.training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
@@ -46,13 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
     """Train with overrides that must be refused: exit code 2 and one line on stderr, which is returned."""
 
     def run(*overrides: str, path: Any = tiny_yaml) -> str:
-        capsys.readouterr()
-        assert main(['train', str(path), *overrides]) == 2
-        output = capsys.readouterr()
-        assert output.err.count('\n') == 1, output.err
-        assert output.err.startswith('skillit: ')
-        assert output.out == ''
-        return output.err
+        return commands.refusal(capsys, 'train', path, *overrides)
 
     return run
 
@@ -62,9 +57,7 @@ def trained(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
     """Train with overrides that must work."""
 
     def run(*overrides: str) -> None:
-        capsys.readouterr()
-        code = main(['train', str(tiny_yaml), *overrides])
-        assert code == 0, capsys.readouterr().err
+        commands.done(capsys, 'train', tiny_yaml, *overrides)
 
     return run
 
