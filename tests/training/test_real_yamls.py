@@ -22,7 +22,11 @@ from tests.support.training_runs import rounds_of
 FOLDER = ROOT / 'yamls'
 # The small ones of addition are trained elsewhere, every method.
 YAMLS = [
-    *(path for path in sorted(FOLDER.glob('*/*.yaml')) if path.parent.name not in ('addition', 'experiments')),
+    *(
+        path
+        for path in sorted(FOLDER.glob('*/*.yaml'))
+        if path.parent.name not in ('addition', 'experiments')
+    ),
     FOLDER / 'addition' / 'smollm2_135m.yaml',
     FOLDER / 'reference.yaml',
 ]
