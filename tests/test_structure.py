@@ -58,9 +58,9 @@ def test_every_room_has_its_floor():
 
 
 @pytest.mark.parametrize('room', ['base', 'formats', 'mixture', 'order'])
-def test_the_rooms_below_the_loader_need_no_torch(room: str):
+def test_the_rooms_below_the_loader_need_neither_torch_nor_scipy(room: str):
     files = ','.join(f'skillit_stream.{room}.{path.stem}' for path in (PACKAGE / room).glob('[a-z]*.py'))
-    code = f'import sys, {files}; print(sorted({{"torch", "streaming", "composer"}} & set(sys.modules)))'
+    code = f'import sys, {files}; print(sorted({{"torch", "streaming", "composer", "scipy"}} & set(sys.modules)))'
     printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == '[]'
 

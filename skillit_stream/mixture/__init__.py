@@ -65,6 +65,7 @@ from skillit_stream.mixture.ado import AdaptiveDataOptimization
 from skillit_stream.mixture.aioli import Aioli
 from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.mixture.bad_losses import ForgivingPolicy
+from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
 from skillit_stream.mixture.graph import SkillsGraph
@@ -93,6 +94,7 @@ __all__ = [
     'Pace',
     'RankedSamples',
     'RoundObservation',
+    'RunContext',
     'SampleCurriculum',
     'SampleOrder',
     'Schedule',

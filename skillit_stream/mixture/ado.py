@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import (
     losses_by_skill,
     number_within,
@@ -16,6 +15,7 @@ from skillit_stream.mixture.checks import (
     weights_by_skill,
     whole_number,
 )
+from skillit_stream.mixture.context import required
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.power_law import fit_power_law
 from skillit_stream.mixture.registry import register
@@ -127,10 +127,7 @@ class AdaptiveDataOptimization(MixturePolicy):
     ) -> NDArray[np.float64]:
         if prior is not None:
             return shares_by_skill('prior', prior, self.skills)
-        if sizes is None:
-            raise InputError(
-                "policy 'ado' needs the sizes of the streams or the option 'prior', but got none"
-            )
+        sizes = required(self.name, "the sizes of the streams or the option 'prior'", sizes)
         weights = weights_by_skill('sizes', {name: sizes.get(name, 0) for name in self.skills}, self.skills)
         return weights / weights.sum()
 

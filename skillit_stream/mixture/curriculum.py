@@ -14,6 +14,7 @@ from skillit_stream.mixture.checks import (
     one_of,
     weights_by_skill,
 )
+from skillit_stream.mixture.context import required
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
 from skillit_stream.mixture.stages import mixture_of_round, run_length
@@ -58,8 +59,7 @@ class Curriculum(MixturePolicy):
         super().__init__(skills, skills if by_loss else ())
         self.needs_initial_losses = by_loss
         self.rounds = run_length(self.name, rounds)
-        if sizes is None:
-            raise InputError("policy 'curriculum' needs the sizes of the streams, but got none")
+        sizes = required(self.name, 'the sizes of the streams', sizes)
         wanted = {name: sizes[name] for name in self.skills if name in sizes}
         self._sizes = weights_by_skill('sizes', wanted, self.skills)
         one_of('anti', anti, (False, True))

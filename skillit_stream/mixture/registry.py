@@ -13,18 +13,14 @@ from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import nearest
 from skillit_stream.mixture.bad_losses import ON_BAD_LOSS, ForgivingPolicy
 from skillit_stream.mixture.checks import one_of
-from skillit_stream.mixture.graph import SkillsGraph
+from skillit_stream.mixture.context import CONTEXT, RunContext
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.policy import MixturePolicy
-from skillit_stream.mixture.sample_order import RankedSamples
 
 ENTRY_POINT_GROUP = 'skillit_stream.policies'
 
 Builder = Callable[..., MixturePolicy]
 BuilderT = TypeVar('BuilderT', bound=Builder)
-
-# What the run knows, as opposed to what a user sets.
-CONTEXT = ('skills', 'eval_skills', 'graph', 'sizes', 'rounds', 'round_size', 'sample_losses')
 
 # Options of every policy: what is done around it.
 COMMON = ('floor', 'ceiling', 'max_passes', 'on_bad_loss')
@@ -35,9 +31,8 @@ _BUILDERS: dict[str, Builder] = {}
 def register(name: str) -> Callable[[BuilderT], BuilderT]:
     """Register a policy class, or a function that returns a policy, under `name`.
 
-    Of the run's context (`skills`, `eval_skills`, `graph`, `sizes`, `rounds`, `round_size`,
-    `sample_losses`) the builder is given what its parameters name; its other parameters are options
-    for the user to set::
+    Of the fields of `RunContext` (``skills``, ``sizes``, ``rounds`` and others) the builder is given those that
+    its parameters name; its other parameters are options for the user to set::
 
         @register('tilt')
         class Tilt(MixturePolicy):
@@ -65,29 +60,15 @@ def policy_names() -> tuple[str, ...]:
     return tuple(sorted({*_BUILDERS, *offered}))
 
 
-def build_policy(
-    name: str,
-    *,
-    skills: Sequence[str],
-    eval_skills: Sequence[str] = (),
-    graph: SkillsGraph | None = None,
-    sizes: Mapping[str, int] | None = None,
-    rounds: int | None = None,
-    round_size: int | None = None,
-    sample_losses: Callable[[str], Mapping[str, RankedSamples]] | None = None,
-    **options: Any,
-) -> MixturePolicy:
-    """Build a policy by name.
+def build_policy(name: str, context: RunContext | None = None, **options: Any) -> MixturePolicy:
+    """Build a policy by name::
+
+        build_policy('skill_it', skills=['a', 'b'], eval_skills=['a', 'b'], graph=graph, eta=0.5)
+        build_policy('skill_it', context, eta=0.5)
 
     Args:
         name: One of `policy_names`, ``path/to/file.py:Class`` or ``package.module:Class``.
-        skills: Train skills, in the order of the streams.
-        eval_skills: Skills that are evaluated.
-        graph: The skills graph, for the policies that have one.
-        sizes: Samples in each train stream.
-        rounds: Rounds the run will have, where that is known.
-        round_size: Samples of a round.
-        sample_losses: Finds the losses of the streams' samples by the name they were saved under.
+        context: What the run knows. Without it, its fields are among the options.
         **options: The policy's own parameters, as in the YAML, and those that every policy has:
             `floor`, `ceiling` and `max_passes` (see `Limits.build`), and `on_bad_loss`: 'error', 'keep'
             or 'last' (see `ForgivingPolicy`). A policy that has a parameter of one of these names gets
@@ -96,23 +77,16 @@ def build_policy(
     Raises:
         InputError: If the name or an option is unknown, or one is missing or out of range.
     """
+    if context is None:
+        context = RunContext(**{key: options.pop(key) for key in CONTEXT if key in options})
     builder = _find(name)
-    context = {
-        'skills': skills,
-        'eval_skills': eval_skills,
-        'graph': graph,
-        'sizes': sizes,
-        'rounds': rounds,
-        'round_size': round_size,
-        'sample_losses': sample_losses,
-    }
     parameters = inspect.signature(builder).parameters
     common = {key: options.pop(key) for key in COMMON if key in options and key not in parameters}
     _check_options(name, parameters, options)
-    policy = builder(**{key: context[key] for key in CONTEXT if key in parameters}, **options)
+    policy = builder(**context.named(parameters), **options)
     if not isinstance(policy, MixturePolicy):
         raise InputError(f'policy {name!r} must be a MixturePolicy, but is a {type(policy).__name__}')
-    return _wrapped(policy, common, sizes=sizes, rounds=rounds, round_size=round_size)
+    return _wrapped(policy, common, context)
 
 
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -141,14 +115,7 @@ def _check_options(
             raise InputError(f'policy {name!r} needs the option {key!r}')
 
 
-def _wrapped(
-    policy: MixturePolicy,
-    common: dict[str, Any],
-    *,
-    sizes: Mapping[str, int] | None,
-    rounds: int | None,
-    round_size: int | None,
-) -> MixturePolicy:
+def _wrapped(policy: MixturePolicy, common: dict[str, Any], context: RunContext) -> MixturePolicy:
     """Put around a policy what the common options ask for; none of them leave it as it is."""
     on_bad_loss = common.pop('on_bad_loss', 'error')
     one_of('on_bad_loss', on_bad_loss, ON_BAD_LOSS)
@@ -156,8 +123,8 @@ def _wrapped(
         policy = ForgivingPolicy(policy, on_bad_loss)
     if not common:
         return policy
-    limits = Limits.build(policy.skills, **common, sizes=sizes, rounds=rounds, round_size=round_size)
-    return LimitedPolicy(policy, limits)
+    known = context.named(('sizes', 'rounds', 'round_size'))
+    return LimitedPolicy(policy, Limits.build(policy.skills, **common, **known))
 
 
 def _find(name: str) -> Builder:

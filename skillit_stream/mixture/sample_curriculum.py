@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.apportion import cumulative_counts
 from skillit_stream.mixture.checks import number_within, one_of, whole_number
+from skillit_stream.mixture.context import required
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
 from skillit_stream.mixture.sample_order import (
@@ -86,9 +87,7 @@ class SampleCurriculum(MixturePolicy):
             raise InputError(
                 f'full_at must be above 0, but got: {full_at!r}; start=1 begins with all samples'
             )
-        if sample_losses is None:
-            raise InputError("policy 'sample_curriculum' needs the losses of the samples, but got none")
-        found = sample_losses(losses)
+        found = required(self.name, 'the losses of the samples', sample_losses)(losses)
         self._ranked = [found[name].reversed() if anti else found[name] for name in self.skills]
         fractions = [self.fraction(number) for number in range(self.rounds)]
         keys = keys_at(fractions, self._ranked, MOST_KEYS)

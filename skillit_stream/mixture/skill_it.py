@@ -16,6 +16,7 @@ from skillit_stream.mixture.checks import (
     weights_by_skill,
     whole_number,
 )
+from skillit_stream.mixture.context import required
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.loss_history import LossHistory
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -263,15 +264,13 @@ def build_skill_it(
     The graph's rows are reduced to `skills`, in their order, and its columns to `targets`, the eval skills that
     the mixture is for; without `targets` they stay as they are. They are the eval skills that the policy needs.
     """
-    if graph is None:
-        raise InputError("policy 'skill_it' needs a skills graph, but got none")
     one_of('published', published, (False, True))
     own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag',)))
     refuse_unknown('skill_it', options, ('published', 'targets', *own, *VARIANT_OPTIONS))
     variant = SkillItVariant(**{key: options.pop(key) for key in VARIANT_OPTIONS if key in options})
-    graph = graph.select(train_skills=skills, eval_skills=targets)
+    selected = required('skill_it', 'a skills graph', graph).select(skills, targets)
     if not published:
-        return SkillIt(graph, **options, variant=variant)
+        return SkillIt(selected, **options, variant=variant)
     if 'eta' not in options:
         raise InputError("policy 'skill_it' with published=True needs the option 'eta'")
-    return SkillIt.published(graph, **options, variant=variant)
+    return SkillIt.published(selected, **options, variant=variant)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.checks import shares_by_skill, weights_by_skill
+from skillit_stream.mixture.context import required
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
@@ -101,11 +102,9 @@ def build_stratified(
     if targets is None:
         return StaticMixture.stratified(skills)
     wanted = unique_names('targets', targets)
-    if graph is None:
-        raise InputError("policy 'stratified' with targets needs a skills graph, but got none")
-    graph = graph.select(train_skills=skills, eval_skills=wanted)
-    chosen = graph.weights.max(axis=1) > 0
-    chosen |= np.array([name in wanted for name in graph.train_skills])
+    selected = required('stratified', 'a skills graph for its targets', graph).select(skills, wanted)
+    chosen = selected.weights.max(axis=1) > 0
+    chosen |= np.array([name in wanted for name in selected.train_skills])
     if not chosen.any():
         raise InputError(
             f'no skill helps the targets {", ".join(wanted)}: their columns hold no positive weight'
@@ -116,7 +115,5 @@ def build_stratified(
 @register('proportional')
 def build_proportional(skills: Sequence[str], sizes: Mapping[str, int] | None) -> StaticMixture:
     """Build the mixture proportional to the sizes of the streams."""
-    if sizes is None:
-        raise InputError("policy 'proportional' needs the sizes of the streams, but got none")
-    values = weights_by_skill('sizes', sizes, skills)
+    values = weights_by_skill('sizes', required('proportional', 'the sizes of the streams', sizes), skills)
     return StaticMixture.proportional(dict(zip(skills, values.tolist(), strict=True)))

@@ -15,7 +15,7 @@ to them, one for each metric, and the mixture with the lowest predicted target i
     output.py     tables, JSON, YAML
     command.py    `skillit mix fit`
 
-NumPy alone, but for LightGBM where ``regmix-trees`` asks for it.
+NumPy and SciPy, and LightGBM where ``regmix-trees`` asks for it.
 """
 
 from skillit_stream.mixture_fit.fitting import MixtureFit, fit_mixture

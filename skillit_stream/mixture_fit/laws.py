@@ -15,7 +15,7 @@ with λ = 0.1 (the example configuration of its code) unless told otherwise, Ye 
 
 The fit minimises a Huber loss, as the published code of both; its threshold is a tenth of the metric's standard
 deviation over the runs here (0.01 or 0.02 there), so that nats, bits and percentages give the same mixture. The
-minimiser is Levenberg-Marquardt from a fixed grid of constants c (L-BFGS from random points there).
+minimiser is SciPy's, from a fixed grid of constants c (L-BFGS from random points there).
 
 ``regmix``, `RegMix` (Liu et al. 2024, arXiv 2407.01492): a linear regression of the metric on the shares (no
 intercept is needed: shares sum to 1), and ``regmix-trees`` its gradient-boosted trees by LightGBM (optional), with the
@@ -32,6 +32,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from skillit_stream.base.errors import InputError
 
@@ -43,7 +44,8 @@ STARTS = (0.02, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99, 0.999)
 HUBER = 0.1
 """Residuals above this many standard deviations of the metric count linearly."""
 
-MAX_STEPS = 200
+MAX_EVALUATIONS = 400
+PRECISION = 1e-15
 MAX_EXPONENT = 100.0
 TREES = {'objective': 'regression', 'learning_rate': 0.01, 'verbosity': -1, 'num_threads': 1}
 TREE_ROUNDS = 1000
@@ -146,28 +148,28 @@ def fit_exponential(shares: Array, values: Array) -> Exponential:
 
 
 def _descend(shares: Array, values: Array, constant: float, threshold: float) -> tuple[float, Array]:
-    """Levenberg-Marquardt on (log c, t) with Huber weights; returns the cost and the parameters."""
-    at = np.concatenate([[np.log(constant)], _first_slopes(shares, values, constant)])
-    cost, damping = _cost(shares, values, at, threshold), 1e-3
-    for _ in range(MAX_STEPS):
-        constant, rest = np.exp(at[0]), _power(shares, at)
-        residuals = constant + rest - values
-        jacobian = np.column_stack([np.full(len(values), constant), rest[:, None] * shares])
-        weighted = jacobian * np.minimum(1.0, threshold / np.maximum(np.abs(residuals), 1e-300))[:, None]
-        normal, slope = weighted.T @ jacobian, weighted.T @ residuals
-        while damping < 1e12:
-            scale = np.diag(normal) + 1e-12 * np.diag(normal).max()
-            trial = at - np.linalg.solve(normal + damping * np.diag(scale), slope)
-            trial_cost = _cost(shares, values, trial, threshold)
-            if trial_cost < cost:
-                break
-            damping *= 4.0
-        else:
-            break
-        gain, at, cost, damping = cost - trial_cost, trial, trial_cost, max(damping / 9.0, 1e-12)
-        if gain <= 1e-12 * cost:
-            break
-    return cost, at
+    """Minimise the Huber loss over (log c, t), starting from a constant; returns the loss and the parameters."""
+
+    def residuals(at: Array) -> Array:
+        return np.exp(min(at[0], MAX_EXPONENT)) + _power(shares, at) - values
+
+    def jacobian(at: Array) -> Array:
+        constants = np.full(len(values), np.exp(min(at[0], MAX_EXPONENT)))
+        return np.column_stack([constants, _power(shares, at)[:, None] * shares])
+
+    found = least_squares(
+        residuals,
+        np.concatenate([[np.log(constant)], _first_slopes(shares, values, constant)]),
+        jacobian,  # pyright: ignore[reportArgumentType] (SciPy's stub knows names alone)
+        x_scale='jac',
+        loss='huber',
+        f_scale=threshold,
+        ftol=PRECISION,
+        xtol=PRECISION,
+        gtol=PRECISION,
+        max_nfev=MAX_EVALUATIONS,
+    )
+    return found.cost, found.x
 
 
 def _first_slopes(shares: Array, values: Array, constant: float) -> Array:
@@ -182,13 +184,8 @@ def _power(shares: Array, at: Array) -> Array:
     return np.exp(np.minimum(shares @ at[1:], MAX_EXPONENT))
 
 
-def _cost(shares: Array, values: Array, at: Array, threshold: float) -> float:
-    size = np.abs(np.exp(min(at[0], MAX_EXPONENT)) + _power(shares, at) - values)
-    return float(np.where(size < threshold, 0.5 * size**2, threshold * (size - 0.5 * threshold)).sum())
-
-
 def fit_with_factor(shares: Array, values: Array) -> WithFactor:
-    """`fit_exponential`, told as c + k exp(t · r)."""
+    """`fit_exponential`, written as c + k exp(t · r)."""
     fitted = fit_exponential(shares, values)
     return WithFactor(fitted.constant, fitted.slopes)
 

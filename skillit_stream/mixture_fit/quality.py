@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from skillit_stream.mixture_fit.laws import Fit
 
@@ -90,12 +91,7 @@ def compare_all(
 
 def spearman(one: Array, other: Array) -> float | None:
     """Correlation of ranks, equal values sharing their mean rank; None if either side is constant."""
-    first, second = _centred_ranks(one), _centred_ranks(other)
-    size = np.sqrt((first @ first) * (second @ second))
-    return float(first @ second / size) if size > 0 else None
-
-
-def _centred_ranks(values: Array) -> Array:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(count) - (count - 1) / 2.0
-    return ranks[place] - (len(values) + 1) / 2.0
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    correlation, _ = spearmanr(one, other)
+    return float(correlation)

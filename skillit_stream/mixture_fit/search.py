@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from skillit_stream.mixture_fit.laws import Exponential, Fitted, predict_target
 from skillit_stream.mixture_fit.simplex import SMALLEST, Problem, entropy_term, limited, minimise
@@ -87,38 +88,5 @@ def distance_to_runs(share: Array, runs: Array) -> float:
         runs: Mixtures of the runs, float64 ``[n, g]``.
     """
     # Least squares with one heavy row that makes the parts of the blend sum to 1.
-    parts = non_negative_least_squares(
-        np.vstack([runs.T, np.full(len(runs), SUM_WEIGHT)]), np.append(share, SUM_WEIGHT)
-    )
+    parts, _ = nnls(np.vstack([runs.T, np.full(len(runs), SUM_WEIGHT)]), np.append(share, SUM_WEIGHT))
     return 0.5 * float(np.abs(parts @ runs / parts.sum() - share).sum())
-
-
-def non_negative_least_squares(matrix: Array, wanted: Array) -> Array:
-    """Minimise ‖matrix · x - wanted‖ over x >= 0 by Lawson and Hanson's active sets.
-
-    Args:
-        matrix: float64 ``[r, n]``.
-        wanted: float64 ``[r]``.
-
-    Returns:
-        x, float64 ``[n]``.
-    """
-    found, used = np.zeros(matrix.shape[1]), np.zeros(matrix.shape[1], dtype=np.bool_)
-    for _ in range(3 * len(found)):
-        gain = np.where(used, -np.inf, matrix.T @ (wanted - matrix @ found))
-        if gain.max() <= 1e-10:
-            break
-        used[gain.argmax()] = True
-        while used.any():
-            best = np.zeros_like(found)
-            best[used] = np.linalg.lstsq(matrix[:, used], wanted, rcond=None)[0]
-            below = used & (best <= 0)
-            if not below.any():
-                found = best
-                break
-            # As far towards the best as nothing goes below 0; what reaches 0 is used no more.
-            ratios = found[below] / np.maximum(found[below] - best[below], 1e-300)
-            found = np.maximum(found + ratios.min() * (best - found), 0.0)
-            used[np.flatnonzero(below)[ratios <= ratios.min()]] = False
-            found[~used] = 0.0
-    return found

@@ -1,6 +1,7 @@
 """What decides the mixture of a run: its skills, its graph and its policy, from the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
-from skillit_stream.mixture import MixturePolicy, SkillsGraph, build_policy
-from skillit_stream.training.config import Options, TrainConfig
+from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
+from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.parts import ALGORITHMS
 from skillit_stream.training.streams_folder import local_root, own_graph
 
@@ -60,29 +61,77 @@ def policy_of_run(
     for name in config.algorithms:
         if name not in ALGORITHMS:
             raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
-    options: Options = dict(config.algorithms.get('data_mixing') or {'policy': 'proportional'})
-    name = str(options.pop('policy', 'skill_it'))
-    source = options.pop('graph', None)
-    if source == 'streams':
-        source = own_graph(config)
-    graph = named_graph(source, list(sizes), eval_skills, options.get('targets'))
-    policy = build_policy(
-        name,
+    loader = config.train_loader
+    context = run_context(
+        sizes,
+        eval_skills,
+        duration=Time.from_timestring(config.max_duration),
+        round_size=loader.round_size,
+        batch_size=config.global_train_batch_size,
+        seq_len=seq_len,
+        train_folder=lambda skill: local_root(config) / skill / 'train',
+    )
+    options = config.algorithms.get('data_mixing') or {'policy': 'proportional'}
+    return chosen_policy(options, context, streams_graph=lambda: own_graph(config))
+
+
+def run_context(
+    sizes: Mapping[str, int],
+    eval_skills: Sequence[str],
+    *,
+    duration: Time | None,
+    round_size: int,
+    batch_size: int,
+    seq_len: int | None,
+    train_folder: Callable[[str], Path],
+) -> RunContext:
+    """What a run knows when its policy is built, but for the graph, which the options name (`chosen_policy`).
+
+    Args:
+        sizes: Samples in each train stream, by skill.
+        eval_skills: Skills that are evaluated.
+        duration: Of the run; None: not known.
+        round_size: Samples in a round, all ranks together.
+        batch_size: Samples in a step, all ranks together.
+        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
+        train_folder: The folder here of a skill's train split or its cache, beside which losses of samples lie.
+    """
+    rounds = None
+    if duration is not None:
+        rounds = rounds_of(duration, round_size=round_size, batch_size=batch_size, seq_len=seq_len)
+
+    def sample_losses(name: str) -> dict[str, RankedLosses]:
+        return {skill: RankedLosses.load(losses_folder(train_folder(skill), name), skill) for skill in sizes}
+
+    return RunContext(
         skills=list(sizes),
         eval_skills=eval_skills,
-        graph=graph,
         sizes=sizes,
-        rounds=rounds_of(
-            Time.from_timestring(config.max_duration),
-            round_size=config.train_loader.round_size,
-            batch_size=config.global_train_batch_size,
-            seq_len=seq_len,
-        ),
-        round_size=config.train_loader.round_size,
-        sample_losses=lambda named: sample_losses(config, list(sizes), named),
-        **options,
+        rounds=rounds,
+        round_size=round_size,
+        sample_losses=sample_losses,
     )
-    return policy, graph
+
+
+def chosen_policy(
+    options: Mapping[str, Any], context: RunContext, *, streams_graph: Callable[[], Any] | None = None
+) -> tuple[MixturePolicy, SkillsGraph | None]:
+    """The policy that the options of `data_mixing` name, and its graph if it has one.
+
+    Args:
+        options: `policy`, `graph`, and the policy's own.
+        context: What the run knows.
+        streams_graph: Finds the graph that ``graph: streams`` means; None: there is none.
+
+    Raises:
+        InputError: It cannot be built from what is there.
+    """
+    options = dict(options)
+    name, source = str(options.pop('policy', 'skill_it')), options.pop('graph', None)
+    if source == 'streams' and streams_graph is not None:
+        source = streams_graph()
+    graph = named_graph(source, list(context.skills), list(context.eval_skills), options.get('targets'))
+    return build_policy(name, replace(context, graph=graph), **options), graph
 
 
 def check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
@@ -93,16 +142,6 @@ def check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
                 f'The policy needs the loss of eval skill {skill}, but `eval_loader.skills` leaves it out: add it, '
                 f'or take it out of the graph.'
             )
-
-
-def sample_losses(config: TrainConfig, skills: list[str], name: str) -> dict[str, RankedLosses]:
-    """The losses of the train streams' samples that were saved under a name.
-
-    Raises:
-        InputError: A stream has none.
-    """
-    folders = {skill: losses_folder(local_root(config) / skill / 'train', name) for skill in skills}
-    return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
 
 
 def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:

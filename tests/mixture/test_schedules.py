@@ -158,7 +158,7 @@ def test_stratified_over_the_targets_and_their_prerequisites():
     assert policy.initial().tolist() == [1, 0]
     with pytest.raises(InputError, match='no skill helps the targets y'):
         build_policy('stratified', skills=['a', 'b'], graph=elsewhere, targets=['y'])
-    with pytest.raises(InputError, match="'stratified' with targets needs a skills graph"):
+    with pytest.raises(InputError, match="'stratified' needs a skills graph for its targets"):
         build_policy('stratified', skills=['a', 'b'], targets=['a'])
     with pytest.raises(InputError, match="unknown skill 'e'"):
         mixture(targets=['e'])

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture_fit.laws import fit_exponential, fit_linear, fit_trees, fit_with_factor
+from skillit_stream.mixture_fit.laws import (
+    HUBER,
+    Exponential,
+    fit_exponential,
+    fit_linear,
+    fit_trees,
+    fit_with_factor,
+)
 from tests.support.mix_runs import drawn_mixtures
 
 E = float(np.e)
@@ -95,3 +102,20 @@ def test_trees_follow_a_step_that_no_line_follows():
     fitted = fit_trees(shares, values)
     assert np.abs(fitted.predict(shares) - values).mean() < 0.02
     assert fitted.parameters()['trees'] > 0
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_the_fit_is_where_the_huber_loss_is_least(seed: int):
+    rng = np.random.default_rng(seed)
+    shares = drawn_mixtures(30, 3, seed)
+    values = 1.0 + np.exp(shares @ rng.normal(size=3)) + 0.1 * rng.standard_t(3, size=30)
+    threshold = HUBER * values.std()
+
+    def loss(parameters: np.ndarray) -> float:
+        size = np.abs(Exponential(parameters[0], parameters[1:]).predict(shares) - values)
+        return float(np.where(size < threshold, size**2 / 2, threshold * (size - threshold / 2)).sum())
+
+    fitted = fit_exponential(shares, values)
+    found = np.array([fitted.constant, *fitted.slopes])
+    for move in rng.normal(scale=1e-3, size=(200, 4)):
+        assert loss(found) <= loss(found + move)

@@ -10,7 +10,6 @@ from skillit_stream.mixture_fit.search import (
     Bounds,
     convex_mixture,
     distance_to_runs,
-    non_negative_least_squares,
     simulated_mixture,
 )
 from skillit_stream.mixture_fit.simplex import Problem, entropy_term, limited, minimise
@@ -119,25 +118,6 @@ def test_distance_to_the_runs():
     runs = np.array([[0.8, 0.2, 0.0], [0.2, 0.8, 0.0]])
     assert distance_to_runs(np.array([0.5, 0.5, 0.0]), runs) < 0.001
     assert distance_to_runs(np.array([1.0, 0.0, 0.0]), runs) == pytest.approx(0.2, abs=0.002)
-
-
-def test_non_negative_least_squares_by_hand():
-    # x = (1.5, -0.5) meets both rows; with x >= 0 the first column alone is left, and (x - 1)² + x² is least at ½.
-    matrix = np.array([[1.0, 1.0], [1.0, 3.0]])
-    wanted = np.array([1.0, 0.0])
-    assert non_negative_least_squares(matrix, wanted) == pytest.approx([0.5, 0.0])
-    assert non_negative_least_squares(matrix, np.array([2.0, 4.0])) == pytest.approx([1.0, 1.0])
-
-
-@given(seed=st.integers(0, 2**32 - 1), runs=st.integers(1, 12), k=st.integers(2, 6))
-def test_the_least_squares_end_where_nothing_gains(seed: int, runs: int, k: int):
-    rng = np.random.default_rng(seed)
-    matrix, wanted = rng.dirichlet(np.full(k, 0.5), size=runs).T, rng.dirichlet(np.full(k, 0.5))
-    found = non_negative_least_squares(matrix, wanted)
-    gain = matrix.T @ (wanted - matrix @ found)
-    assert (found >= 0).all()
-    assert gain.max() <= 1e-8
-    assert np.abs(gain[found > 1e-9]).max(initial=0.0) <= 1e-8
 
 
 @given(seed=st.integers(0, 2**32 - 1), runs=st.integers(1, 12), k=st.integers(2, 6))

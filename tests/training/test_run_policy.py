@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from composer.core import Time
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.training.run_policy import named_graph
+from skillit_stream.formats.sample_losses import losses_folder, save_losses
+from skillit_stream.mixture import SkillsGraph, build_policy
+from skillit_stream.training.run_policy import chosen_policy, named_graph, run_context
 
 SKILLS = ['ones', 'tens', 'hundreds']
 
@@ -72,3 +75,42 @@ def test_a_bare_array_has_the_evaluated_skills_as_columns_otherwise(tmp_path: Pa
 def test_a_target_that_is_not_evaluated_is_refused():
     with pytest.raises(InputError, match="the eval streams lack 'tens'"):
         named_graph({skill: {skill: 1} for skill in SKILLS}, SKILLS, ['ones'], ['tens'])
+
+
+def test_a_run_offers_every_policy_what_it_knows(tmp_path: Path):
+    for skill in SKILLS:
+        folder = losses_folder(tmp_path / skill / 'train', 'initial')
+        save_losses(folder, np.array([3, 1, 2], np.float32), np.array([3]), stream='s', about={})
+    context = run_context(
+        dict.fromkeys(SKILLS, 3),
+        SKILLS,
+        duration=Time.from_timestring('5ba'),
+        round_size=4,
+        batch_size=2,
+        seq_len=None,
+        train_folder=lambda skill: tmp_path / skill / 'train',
+    )
+    assert (context.rounds, context.round_size) == (3, 4)
+    policy, graph = chosen_policy({'policy': 'sample_curriculum', 'start': 0.5}, context)
+    assert graph is None
+    assert list(policy.sample_orders()) == SKILLS
+    assert policy.describe()['rounds'] == 3
+    options = {'policy': 'skill_it', 'graph': 'streams', 'targets': ['tens'], 'eta': 0.2}
+    policy, graph = chosen_policy(options, context, streams_graph=lambda: 'identity')
+    assert policy.eval_skills == ('tens',)
+    assert graph == SkillsGraph.identity(SKILLS)
+
+
+def test_what_the_run_knows_is_no_option():
+    context = run_context(
+        dict.fromkeys(SKILLS, 3),
+        SKILLS,
+        duration=None,
+        round_size=4,
+        batch_size=2,
+        seq_len=None,
+        train_folder=Path,
+    )
+    assert context.rounds is None
+    with pytest.raises(InputError, match="policy 'schedule' has no option 'rounds'"):
+        build_policy('schedule', context, rounds=3, mixtures=[])
