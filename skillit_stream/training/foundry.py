@@ -19,15 +19,13 @@ from transformers import PreTrainedTokenizerBase
 from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
-from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
-from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
-from skillit_stream.mixture import MixturePolicy, build_policy
+from skillit_stream.mixture import RunContext
 from skillit_stream.training.builders import build_dataset, build_loader
 from skillit_stream.training.config import TrainConfig, TrainLoaderConfig
 from skillit_stream.training.data_mixing import DataMixing, dataset_of
 from skillit_stream.training.evaluation import build_evaluators, token_data_spec
-from skillit_stream.training.run_policy import chosen_skills, named_graph, rounds_of
+from skillit_stream.training.run_policy import chosen_policy, chosen_skills, run_context
 
 EVAL_PREFIX = 'eval/'
 
@@ -36,24 +34,20 @@ class FoundryDataMixing(DataMixing):
     """DataMixing whose policy is named in a YAML and built once streams and evaluators are known.
 
     Args:
-        policy: Its name, as in the YAMLs of this package.
-        graph: A .json or .npy file, or `identity`, for the policies that have a graph.
         metric: As in :class:`DataMixing`, and so are `warn_passes` and `log_path`.
-        **options: The policy's own.
+        **options: `policy` and `graph`, as in the YAMLs of this package, and the policy's own.
     """
 
     def __init__(
         self,
         *,
-        policy: str = 'skill_it',
-        graph: str | None = None,
         metric: str = 'LanguageCrossEntropy',
         warn_passes: float = 4.0,
         log_path: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
-            lambda state: self._build_policy(state, policy, graph, options),
+            lambda state: chosen_policy(options, self._context(state))[0],
             metric=metric,
             warn_passes=warn_passes,
             log_path=log_path,
@@ -62,39 +56,20 @@ class FoundryDataMixing(DataMixing):
     def _skill_of(self, label: str) -> str:
         return label.removeprefix(EVAL_PREFIX)
 
-    def _build_policy(
-        self, state: State, name: str, graph: str | None, options: Mapping[str, Any]
-    ) -> MixturePolicy:
+    def _context(self, state: State) -> RunContext:
         dataset = dataset_of(state)
-        skills = list(dataset.skills)
         labels = [evaluator.label for evaluator in state.evaluators]
-        # The labels of in-context learning tasks have no such prefix.
-        eval_skills = [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)]
-        batch, rounds = dataset.global_batch_size, None
-        if state.max_duration is not None:
-            rounds = rounds_of(
-                state.max_duration, round_size=dataset.round_size, batch_size=batch, seq_len=None
-            )
-        return build_policy(
-            name,
-            skills=skills,
-            eval_skills=eval_skills,
-            graph=named_graph(graph, skills, eval_skills),
-            sizes=dict(zip(skills, map(int, dataset.samples_per_stream), strict=True)),
-            rounds=rounds,
+        streams = dict(zip(dataset.skills, dataset.streams, strict=True))
+        return run_context(
+            dict(zip(dataset.skills, map(int, dataset.samples_per_stream), strict=True)),
+            # The labels of in-context learning tasks have no such prefix.
+            [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)],
+            duration=state.max_duration,
             round_size=dataset.round_size,
-            sample_losses=lambda losses: _sample_losses(dataset, losses),
-            **options,
+            batch_size=dataset.global_batch_size,
+            seq_len=None,
+            train_folder=lambda skill: Path(streams[skill].local, streams[skill].split or ''),
         )
-
-
-def _sample_losses(dataset: SkillStreamingDataset, name: str) -> dict[str, RankedLosses]:
-    """The losses of the train streams' samples that `skillit score` saved under a name."""
-    folders = {
-        skill: losses_folder(Path(stream.local, stream.split or ''), name)
-        for skill, stream in zip(dataset.skills, dataset.streams, strict=True)
-    }
-    return {skill: RankedLosses.load(folder, skill) for skill, folder in folders.items()}
 
 
 def build_skill_streams(
