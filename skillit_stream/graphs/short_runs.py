@@ -71,7 +71,7 @@ class ShortRuns:
         after_step: Callable[[], None] = lambda: None,
         trained: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
-        """Losses after so many steps on equal shares of the skills, nats per token by eval skill.
+        """Losses after so many steps on equal proportions of the skills, nats per token by eval skill.
 
         Args:
             mix: The skills.
@@ -105,8 +105,8 @@ class ShortRuns:
         """Back to the starting weights and the first sample, with the mixture of the run to come."""
         self._material.model.load_state_dict(self._weights)
         if mix is not None:
-            share = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
-            state = {**self._first_sample, 'proportions': share, 'next_proportions': share}
+            even = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
+            state = {**self._first_sample, 'proportions': even, 'next_proportions': even}
             self._material.dataset.load_state_dict(state)
 
     @contextmanager

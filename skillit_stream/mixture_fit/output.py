@@ -106,13 +106,13 @@ def print_fit(fit: MixtureFit, console: Console | None = None) -> None:
     console = console or _console()
     console.print(f'mixture by {fit.law}, {fit.runs} runs', style='bold', highlight=False)
     console.print(_mixture_table(fit))
-    told = [f'fitted mixture {fit.predicted["mixture"]:.4f}']
+    compared = [f'fitted mixture {fit.predicted["mixture"]:.4f}']
     if 'natural' in fit.predicted:
-        told.append(f'natural mixture {fit.predicted["natural"]:.4f}')
+        compared.append(f'natural mixture {fit.predicted["natural"]:.4f}')
     best = fit.best_run
     beyond = '' if best.within_limits else ', beyond the limits'
-    told.append(f'best run {best.target:.4f} (measured, {best.name}{beyond})')
-    console.print(f'predicted target: {", ".join(told)}', markup=False, highlight=False)
+    compared.append(f'best run {best.target:.4f} (measured, {best.name}{beyond})')
+    console.print(f'predicted target: {", ".join(compared)}', markup=False, highlight=False)
     console.print('how well held-out runs are predicted', style='bold', highlight=False)
     console.print(_quality_table(fit))
     for warning in fit.warnings:

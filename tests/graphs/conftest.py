@@ -1,12 +1,14 @@
 """Fixtures of the tests of graphs: small streams, their training YAML, the command line."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from skillit_stream.cli import main
 from tests.support.graph_runs import settings, write_yaml
+from tests.support.refusals import refused_line
 
 
 @pytest.fixture(scope='session')
@@ -30,17 +32,7 @@ def training_yaml(addition: Path) -> Path:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """`skillit graph ...` that must be refused: exit code 2 and one line on stderr, which is returned."""
-
-    def run(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main(['graph', *map(str, arguments)]) == 2
-        output = capsys.readouterr()
-        assert output.err.count('\n') == 1, output.err
-        assert output.err.startswith('skillit: ')
-        assert output.out == ''
-        return output.err
-
-    return run
+    return partial(refused_line, capsys, 'graph')
 
 
 @pytest.fixture

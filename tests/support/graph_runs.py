@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from tests.support.training_runs import LLAMA
+
 SKILLS = ('digit_0', 'digit_1', 'digit_2')
 STEPS, BATCH = 4, 4
 
@@ -19,19 +21,7 @@ def settings(streams: Path) -> dict[str, Any]:
         'seed': 3,
         'device': 'cpu',
         'global_train_batch_size': BATCH,
-        'model': {
-            'config': {
-                'model_type': 'llama',
-                'hidden_size': 16,
-                'intermediate_size': 32,
-                'num_hidden_layers': 1,
-                'num_attention_heads': 2,
-                'num_key_value_heads': 2,
-                'max_position_embeddings': 32,
-                'tie_word_embeddings': True,
-            },
-            'init': 'fan_in',
-        },
+        'model': {'config': LLAMA, 'init': 'fan_in'},
         'train_loader': {'round_size': STEPS * BATCH},
         'eval_loader': {'batch_size': 7},
         'optimizer': {'name': 'adamw', 'lr': 0.01},

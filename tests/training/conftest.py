@@ -11,6 +11,7 @@ import torch
 
 from skillit_stream.cli import main
 from tests.support.launching import AS_NODE, Launcher, RankServer
+from tests.support.refusals import refused_line
 from tests.support.training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
 
@@ -46,13 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
     """Train with overrides that must be refused: exit code 2 and one line on stderr, which is returned."""
 
     def run(*overrides: str, path: Any = tiny_yaml) -> str:
-        capsys.readouterr()
-        assert main(['train', str(path), *overrides]) == 2
-        output = capsys.readouterr()
-        assert output.err.count('\n') == 1, output.err
-        assert output.err.startswith('skillit: ')
-        assert output.out == ''
-        return output.err
+        return refused_line(capsys, 'train', path, *overrides)
 
     return run
 
