@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from skillit_stream.base.errors import InputError, blaming, first_line
+from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.convert.corpus import Document, Tap
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.options import add_corpus_arguments
@@ -125,7 +125,7 @@ class HuggingFace(TableCorpus):
         args = self._args
         datasets.disable_progress_bars()
         what = f'{args.dataset}: cannot be loaded; check the name, --config and --split'
-        with blaming(what, OSError, KeyError, DatasetsError):
+        with as_input_error(what, OSError, KeyError, DatasetsError):
             if os.path.isdir(args.dataset) and any(
                 os.path.exists(os.path.join(args.dataset, name)) for name in SAVED
             ):

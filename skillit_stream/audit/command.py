@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.audit.past_round import PastRound
 from skillit_stream.audit.replay import Draw, Replay, format_spans
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_array
 
 Answer = dict[str, Any]
@@ -182,7 +182,7 @@ def _save(path: Path, ids: NDArray[np.int64]) -> None:
     """Write the ids; a write that fails leaves nothing behind, and an older file as it was."""
     if not path.parent.is_dir():
         raise InputError(f'`--out` cannot be written to {path}: there is no folder {path.parent}.')
-    with blaming(f'`--out` cannot be written to {path}', OSError):
+    with as_input_error(f'`--out` cannot be written to {path}', OSError):
         write_array(path, ids)
 
 

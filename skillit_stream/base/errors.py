@@ -23,7 +23,7 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def blaming(what: str, *kinds: type[BaseException]) -> Iterator[None]:
+def as_input_error(what: str, *kinds: type[BaseException]) -> Iterator[None]:
     """Within this context an error of the given kinds is the input's fault.
 
     Args:

@@ -5,4 +5,18 @@
 
 `formulas` is NumPy alone: which runs a method needs, and the graph from their losses. A graph that is learned
 is a ``graph.json`` that `algorithms.data_mixing.graph` of a training YAML names.
+
+``skillit graph learn`` takes a training YAML (model, streams, optimizer, batch), a method and a number of steps, and
+trains what the method needs::
+
+    approximate    a run on each train skill                            k runs
+    brute-force    one on each skill and one on each pair               k + k(k-1)/2 runs
+
+Every run starts from the same weights; its losses are a *record* of its own in the work folder, so that runs are
+done by any process, in any order, once. The process that finds them all there writes the graph, and ``losses.csv``
+beside the records. ``skillit graph from-runs`` takes run folders, or such a table, instead. ``skillit graph show``
+prints a graph and says when Skill-It cannot be expected to help with it.
+
+Words: a *mix* is the one or two skills that a short run is trained on in equal proportions; an *edge* is a weight
+above 0 between skills of different names; *start* stands for the losses before training.
 """

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learn.add_argument('--seed', type=int, metavar='S', help='the same as the override seed=S')
     finished = actions.add_parser('from-runs', help='from the losses of runs that are there already')
     finished.add_argument(
-        'runs', nargs='*', metavar='RUN', help='a run folder: one skill, or two in equal shares'
+        'runs', nargs='*', metavar='RUN', help='a run folder: one skill, or two in equal proportions'
     )
     finished.add_argument('--out', required=True, metavar='GRAPH', help='the graph, .json or .npy')
     finished.add_argument('--losses', metavar='CSV', help='instead of runs: a row a run, and a row start')
@@ -85,7 +85,7 @@ def _learn(args: argparse.Namespace) -> None:
         return
     graph, losses = done
     graph.save(args.out)
-    _tell(args.out, not_learned(losses, plan.eval_skills))
+    _print_written(args.out, not_learned(losses, plan.eval_skills))
 
 
 def _from_runs(args: argparse.Namespace) -> None:
@@ -104,7 +104,7 @@ def _from_runs(args: argparse.Namespace) -> None:
     paired = any(len(mix) == 2 for mix in found.losses.after)
     method = args.method or (BRUTE_FORCE if paired else APPROXIMATE)
     graph_of(method, found.losses, found.train_skills, found.eval_skills).save(args.out)
-    _tell(args.out, not_learned(found.losses, found.eval_skills))
+    _print_written(args.out, not_learned(found.losses, found.eval_skills))
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -119,7 +119,7 @@ def _show(args: argparse.Namespace) -> None:
         print_graph(graph, args.graph)
 
 
-def _tell(path: str, not_learned: list[str]) -> None:
+def _print_written(path: str, not_learned: list[str]) -> None:
     """Show a graph that has just been written, and which of its columns say nothing."""
     from skillit_stream.graphs.look import load_graph, print_graph, warnings_of_losses
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_json, read_text
 from skillit_stream.formats.run_log import RoundRecord, read_rounds
-from skillit_stream.graphs.formulas import MeasuredLosses, Mix, mix_of, said
+from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix, mix_of
 from skillit_stream.graphs.records import START_ROW
 
 LOG = 'mixture.jsonl'
@@ -42,7 +42,7 @@ class _Run:
 def losses_of_runs(
     folders: Sequence[str], *, start_losses: str | None = None, steps: int | None = None
 ) -> FinishedLosses:
-    """Read the losses of runs that kept one static mixture of one skill or of two in equal shares.
+    """Read the losses of runs that kept one static mixture of one skill or of two in equal proportions.
 
     Args:
         folders: Run folders, with mixture.jsonl.
@@ -63,7 +63,7 @@ def losses_of_runs(
     for run in runs:
         mix = mix_of(run.skills, train_skills)
         if mix in after:
-            raise InputError(f'{run.folder} is a second run on {said(mix)}: name one of them.')
+            raise InputError(f'{run.folder} is a second run on {format_mix(mix)}: name one of them.')
         after[mix] = run.last.losses
     return FinishedLosses(train_skills, tuple(start), MeasuredLosses(start, after))
 
@@ -94,7 +94,7 @@ def losses_of_table(path: str) -> FinishedLosses:
     for name, row in losses.items():
         mix = mix_of(parts[name], train_skills)
         if mix in after:
-            raise InputError(f'{path} has two rows on {said(mix)}: a run may be there once.')
+            raise InputError(f'{path} has two rows on {format_mix(mix)}: a run may be there once.')
         after[mix] = row
     return FinishedLosses(train_skills, eval_skills, MeasuredLosses(start, after))
 
@@ -115,17 +115,17 @@ def _read_run(folder: str, steps: int | None) -> _Run:
 
 def _skills_of(rounds: Sequence[RoundRecord], folder: str) -> tuple[str, ...]:
     """The one or two skills of a run's mixture."""
-    drawn = tuple(skill for skill, share in rounds[0].proportions.items() if share > 0)
+    drawn = tuple(skill for skill, part in rounds[0].proportions.items() if part > 0)
     for record in rounds:
         even = {skill: 1 / len(drawn) if skill in drawn else 0.0 for skill in rounds[0].proportions}
         same = record.proportions.keys() == even.keys() and all(
             abs(record.proportions[skill] - even[skill]) < 1e-6 for skill in even
         )
         if len(drawn) > 2 or not same:
-            shares = ', '.join(f'{skill} {share:.3g}' for skill, share in record.proportions.items() if share)
+            mixture = ', '.join(f'{skill} {part:.3g}' for skill, part in record.proportions.items() if part)
             raise InputError(
-                f'{folder}: round {record.round} was trained on {shares}, but a graph is read from runs on one skill, '
-                f'or on two in equal shares, in every round: leave the run out.'
+                f'{folder}: round {record.round} was trained on {mixture}, but a graph is read from runs on one skill, '
+                f'or on two in equal proportions, in every round: leave the run out.'
             )
     return drawn
 

@@ -28,7 +28,7 @@ APPROXIMATE, BRUTE_FORCE = 'approximate', 'brute-force'
 METHODS = (APPROXIMATE, BRUTE_FORCE)
 
 Mix = tuple[str, ...]
-"""The skills that a run is trained on in equal shares: one or two, in the order of the train skills."""
+"""The skills that a run is trained on in equal proportions: one or two, in the order of the train skills."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def graph_of(
     """
     for mix in needed_mixes(method, train_skills, eval_skills):
         if mix not in losses.after:
-            raise InputError(f'{method} needs the losses after training on {said(mix)}: give that run too.')
+            raise InputError(
+                f'{method} needs the losses after training on {format_mix(mix)}: give that run too.'
+            )
     weigh = _approximate if method == APPROXIMATE else _brute_force
     weights = [
         [weigh(losses, train, column, train_skills) for column in eval_skills] for train in train_skills
@@ -90,8 +92,8 @@ def mix_of(skills: Iterable[str], train_skills: Sequence[str]) -> Mix:
     return tuple(sorted(skills, key=list(train_skills).index))
 
 
-def said(mix: Mix) -> str:
-    """A mix in words."""
+def format_mix(mix: Mix) -> str:
+    """The skills of a mix, joined by a plus."""
     return ' + '.join(mix)
 
 
@@ -111,7 +113,7 @@ def _brute_force(losses: MeasuredLosses, train: str, column: str, order: Sequenc
 
 def _gain(losses: MeasuredLosses, mix: Mix, column: str) -> float:
     """How far training on the mix lowers the loss on a skill, nats per token."""
-    after = _loss(losses.after[mix], column, f'after training on {said(mix)}')
+    after = _loss(losses.after[mix], column, f'after training on {format_mix(mix)}')
     return _loss(losses.start, column, 'before training') - after
 
 

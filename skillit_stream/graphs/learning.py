@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import Task
 from skillit_stream.formats.manifest import MANIFEST_NAME
-from skillit_stream.graphs.formulas import MeasuredLosses, Mix, graph_of, needed_mixes, said
+from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix, graph_of, needed_mixes
 from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.training.config import TrainConfig
@@ -94,7 +94,7 @@ def do_runs(plan: Plan, task: Task) -> None:
     )
     with _progress(len(missing), plan.steps) as shown:
         for mix in missing:
-            shown.begin(said(mix))
+            shown.begin(format_mix(mix))
             plan.records.save(_run(plan, runs, weights, mix, shown.step))
             shown.end()
 
@@ -149,7 +149,7 @@ def _run(plan: Plan, runs: 'ShortRuns', weights: str, mix: Mix, after_step: Call
 
 
 class _Shown(Protocol):
-    """What reports on the runs while they go on."""
+    """What is shown of the runs while they go on."""
 
     def begin(self, name: str) -> None: ...
 
@@ -213,7 +213,7 @@ def _duration(seconds: float) -> str:
 
 def names_of(mixes: Sequence[Mix]) -> str:
     """Some runs in words, the first few of many."""
-    names = [said(mix) if mix else 'the evaluation before training' for mix in mixes]
+    names = [format_mix(mix) if mix else 'the evaluation before training' for mix in mixes]
     return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
 
 

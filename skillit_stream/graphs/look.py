@@ -18,7 +18,7 @@ from skillit_stream.report.terminal import default_console
 
 # The authors give no numbers for "nearly"; these are ours.
 NEARLY_EMPTY, NEARLY_COMPLETE = 0.05, 0.95
-# Rows that differ by less than this share of their mean move a mixture hardly at all.
+# Rows that differ by less than this fraction of their mean move a mixture hardly at all.
 EVEN_ROWS = 0.05
 ADVICE = (
     'Skill-It should not be expected to help, as the graph suggests no clear order of the skills; try another '
@@ -42,7 +42,7 @@ class Density:
     """Pairs of a weight below 0: training on one hurts the other."""
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Edges over pairs; 0 where there is no pair."""
         return self.edges / self.pairs if self.pairs else 0.0
 
@@ -63,9 +63,9 @@ def warnings_of(graph: SkillsGraph) -> list[str]:
     counted = f'{density.edges} of {density.pairs} possible edges'
     sums = graph.weights.sum(axis=1)
     even = bool(np.ptp(sums) <= EVEN_ROWS * abs(sums.mean()))
-    if density.share < NEARLY_EMPTY:
+    if density.fraction < NEARLY_EMPTY:
         found.append(f'The graph is nearly empty ({counted}): {ADVICE}.')
-    elif density.share > NEARLY_COMPLETE and not set(graph.train_skills).isdisjoint(graph.eval_skills):
+    elif density.fraction > NEARLY_COMPLETE and not set(graph.train_skills).isdisjoint(graph.eval_skills):
         # Where no skill is both, nothing speaks against it that all help: how much each does is what decides.
         weights = (
             ''
@@ -76,7 +76,7 @@ def warnings_of(graph: SkillsGraph) -> list[str]:
     if even and len(graph.train_skills) > 1:
         found.append(
             f'All rows sum to about the same ({sums.min():.3g} to {sums.max():.3g}): while the losses are alike, '
-            f'Skill-It gives every skill about the same share.'
+            f'Skill-It gives every skill about the same proportion.'
         )
     return found
 
@@ -110,13 +110,13 @@ def load_graph(path: str) -> SkillsGraph:
 
 
 def as_facts(graph: SkillsGraph) -> dict[str, Any]:
-    """The graph and what is said of it, in plain Python."""
+    """The graph and what `print_graph` says of it, in plain Python."""
     density = density_of(graph)
     return {
         **graph.to_dict(),
         'pairs': density.pairs,
         'edges': density.edges,
-        'density': density.share,
+        'density': density.fraction,
         'mean_weight': density.mean_weight,
         'negative': density.negative,
         'lone_skills': list(graph.lone_skills),
@@ -137,7 +137,7 @@ def print_graph(graph: SkillsGraph, title: str, *, console: Console | None = Non
     density = density_of(graph)
     negative = f'; {density.negative} are negative' if density.negative else ''
     lines = [
-        f'{density.edges} of {density.pairs} possible edges ({density.share:.0%}), of mean weight '
+        f'{density.edges} of {density.pairs} possible edges ({density.fraction:.0%}), of mean weight '
         f'{density.mean_weight:.3g}{negative}'
     ]
     if graph.lone_skills:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import write_atomically
-from skillit_stream.graphs.formulas import MeasuredLosses, Mix, said
+from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix
 from skillit_stream.training.config import TrainConfig
 
 VERSION = 1
@@ -145,7 +145,7 @@ class Records:
 def write_table(path: Path, losses: MeasuredLosses) -> None:
     """Write measured losses as the table that `skillit graph from-runs --losses` reads."""
     rows: list[tuple[str, Mapping[str, float]]] = [(START_ROW, losses.start)]
-    rows += [(said(mix), after) for mix, after in losses.after.items()]
+    rows += [(format_mix(mix), after) for mix, after in losses.after.items()]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['trained on', *losses.start])

@@ -18,7 +18,7 @@ from composer import Callback, Trainer
 from composer.core import State
 from composer.loggers import Logger
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.graphs.formulas import Mix
 from skillit_stream.training.builders import build_material, device_parts
 from skillit_stream.training.config import TrainConfig
@@ -71,7 +71,7 @@ class ShortRuns:
         after_step: Callable[[], None] = lambda: None,
         trained: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
-        """Losses after so many steps on equal shares of the skills, nats per token by eval skill.
+        """Losses after so many steps on equal proportions of the skills, nats per token by eval skill.
 
         Args:
             mix: The skills.
@@ -105,14 +105,14 @@ class ShortRuns:
         """Back to the starting weights and the first sample, with the mixture of the run to come."""
         self._material.model.load_state_dict(self._weights)
         if mix is not None:
-            share = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
-            state = {**self._first_sample, 'proportions': share, 'next_proportions': share}
+            even = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
+            state = {**self._first_sample, 'proportions': even, 'next_proportions': even}
             self._material.dataset.load_state_dict(state)
 
     @contextmanager
     def _trainer(self, steps: int, **options: Any) -> Iterator[Trainer]:
         parts = device_parts(self._config, self._material)
-        with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+        with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
             trainer = Trainer(
                 **parts,
                 max_duration=f'{steps}ba',

@@ -10,20 +10,24 @@ and then after every round, with the losses observed::
         ...                                                            # train round t
         proportions = policy.update(RoundObservation(t, eval_losses))  # float64 [k]
 
-Proportions come in the order of ``policy.skills``; losses are mappings by skill name, in nats per
-token. Evaluations that do not end a round, the one before training (round -1) above all, go to
+Proportions come in the order of ``policy.skills`` and sum to 1; losses are mappings by skill name, in
+nats per token. Evaluations that do not end a round, the one before training (round -1) above all, go to
 ``policy.observe``; ``policy.needs_initial_losses`` says whether that one is wanted. A policy is
 saved with ``state_dict`` and continues identically after ``load_state_dict``. It is deterministic:
 the same observations give the same proportions. ``policy.notes()`` says in a line each what was out
 of the ordinary in the last step; ``policy.needs_train_losses`` asks for the training losses.
+
+**Words.** *proportions*: how much of each skill a round holds, one number a skill; such an array is called a
+*mixture*. *Weights* are not negative and need not sum to 1. A *round* is the span over which proportions are
+constant. *Limits* are bounds on proportions. What the run knows when a policy is built is its *context*.
 
 **Built in** (`build_policy` makes them by name, with the options of a YAML):
 
 ===================== ============================================================================
 ``skill_it``          `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
 ``static``            `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
-``stratified``        the same share for every skill, or for ``targets`` and their prerequisites
-``proportional``      shares by the size of the streams ("random" in the paper)
+``stratified``        the same proportion for every skill, or for ``targets`` and their prerequisites
+``proportional``      proportions by the size of the streams ("random" in the paper)
 ``schedule``          `Schedule`: one mixture after another, each for its segment of the run
 ``curriculum``        `Curriculum`: skills one after another, easy to hard or (``anti``) hard to easy
 ``sample_curriculum`` `SampleCurriculum`: samples of all skills by loss, easy to hard or (``anti``) hard to easy
@@ -34,13 +38,15 @@ of the ordinary in the last step; ``policy.needs_train_losses`` asks for the tra
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
 ===================== ============================================================================
 
-Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: shares within bounds, what
-is cut off goes to the others in the ratio of their shares) and ``on_bad_loss`` (`ForgivingPolicy`: what
+Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
+is cut off goes to the others in the ratio of their proportions) and ``on_bad_loss`` (`ForgivingPolicy`: what
 a loss that is missing or not finite does).
 
-**One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`. A YAML names it by its
-place, ``policy: path/to/file.py:Hardest`` or ``policy: package.module:Hardest``, or by a name that
-`register` or an entry point in the group ``skillit_stream.policies`` gives it::
+**One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`, and `remembers` if its state
+is more than its parameters. Of the fields of `RunContext` its constructor is given those that it names as
+parameters; all its other parameters are options of the YAML. That names it by its place,
+``policy: path/to/file.py:Hardest`` or ``policy: package.module:Hardest``, or by a name that `register` or an
+entry point in the group ``skillit_stream.policies`` gives it::
 
     @register('hardest')
     class Hardest(MixturePolicy):
@@ -58,6 +64,10 @@ The **skills graph** (`SkillsGraph`) is a matrix with named sides: ``weights[i, 
 training on skill i helps eval skill j.
 
 **Counts** are exact: `largest_remainder` turns proportions into samples of a round.
+
+In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
+each policy; ``limits`` and ``bad_losses`` wrap any of them; ``checks`` refuses input, ``simplex`` and ``stages``
+compute.
 """
 
 from skillit_stream.base.files import read_skill_names

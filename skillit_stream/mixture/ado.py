@@ -1,25 +1,22 @@
 """ADO: towards skills whose fitted scaling law still falls fast (Jiang et al. 2024, arXiv 2410.11820)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.mixture.checks import (
-    losses_by_skill,
     number_within,
     one_of,
-    shares_by_skill,
-    train_losses_by_skill,
-    weights_by_skill,
+    proportions_by_skill,
     whole_number,
 )
 from skillit_stream.mixture.context import required
-from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation, array
 from skillit_stream.mixture.power_law import fit_power_law
 from skillit_stream.mixture.registry import register
-from skillit_stream.mixture.simplex import played, shares_by_name, take_over
+from skillit_stream.mixture.simplex import by_name, played, take_over
 
 POINTS = 3
 """Losses that a law of three parameters needs."""
@@ -30,7 +27,7 @@ class AdaptiveDataOptimization(MixturePolicy):
     """Fit L_i(n) = ε_i + β_i n^-α_i to each skill's losses and train where they fall fastest.
 
     n counts the samples of all skills together, as in the authors' code; μ is the prior (the natural
-    shares), π the mixture, and after round t (from 1)::
+    proportions), π the mixture, and after round t (from 1)::
 
         h     = γ1 π + (1 - γ1) h                            how much of late was trained on skill i
         ρ_i   ∝ μ_i h_i^s (-dL_i/dn),  -dL_i/dn = α_i (L_i(n) - ε_i) / n
@@ -47,6 +44,7 @@ class AdaptiveDataOptimization(MixturePolicy):
     """
 
     name = 'ado'
+    remembers: ClassVar = {'series': list, 'recent': array, 'average': array, 'mixture': array}
 
     def __init__(
         self,
@@ -74,7 +72,7 @@ class AdaptiveDataOptimization(MixturePolicy):
             gamma1: Weight of the newest round in h, 0 to 1.
             gamma2: Weight of ρ in the mixture, 0 to 1.
             s: Exponent of h, 0 or more.
-            least: Smallest share in ρ before it is scaled, 0 to 1/k.
+            least: Smallest proportion in ρ before it is scaled, 0 to 1/k.
 
         Raises:
             InputError: If a parameter is out of range, or there is neither a prior nor sizes.
@@ -103,7 +101,7 @@ class AdaptiveDataOptimization(MixturePolicy):
         Raises:
             InputError: If a loss is not finite, or one that is needed is missing.
         """
-        losses = self._seen(observation)
+        losses = observation.losses_of(self.skills, self.losses)
         self._series.append([None if np.isnan(loss) else float(loss) for loss in losses])
         trained = played(self.skills, observation.proportions, self._mixture)
         self._recent = self.gamma1 * trained + (1.0 - self.gamma1) * self._recent
@@ -120,33 +118,28 @@ class AdaptiveDataOptimization(MixturePolicy):
         """Name and parameters."""
         keys = ('name', 'losses', 'warmup', 'skip', 'gamma1', 'gamma2', 's', 'least')
         described = {key: getattr(self, key) for key in keys}
-        return {**described, 'prior': shares_by_name(self.skills, self._prior)}
+        return {**described, 'prior': by_name(self.skills, self._prior)}
 
     def _natural(
         self, prior: Mapping[str, float] | None, sizes: Mapping[str, int] | None
     ) -> NDArray[np.float64]:
         if prior is not None:
-            return shares_by_skill('prior', prior, self.skills)
+            return proportions_by_skill('prior', prior, self.skills)
         sizes = required(self.name, "the sizes of the streams or the option 'prior'", sizes)
-        weights = weights_by_skill('sizes', {name: sizes.get(name, 0) for name in self.skills}, self.skills)
-        return weights / weights.sum()
-
-    def _seen(self, observation: RoundObservation) -> NDArray[np.float64]:
-        if self.losses == 'train':
-            return train_losses_by_skill(observation.train_losses, self.skills, observation.round)
-        return losses_by_skill(observation.eval_losses, self.skills, observation.round)
+        samples = {name: sizes.get(name, 0) for name in self.skills}
+        return proportions_by_skill('sizes', samples, self.skills, any_sum=True)
 
     def _preferred(self) -> NDArray[np.float64]:
         """ρ: the mixture that the scaling laws ask for, float64 ``[k]``."""
         speeds = [self._speed(skill) for skill in range(len(self.skills))]
         known = np.array([speed is not None for speed in speeds])
         wanted = np.array([speed or 0.0 for speed in speeds]) * self._prior * self._recent**self.s
-        shares = self._prior.copy()
+        proportions = self._prior.copy()
         # Where no loss falls any more there is nothing to prefer.
         if wanted.sum() > 0:
-            shares[known] = wanted[known] / wanted.sum() * self._prior[known].sum()
-        shares = np.maximum(shares, self.least)
-        return shares / shares.sum()
+            proportions[known] = wanted[known] / wanted.sum() * self._prior[known].sum()
+        proportions = np.maximum(proportions, self.least)
+        return proportions / proportions.sum()
 
     def _speed(self, skill: int) -> float | None:
         """-dL/dn of a skill at the end of the newest round, in nats per round of samples; None: too few losses."""
@@ -159,17 +152,3 @@ class AdaptiveDataOptimization(MixturePolicy):
         _, scale, exponent = fit_power_law(counts, losses)
         now = len(self._series)
         return exponent * scale * now**-exponent / now
-
-    def _memory(self) -> dict[str, Any]:
-        return {
-            'series': [list(row) for row in self._series],
-            'recent': self._recent.tolist(),
-            'average': self._average.tolist(),
-            'mixture': self._mixture.tolist(),
-        }
-
-    def _restore(self, memory: Mapping[str, Any]) -> None:
-        self._series = [list(row) for row in memory['series']]
-        self._recent = np.array(memory['recent'], dtype=np.float64)
-        self._average = np.array(memory['average'], dtype=np.float64)
-        self._mixture = np.array(memory['mixture'], dtype=np.float64)

@@ -1,14 +1,14 @@
 """Aioli: Skill-It with a graph estimated while training (Chen et al. 2024, arXiv 2411.05735)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture.checks import losses_by_skill, number_within, one_of, whole_number
-from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.checks import number_within, one_of, whole_number
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation, array
 from skillit_stream.mixture.registry import register
 from skillit_stream.mixture.simplex import played, softmax, take_over
 
@@ -18,7 +18,7 @@ class Aioli(MixturePolicy):
     """Probe each skill for a round, estimate the graph from the drops, then train on what it says.
 
     The run goes through cycles. A cycle first holds a probing round for each skill j (`sweeps` times
-    over), with the share `focus` on j and the rest spread evenly: rows P_l. From the drop d_l of the
+    over), with the proportion `focus` on j and the rest spread evenly: rows P_l. From the drop d_l of the
     losses on the m eval skills over each probing round it estimates how much training on j lowers the
     loss on i, and moves the mixture, which is then trained on for `hold` rounds::
 
@@ -37,6 +37,7 @@ class Aioli(MixturePolicy):
     """
 
     name = 'aioli'
+    remembers: ClassVar = {'place': int, 'mixture': array, 'losses': array, 'seen': list, 'graph': array}
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Aioli(MixturePolicy):
             eval_skills: Skills whose losses are to fall, m of them.
             rounds: Rounds of the run, if known.
             eta: Step size; with `normalise` the exponents of the skills sum to it.
-            focus: Share of the probed skill in a probing round, above 1/k, at most 1.
+            focus: Proportion of the probed skill in a probing round, above 1/k, at most 1.
             sweeps: Probing rounds per skill in a cycle.
             hold: Rounds of a cycle that are trained on the estimated mixture; None: two per probing round.
             normalise: Shift the graph to be non-negative and scale it to sum to 1.
@@ -72,7 +73,7 @@ class Aioli(MixturePolicy):
         k = len(self.skills)
         self.eta, self.focus = number_within('eta', eta), number_within('focus', focus, 0.0, 1.0)
         if not self.focus > 1 / k:
-            raise InputError(f'focus must be above 1/{k}, the even share, but got: {focus!r}')
+            raise InputError(f'focus must be above 1/{k}, the even proportion, but got: {focus!r}')
         self.sweeps = whole_number('sweeps', sweeps, at_least=1)
         self._probes = k * self.sweeps
         self.hold = 2 * self._probes if hold is None else whole_number('hold', hold, at_least=1)
@@ -101,7 +102,7 @@ class Aioli(MixturePolicy):
         Raises:
             InputError: If a loss is missing or not finite.
         """
-        losses = losses_by_skill(observation.eval_losses, self.eval_skills, observation.round)
+        losses = observation.losses_of(self.eval_skills)
         if observation.round < 0:
             self._losses = losses
 
@@ -115,7 +116,7 @@ class Aioli(MixturePolicy):
         Raises:
             InputError: If a loss is missing or not finite, or none was observed before the first round.
         """
-        losses = losses_by_skill(observation.eval_losses, self.eval_skills, observation.round)
+        losses = observation.losses_of(self.eval_skills)
         if self._losses is None:
             raise InputError(
                 f'aioli needs the losses before round {observation.round}: evaluate before training and pass '
@@ -123,8 +124,8 @@ class Aioli(MixturePolicy):
             )
         self._notes = []
         if self._place < self._probes:
-            shares = played(self.skills, observation.proportions, self._next())
-            self._seen.append((shares, self._losses - losses))
+            proportions = played(self.skills, observation.proportions, self._next())
+            self._seen.append((proportions, self._losses - losses))
             if len(self._seen) == self._probes:
                 self._move()
                 self._notes = take_over(self.skills, self._mixture, observation.eval_losses)
@@ -142,9 +143,9 @@ class Aioli(MixturePolicy):
         if self._place >= self._probes:
             return self._mixture.copy()
         k = len(self.skills)
-        shares = np.full(k, (1.0 - self.focus) / (k - 1) if k > 1 else 0.0)
-        shares[self._place % k] = self.focus
-        return shares
+        proportions = np.full(k, (1.0 - self.focus) / (k - 1) if k > 1 else 0.0)
+        proportions[self._place % k] = self.focus
+        return proportions
 
     def _move(self) -> None:
         """Estimate the graph from the probing rounds and move the mixture by it."""
@@ -162,19 +163,3 @@ class Aioli(MixturePolicy):
                 graph = (1.0 - self.smoothing) * graph + self.smoothing * self._graph
         self._graph = graph
         self._mixture = softmax(before + self.eta * graph.sum(axis=0))
-
-    def _memory(self) -> dict[str, Any]:
-        return {
-            'place': self._place,
-            'mixture': self._mixture.tolist(),
-            'losses': None if self._losses is None else self._losses.tolist(),
-            'seen': [[shares.tolist(), drops.tolist()] for shares, drops in self._seen],
-            'graph': None if self._graph is None else self._graph.tolist(),
-        }
-
-    def _restore(self, memory: Mapping[str, Any]) -> None:
-        self._place = int(memory['place'])
-        self._mixture = np.array(memory['mixture'], dtype=np.float64)
-        self._losses = None if memory['losses'] is None else np.array(memory['losses'], dtype=np.float64)
-        self._seen = [(np.array(shares), np.array(drops)) for shares, drops in memory['seen']]
-        self._graph = None if memory['graph'] is None else np.array(memory['graph'], dtype=np.float64)

@@ -102,7 +102,7 @@ class ForgivingPolicy(WrappedPolicy):
             for name in names
             if not math.isfinite(given[kind].get(name, math.nan if kind == 'eval' else 0.0))
         ]
-        self._notes = [self._said(kind, name, given[kind], observation.round) for kind, name in bad]
+        self._notes = [self._note(kind, name, given[kind], observation.round) for kind, name in bad]
         if bad and self.on_bad_loss == 'keep':
             return None
         for kind, name in bad:
@@ -117,7 +117,7 @@ class ForgivingPolicy(WrappedPolicy):
         train = None if observation.train_losses is None else given['train']
         return replace(observation, eval_losses=given['eval'], train_losses=train)
 
-    def _said(self, kind: str, name: str, losses: Mapping[str, float], round_number: int) -> str:
+    def _note(self, kind: str, name: str, losses: Mapping[str, float], round_number: int) -> str:
         value = 'missing' if name not in losses else f'{losses[name]}'
         done = 'the mixture is kept' if self.on_bad_loss == 'keep' else 'the last finite one is used'
         if self.on_bad_loss == 'last' and name not in self._last[kind]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest
 
-SHARE_TOLERANCE = 1e-6
-"""How far shares that a person typed may sum from 1 (0.333 + 0.333 + 0.333 is an error)."""
+SUM_TOLERANCE = 1e-6
+"""How far proportions that a person typed may sum from 1 (0.333 + 0.333 + 0.333 is an error)."""
 
 
 def whole_number(what: str, value: object, at_least: int = 0) -> int:
@@ -78,68 +78,34 @@ def weights_by_skill(what: str, weights: Mapping[str, float], skills: Sequence[s
     return result
 
 
-def shares_by_skill(what: str, shares: Mapping[str, float], skills: Sequence[str]) -> NDArray[np.float64]:
-    """Put a mapping of shares into the order of `skills`, dividing out what rounding left over.
+def proportions_by_skill(
+    what: str, values: Mapping[str, float], skills: Sequence[str], *, any_sum: bool = False
+) -> NDArray[np.float64]:
+    """Put a mapping of proportions into the order of `skills` and divide by their sum.
+
+    Args:
+        what: What to call them in errors.
+        values: By skill.
+        skills: All skills, k of them.
+        any_sum: They are weights, such as sizes or 1:2:1; else only what rounding left over is divided out.
 
     Returns:
-        Shares, float64 ``[k]``, summing to 1.
+        Proportions, float64 ``[k]``, summing to 1.
 
     Raises:
-        InputError: As `weights_by_skill`, and if they do not sum to 1 within 1e-6.
+        InputError: As `weights_by_skill`, and if proportions do not sum to 1 within 1e-6.
     """
-    result = weights_by_skill(what, shares, skills)
+    result = weights_by_skill(what, values, skills)
     total = float(result.sum())
-    if abs(total - 1.0) > SHARE_TOLERANCE:
+    if not any_sum and abs(total - 1.0) > SUM_TOLERANCE:
         raise InputError(f'{what} must sum to 1, but got: {total:.9g}; divide each by their sum')
     return result / total
 
 
-def losses_by_skill(
-    losses: Mapping[str, float], skills: Sequence[str], round_number: int
+def proportions_or_even(
+    what: str, values: Mapping[str, float] | None, skills: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Put observed losses into the order of `skills`; losses of other skills are left out.
-
-    Returns:
-        Losses in nats per token, float64 ``[m]``.
-
-    Raises:
-        InputError: If a skill has no loss, or one that is not finite.
-    """
-    missing = [name for name in skills if name not in losses]
-    if missing:
-        raise InputError(
-            f'eval_losses of round {round_number} lack: {", ".join(missing)}; '
-            'the policy needs an evaluator for each of these skills'
-        )
-    for name in skills:
-        if not math.isfinite(losses[name]):
-            raise InputError(
-                f'eval_losses of round {round_number} must be finite, but got: {losses[name]} for {name!r}; '
-                'the run has diverged or the eval stream holds no target tokens'
-            )
-    return np.array([losses[name] for name in skills], dtype=np.float64)
-
-
-def train_losses_by_skill(
-    losses: Mapping[str, float] | None, skills: Sequence[str], round_number: int
-) -> NDArray[np.float64]:
-    """Put training losses into the order of `skills`; NaN where a skill was not drawn in the round.
-
-    Returns:
-        Losses in nats per token, float64 ``[k]``.
-
-    Raises:
-        InputError: If there are none at all, or one is not finite.
-    """
-    if losses is None:
-        raise InputError(
-            f'the policy needs train_losses, but round {round_number} has none; '
-            'measure the training loss of each skill, or choose a policy that needs eval losses alone'
-        )
-    for name in skills:
-        if name in losses and not math.isfinite(losses[name]):
-            raise InputError(
-                f'train_losses of round {round_number} must be finite, but got: {losses[name]} for {name!r}; '
-                'the run has diverged'
-            )
-    return np.array([losses.get(name, math.nan) for name in skills], dtype=np.float64)
+    """As `proportions_by_skill`; without any, the same for every skill."""
+    if values is None:
+        return np.full(len(skills), 1.0 / len(skills))
+    return proportions_by_skill(what, values, skills)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.checks import (
-    losses_by_skill,
     number_within,
     one_of,
     weights_by_skill,
@@ -92,7 +91,7 @@ class Curriculum(MixturePolicy):
             InputError: If a loss is missing or not finite.
         """
         if self.needs_initial_losses and self._order is None:
-            losses = losses_by_skill(observation.eval_losses, self.eval_skills, observation.round)
+            losses = observation.losses_of(self.eval_skills)
             self._order = [self.skills[i] for i in np.argsort(losses, kind='stable')]
 
     def initial(self) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_json
 from skillit_stream.mixture.checks import (
-    losses_by_skill,
     nearest,
     number_within,
     one_of,
-    shares_by_skill,
-    train_losses_by_skill,
+    proportions_or_even,
 )
-from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation, array
 from skillit_stream.mixture.registry import register
-from skillit_stream.mixture.simplex import log, played, shares_by_name, softmax, take_over
+from skillit_stream.mixture.simplex import by_name, log, played, softmax, take_over
 
 Reference = Mapping[str, float] | str | os.PathLike[str]
 """Reference loss of each skill in nats per token, or a JSON file that holds such a mapping."""
@@ -41,6 +39,7 @@ class ExcessLoss(MixturePolicy):
     eta_default: float = 1.0
     smoothing_default: float = 0.0
     losses_default: str = 'eval'
+    remembers: ClassVar = {'mixture': array, 'excess': array, 'sum': array, 'updates': int}
 
     def __init__(
         self,
@@ -78,9 +77,8 @@ class ExcessLoss(MixturePolicy):
             'smoothing', self.smoothing_default if smoothing is None else smoothing, 0.0, 1.0
         )
         self.clamp = clamp
-        uniform = np.full(len(self.skills), 1.0 / len(self.skills))
-        self._initial = uniform if initial is None else shares_by_skill('initial', initial, self.skills)
-        self._shares = self._initial
+        self._initial = proportions_or_even('initial', initial, self.skills)
+        self._mixture = self._initial
         self._excess = np.zeros(len(self.skills))
         self._sum = np.zeros(len(self.skills))
         self._updates = 0
@@ -95,17 +93,17 @@ class ExcessLoss(MixturePolicy):
         Raises:
             InputError: If a loss is not finite, or one that is needed is missing.
         """
-        excess = self._seen(observation) - self.reference
+        excess = observation.losses_of(self.skills, self.losses) - self.reference
         if self.clamp:
             excess = np.maximum(excess, 0.0)
         self._excess = np.where(np.isnan(excess), self._excess, excess)
-        before = played(self.skills, observation.proportions, self._shares)
-        shares = softmax(log(before) + self.eta * self._excess)
-        self._shares = (1.0 - self.smoothing) * shares + self.smoothing / len(self.skills)
-        self._notes = take_over(self.skills, self._shares, observation.eval_losses)
-        self._sum = self._sum + self._shares
+        before = played(self.skills, observation.proportions, self._mixture)
+        proportions = softmax(log(before) + self.eta * self._excess)
+        self._mixture = (1.0 - self.smoothing) * proportions + self.smoothing / len(self.skills)
+        self._notes = take_over(self.skills, self._mixture, observation.eval_losses)
+        self._sum = self._sum + self._mixture
         self._updates += 1
-        return self._shares.copy()
+        return self._mixture.copy()
 
     def average(self) -> NDArray[np.float64]:
         """Return the mean of the mixtures of all updates so far, float64 ``[k]``; the first one before any."""
@@ -119,28 +117,18 @@ class ExcessLoss(MixturePolicy):
             'smoothing': self.smoothing,
             'clamp': self.clamp,
             'losses': self.losses,
-            'reference': shares_by_name(self.skills, self.reference),
-            'initial': shares_by_name(self.skills, self._initial),
+            'reference': by_name(self.skills, self.reference),
+            'initial': by_name(self.skills, self._initial),
         }
 
     def _seen(self, observation: RoundObservation) -> NDArray[np.float64]:
         if self.losses == 'train':
-            return train_losses_by_skill(observation.train_losses, self.skills, observation.round)
-        return losses_by_skill(observation.eval_losses, self.skills, observation.round)
-
-    def _memory(self) -> dict[str, Any]:
-        return {
-            'shares': self._shares.tolist(),
-            'excess': self._excess.tolist(),
-            'sum': self._sum.tolist(),
-            'updates': self._updates,
-        }
+            return observation.losses_of(self.skills, 'train')
+        return observation.losses_of(self.skills)
 
     def _restore(self, memory: Mapping[str, Any]) -> None:
-        self._shares = np.array(memory['shares'], dtype=np.float64)
-        self._excess = np.array(memory['excess'], dtype=np.float64)
-        self._sum = np.array(memory['sum'], dtype=np.float64)
-        self._updates = int(memory['updates'])
+        # Checkpoints may call the mixture `shares`.
+        super()._restore({'mixture': memory.get('shares'), **memory})
 
 
 @register('sheared')

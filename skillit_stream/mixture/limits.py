@@ -11,36 +11,36 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest
 from skillit_stream.mixture.checks import number_within
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
-from skillit_stream.mixture.simplex import shares_by_name
+from skillit_stream.mixture.simplex import by_name
 from skillit_stream.mixture.wrapped import WrappedPolicy
 
 NOISE = 1e-12
-"""Shares that differ by less are the same."""
+"""Proportions that differ by less are the same."""
 
-NO_SHARE = 1e-200
-"""A smaller share counts as none: its ratio to the others is no longer a number."""
+NO_PROPORTION = 1e-200
+"""A smaller proportion counts as none: its ratio to the others is no longer a number."""
 
 
 def fill(
-    shares: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+    proportions: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Bring a mixture within limits, keeping the ratios between all skills that no limit holds.
 
-    The result is ``clip(x * shares, low, high)`` for the one x that makes it sum to 1 (water filling),
-    found exactly from the points at which a skill reaches a limit. Skills with a share of 0 stay at their
+    The result is ``clip(x * proportions, low, high)`` for the one x that makes it sum to 1 (water filling),
+    found exactly from the points at which a skill reaches a limit. Skills with a proportion of 0 stay at their
     floor unless all others are at their ceilings; then they share what is left evenly in the same way.
 
     Args:
-        shares: Mixture ``[k]``, summing to 1.
-        low: Smallest shares ``[k]``, summing to 1 or less.
-        high: Largest shares ``[k]``, not below `low`, summing to 1 or more.
+        proportions: Mixture ``[k]``, summing to 1.
+        low: Smallest proportions ``[k]``, summing to 1 or less.
+        high: Largest proportions ``[k]``, not below `low`, summing to 1 or more.
 
     Returns:
-        Mixture within the limits, float64 ``[k]``; `shares` itself where no limit binds.
+        Mixture within the limits, float64 ``[k]``; `proportions` itself where no limit binds.
     """
-    if (shares >= low).all() and (shares <= high).all():
-        return shares.copy()
-    positive = shares > NO_SHARE
+    if (proportions >= low).all() and (proportions <= high).all():
+        return proportions.copy()
+    positive = proportions > NO_PROPORTION
     if high[positive].sum() + low[~positive].sum() < 1:
         if positive.all():
             return high / high.sum()  # ceilings that sum to 1 but for float noise
@@ -50,7 +50,7 @@ def fill(
         return result
     result = low.copy()
     left = 1.0 - low[~positive].sum()
-    result[positive] = _scaled(shares[positive], low[positive], high[positive], left)
+    result[positive] = _scaled(proportions[positive], low[positive], high[positive], left)
     return result
 
 
@@ -73,19 +73,19 @@ def _scaled(
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the shares of a mixture, checked together.
+    """Limits on the proportions of a mixture, checked together.
 
     With `max_passes` N, what is left of a skill's tape before its N-th pass ends, spread evenly over the
     rounds left, is a ceiling of its own; without a known number of rounds, what is left is the ceiling
     of the next round. A floor above it gives way. By the end of the run a skill may exceed N passes by
-    the few samples that rounding a share to whole samples adds.
+    the few samples that rounding a proportion to whole samples adds.
     """
 
     skills: tuple[str, ...]
     floor: NDArray[np.float64]
-    """Smallest share of each skill ``[k]``."""
+    """Smallest proportion of each skill ``[k]``."""
     ceiling: NDArray[np.float64]
-    """Largest share of each skill ``[k]``."""
+    """Largest proportion of each skill ``[k]``."""
     max_passes: float | None = None
     """Walks over a stream that no skill may exceed by the end of the run."""
     sizes: NDArray[np.float64] | None = None
@@ -111,19 +111,19 @@ class Limits:
 
         Args:
             skills: Skills that are mixed, k of them.
-            floor: Smallest share, for all skills or by skill; skills not named have none.
-            ceiling: Largest share, for all skills or by skill; skills not named have none.
+            floor: Smallest proportion, for all skills or by skill; skills not named have none.
+            ceiling: Largest proportion, for all skills or by skill; skills not named have none.
             max_passes: Walks over a stream that no skill may exceed by the end of the run.
             sizes: Samples in each skill's stream, for `max_passes`.
             round_size: Samples in a round, for `max_passes`.
             rounds: Rounds of the run, for `max_passes`.
 
         Raises:
-            InputError: If a limit is no share, or no mixture is within all of them.
+            InputError: If a limit is no proportion, or no mixture is within all of them.
         """
         names = tuple(skills)
         low, high = _by_skill('floor', floor, names, 0.0), _by_skill('ceiling', ceiling, names, 1.0)
-        _check_shares(names, low, high)
+        _check_bounds(names, low, high)
         limits = cls(names, low, high)
         if max_passes is None:
             return limits
@@ -143,16 +143,16 @@ class Limits:
         """
         if self.rounds is None:
             return
-        shares = np.minimum(self.ceiling, self.pass_ceiling(np.zeros(len(self.skills)), 0))
-        if shares.sum() < 1 - NOISE:
+        proportions = np.minimum(self.ceiling, self.pass_ceiling(np.zeros(len(self.skills)), 0))
+        if proportions.sum() < 1 - NOISE:
             drawn = self.rounds * (self.round_size or 0)
             raise InputError(
-                f'max_passes={self.max_passes:g} leaves {int(shares.sum() * drawn)} samples to draw within the '
+                f'max_passes={self.max_passes:g} leaves {int(proportions.sum() * drawn)} samples to draw within the '
                 f'ceilings, but the run draws {drawn}; raise max_passes, or make the run shorter'
             )
 
     def pass_ceiling(self, seen: NDArray[np.float64], next_round: int) -> NDArray[np.float64]:
-        """Largest share of each skill in `next_round` under `max_passes`, given the samples seen ``[k]``."""
+        """Largest proportion of each skill in `next_round` under `max_passes`, given the samples seen ``[k]``."""
         if self.max_passes is None or self.sizes is None or self.round_size is None:
             return np.ones(len(self.skills))
         left = np.maximum(self.max_passes * self.sizes - seen, 0.0)
@@ -160,7 +160,7 @@ class Limits:
         return left / (float(self.round_size) * rounds_left)
 
     def apply(
-        self, shares: NDArray[np.float64], seen: NDArray[np.float64], next_round: int
+        self, proportions: NDArray[np.float64], seen: NDArray[np.float64], next_round: int
     ) -> tuple[NDArray[np.float64], list[str]]:
         """Bring the mixture of `next_round` within the limits.
 
@@ -168,7 +168,7 @@ class Limits:
         what it has left and more in that proportion, up to its ceiling: the bound on passes gives way.
 
         Args:
-            shares: Mixture ``[k]``.
+            proportions: Mixture ``[k]``.
             seen: Samples of each skill drawn so far ``[k]``.
             next_round: The round the mixture is for.
 
@@ -178,16 +178,16 @@ class Limits:
         by_passes = self.pass_ceiling(seen, next_round)
         high = np.minimum(self.ceiling, by_passes)
         if high.sum() < 1 - NOISE:
-            weights = high / high.sum() if high.sum() > 0 else shares
-            result = fill(weights, np.zeros(len(shares)), self.ceiling)
+            weights = high / high.sum() if high.sum() > 0 else proportions
+            result = fill(weights, np.zeros(len(proportions)), self.ceiling)
             return result, [
                 f'limits: the data left under {self.max_passes:g} passes fills {high.sum():.3f} of round '
                 f'{next_round}; max_passes gives way'
             ]
         high = high / min(high.sum(), 1.0)
         low = np.minimum(self.floor, high)
-        result = fill(shares, low, high)
-        return result, self._notes(shares, result, by_passes, high)
+        result = fill(proportions, low, high)
+        return result, self._notes(proportions, result, by_passes, high)
 
     def _notes(
         self,
@@ -227,8 +227,8 @@ class LimitedPolicy(WrappedPolicy):
     def initial(self) -> NDArray[np.float64]:
         """Return the first mixture within the limits, float64 ``[k]``; nothing counts as drawn yet."""
         nothing = np.zeros(len(self.skills))
-        shares, self._notes = self.limits.apply(self.policy.initial(), nothing, 0)
-        return shares
+        proportions, self._notes = self.limits.apply(self.policy.initial(), nothing, 0)
+        return proportions
 
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Return the next mixture within the limits, float64 ``[k]``.
@@ -242,15 +242,15 @@ class LimitedPolicy(WrappedPolicy):
         elif self.limits.max_passes is not None:
             raise InputError(f'max_passes needs samples_seen, but round {observation.round} has none')
         wanted = self.policy.update(observation)
-        shares, self._notes = self.limits.apply(wanted, seen, observation.round + 1)
-        return shares
+        proportions, self._notes = self.limits.apply(wanted, seen, observation.round + 1)
+        return proportions
 
     def describe(self) -> dict[str, Any]:
         """Return the inner policy's description and the limits."""
         return {
             **self.policy.describe(),
-            'floor': shares_by_name(self.skills, self.limits.floor),
-            'ceiling': shares_by_name(self.skills, self.limits.ceiling),
+            'floor': by_name(self.skills, self.limits.floor),
+            'ceiling': by_name(self.skills, self.limits.ceiling),
             'max_passes': self.limits.max_passes,
         }
 
@@ -264,11 +264,11 @@ def _by_skill(
     for name in value:
         if name not in names:
             raise InputError(f'{what} names the unknown skill {name!r}; {nearest(str(name), names)}')
-    given = {name: number_within(f'{what} of {name!r}', share, 0.0, 1.0) for name, share in value.items()}
+    given = {name: number_within(f'{what} of {name!r}', own, 0.0, 1.0) for name, own in value.items()}
     return np.array([given.get(name, default) for name in names])
 
 
-def _check_shares(skills: tuple[str, ...], low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+def _check_bounds(skills: tuple[str, ...], low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
     for i, name in enumerate(skills):
         if low[i] > high[i]:
             raise InputError(f'floor of {name!r} is {low[i]:g}, above its ceiling of {high[i]:g}')

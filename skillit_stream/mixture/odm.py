@@ -2,20 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.mixture.checks import (
     number_within,
-    shares_by_skill,
-    train_losses_by_skill,
+    proportions_or_even,
     whole_number,
 )
-from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation, array
 from skillit_stream.mixture.registry import register
-from skillit_stream.mixture.simplex import shares_by_name, softmax, take_over
+from skillit_stream.mixture.simplex import by_name, softmax, take_over
 
 
 @register('odm')
@@ -29,9 +28,9 @@ class OnlineDataMixing(MixturePolicy):
         π    = (1 - k ε_t) softmax(ε_{t-1} R) + ε_t
 
     Here a round stands for `draws` steps with the same π, and R takes their expectation: skill i is
-    drawn π_i draws times, each adding L_i / (scale π_i), so ``R_i += draws L_i / scale``; the share
+    drawn π_i draws times, each adding L_i / (scale π_i), so ``R_i += draws L_i / scale``; the proportion
     cancels, and t grows by `draws`. No random numbers are drawn. A skill that was not drawn has no loss
-    and keeps its R; its share never falls below ε_t.
+    and keeps its R; its proportion never falls below ε_t.
 
     The formulas are those of the published code, checked there, and so is scale = 10. The paper is
     said to use a moving average of the rewards in place of their sum, which could not be verified and
@@ -39,6 +38,7 @@ class OnlineDataMixing(MixturePolicy):
     """
 
     name = 'odm'
+    remembers: ClassVar = {'rewards': array, 'steps': int}
     needs_train_losses = True
 
     def __init__(
@@ -65,8 +65,7 @@ class OnlineDataMixing(MixturePolicy):
         self.draws = whole_number('draws', draws, at_least=1)
         self.scale = number_within('scale', scale, low=1e-9)
         k = len(self.skills)
-        uniform = np.full(k, 1.0 / k)
-        self._initial = uniform if initial is None else shares_by_skill('initial', initial, self.skills)
+        self._initial = proportions_or_even('initial', initial, self.skills)
         self._rewards = np.zeros(k)
         self._steps = 0
 
@@ -80,28 +79,21 @@ class OnlineDataMixing(MixturePolicy):
         Raises:
             InputError: If there are no training losses, or one is not finite.
         """
-        losses = train_losses_by_skill(observation.train_losses, self.skills, observation.round)
+        losses = observation.losses_of(self.skills, 'train')
         self._rewards = self._rewards + self.draws * np.nan_to_num(losses, nan=0.0) / self.scale
         self._steps += self.draws
         floor = self._exploration(self._steps)
         greedy = softmax(self._exploration(self._steps - 1) * self._rewards)
-        shares = (1.0 - len(self.skills) * floor) * greedy + floor
-        self._notes = take_over(self.skills, shares, observation.eval_losses)
-        return shares
+        proportions = (1.0 - len(self.skills) * floor) * greedy + floor
+        self._notes = take_over(self.skills, proportions, observation.eval_losses)
+        return proportions
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
-        first = shares_by_name(self.skills, self._initial)
+        first = by_name(self.skills, self._initial)
         return {'name': self.name, 'draws': self.draws, 'scale': self.scale, 'initial': first}
 
     def _exploration(self, step: int) -> float:
-        """ε_t, the share below which no skill falls; ε_0 is 1/k."""
+        """ε_t, the proportion below which no skill falls; ε_0 is 1/k."""
         k = len(self.skills)
         return min(1.0 / k, math.sqrt(math.log(k) / (k * step))) if step > 0 else 1.0 / k
-
-    def _memory(self) -> dict[str, Any]:
-        return {'rewards': self._rewards.tolist(), 'steps': self._steps}
-
-    def _restore(self, memory: Mapping[str, Any]) -> None:
-        self._rewards = np.array(memory['rewards'], dtype=np.float64)
-        self._steps = int(memory['steps'])

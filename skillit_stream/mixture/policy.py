@@ -1,7 +1,8 @@
 """The one interface of all mixture policies: losses in, the next round's proportions out."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,6 +35,41 @@ class RoundObservation:
     samples_seen: Mapping[str, int] | None = None
     """Samples of each skill drawn since the start of training."""
 
+    def losses_of(self, skills: Sequence[str], kind: str = 'eval') -> NDArray[np.float64]:
+        """Put the losses into the order of `skills`; losses of other skills are left out.
+
+        Args:
+            skills: Whose losses are needed, m of them.
+            kind: 'eval', or 'train': NaN there for a skill that was not drawn in the round.
+
+        Returns:
+            Losses in nats per token, float64 ``[m]``.
+
+        Raises:
+            InputError: If there is no eval loss of a skill, no training loss at all, or one is not finite.
+        """
+        losses, cause = self.eval_losses, 'the run has diverged or the eval stream holds no target tokens'
+        if kind == 'train':
+            losses, cause = self.train_losses, 'the run has diverged'
+        if losses is None:
+            raise InputError(
+                f'the policy needs train_losses, but round {self.round} has none; '
+                'measure the training loss of each skill, or choose a policy that needs eval losses alone'
+            )
+        missing = [name for name in skills if name not in losses]
+        if missing and kind == 'eval':
+            raise InputError(
+                f'eval_losses of round {self.round} lack: {", ".join(missing)}; '
+                'the policy needs an evaluator for each of these skills'
+            )
+        for name in skills:
+            if name in losses and not math.isfinite(losses[name]):
+                raise InputError(
+                    f'{kind}_losses of round {self.round} must be finite, but got: {losses[name]} for {name!r}; '
+                    f'{cause}'
+                )
+        return np.array([losses.get(name, math.nan) for name in skills], dtype=np.float64)
+
 
 class MixturePolicy(ABC):
     """Turns what a round has shown into the mixture of the next. Pure NumPy, the same on every rank.
@@ -42,8 +78,8 @@ class MixturePolicy(ABC):
     Evaluations that do not end a round go to `observe`: the one before training (round -1, which
     a policy asks for with `needs_initial_losses`) and any inside a round.
 
-    A policy of one's own defines `initial` and `update`, and the two state methods if it remembers
-    anything between rounds.
+    A policy of one's own defines `initial` and `update`, and `remembers` (or `_memory` and `_restore`) if it
+    remembers anything between rounds.
     """
 
     name: ClassVar[str] = ''
@@ -57,6 +93,9 @@ class MixturePolicy(ABC):
 
     accepts_bad_losses: bool = False
     """Whether observations may lack losses of `eval_skills` or hold some that are not finite."""
+
+    remembers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    """What it remembers between rounds: attribute ``_<name>`` -> how to make it of plain Python again."""
 
     _notes: Sequence[str] = ()
 
@@ -142,11 +181,25 @@ class MixturePolicy(ABC):
 
     def _memory(self) -> dict[str, Any]:
         """What this policy remembers between rounds, plain Python."""
-        return {}
+        return {name: _plain(getattr(self, f'_{name}')) for name in self.remembers}
 
     def _restore(self, memory: Mapping[str, Any]) -> None:
         """Inverse of `_memory`."""
-        if memory:
+        if memory and not self.remembers:
             raise InputError(
                 f'policy {self.name!r} remembers nothing, but its state holds: {", ".join(memory)}'
             )
+        for name, made in self.remembers.items():
+            setattr(self, f'_{name}', None if memory[name] is None else made(memory[name]))
+
+
+def array(numbers: Any) -> NDArray[np.float64]:
+    """Numbers of a policy's memory as float64 of their shape."""
+    return np.array(numbers, dtype=np.float64)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, also those within lists; the rest as it is."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -91,7 +91,7 @@ class SampleCurriculum(MixturePolicy):
         self._ranked = [found[name].reversed() if anti else found[name] for name in self.skills]
         fractions = [self.fraction(number) for number in range(self.rounds)]
         keys = keys_at(fractions, self._ranked, MOST_KEYS)
-        self._shares = self._shares_up_to(keys)
+        self._mixtures = self._mixtures_up_to(keys)
         self._paces = self._paces_of(keys, size)
 
     def fraction(self, round_number: int) -> float:
@@ -108,26 +108,26 @@ class SampleCurriculum(MixturePolicy):
 
     def initial(self) -> NDArray[np.float64]:
         """Return the mixture of round 0, float64 ``[k]``."""
-        return self._shares[0].copy()
+        return self._mixtures[0].copy()
 
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Return the mixture of the next round, float64 ``[k]``; after the last one it stays."""
-        return self._shares[min(observation.round + 1, self.rounds - 1)].copy()
+        return self._mixtures[min(observation.round + 1, self.rounds - 1)].copy()
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
         return {'name': self.name, 'rounds': self.rounds, **self._options}
 
-    def _shares_up_to(self, keys: Sequence[float]) -> NDArray[np.float64]:
-        """Shares of the skills among the samples up to each key, float64 ``[rounds, k]``."""
-        shares = []
+    def _mixtures_up_to(self, keys: Sequence[float]) -> NDArray[np.float64]:
+        """Proportions of the skills among the samples up to each key, float64 ``[rounds, k]``."""
+        proportions = []
         for number, key in enumerate(keys):
             if number and key == keys[number - 1]:
-                shares.append(shares[-1])
+                proportions.append(proportions[-1])
                 continue
             counts = np.array([one.counts(key).sum() for one in self._ranked], np.float64)
-            shares.append(counts / counts.sum())
-        return np.array(shares)
+            proportions.append(counts / counts.sum())
+        return np.array(proportions)
 
     def _paces_of(self, keys: Sequence[float], round_size: int) -> list[Pace]:
         """At how many of its own draws each skill is let go on to the next key."""
@@ -135,11 +135,11 @@ class SampleCurriculum(MixturePolicy):
         by_name = sorted(range(len(self.skills)), key=lambda skill: self.skills[skill])
         drawn, owed = np.zeros(len(self.skills), np.int64), np.zeros(len(self.skills))
         stages: list[dict[int, float]] = [{} for _ in self.skills]
-        for number, (shares, key) in enumerate(zip(self._shares, keys, strict=True)):
+        for number, (proportions, key) in enumerate(zip(self._mixtures, keys, strict=True)):
             if not number or key != keys[number - 1]:
                 # Of two stages of a skill that begin at the same draw only the later one is drawn from.
                 for own, before in zip(stages, drawn.tolist(), strict=True):
                     own[before] = key
-            counts, owed = cumulative_counts(shares[by_name], round_size, owed)
+            counts, owed = cumulative_counts(proportions[by_name], round_size, owed)
             drawn[by_name] += counts
         return [Pace(tuple(own), tuple(own.values())) for own in stages]

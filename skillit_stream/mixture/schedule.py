@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture.checks import number_within, weights_by_skill
+from skillit_stream.mixture.checks import number_within, proportions_by_skill
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
-from skillit_stream.mixture.simplex import shares_by_name
+from skillit_stream.mixture.simplex import by_name
 from skillit_stream.mixture.stages import mixture_of_round, run_length
 
 
@@ -47,14 +47,15 @@ class Schedule(MixturePolicy):
         self.rounds = run_length(self.name, rounds)
         if isinstance(mixtures, Mapping | str) or not isinstance(mixtures, Sequence) or not mixtures:
             raise InputError(f'mixtures must be a list of mixtures, one a segment, but got: {mixtures!r}')
-        weights = [
-            weights_by_skill(f'mixtures[{number}]', mixture, self.skills)
-            for number, mixture in enumerate(mixtures)
-        ]
-        self._stages = np.array([values / values.sum() for values in weights])
-        given = [1.0] * len(weights) if segments is None else segments
-        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != len(weights):
-            raise InputError(f'segments must be {len(weights)} lengths, one a mixture, but got: {given!r}')
+        self._stages = np.array(
+            [
+                proportions_by_skill(f'mixtures[{number}]', mixture, self.skills, any_sum=True)
+                for number, mixture in enumerate(mixtures)
+            ]
+        )
+        given = [1.0] * len(mixtures) if segments is None else segments
+        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != len(mixtures):
+            raise InputError(f'segments must be {len(mixtures)} lengths, one a mixture, but got: {given!r}')
         lengths = [number_within(f'segments[{n}]', value) for n, value in enumerate(given)]
         if not min(lengths) > 0:
             raise InputError(f'segments must be above 0, but got: {given!r}; leave the mixture out')
@@ -72,7 +73,7 @@ class Schedule(MixturePolicy):
         """Name, mixtures and lengths of the segments."""
         return {
             'name': self.name,
-            'mixtures': [shares_by_name(self.skills, shares) for shares in self._stages],
+            'mixtures': [by_name(self.skills, mixture) for mixture in self._stages],
             'segments': self._lengths.tolist(),
             'rounds': self.rounds,
         }

@@ -6,42 +6,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEARLY_ALL = 0.99
-"""A skill with a share above this has taken the mixture over."""
+"""A skill with a proportion above this has taken the mixture over."""
 
 
 def log(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Natural logarithm; a weight of 0 gives -inf and so a share of 0."""
+    """Natural logarithm; a weight of 0 gives -inf and so a proportion of 0."""
     with np.errstate(divide='ignore'):
         return np.log(weights)
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares proportional to ``exp(logits)``, float64 ``[k]``; one logit at least is finite."""
+    """Proportions proportional to ``exp(logits)``, float64 ``[k]``; one logit at least is finite."""
     # Shifted by the maximum: a bare exp overflows.
     exponentials = np.exp(logits - logits.max())
     return exponentials / exponentials.sum()
 
 
 def take_over(
-    skills: Sequence[str], shares: NDArray[np.float64], losses: Mapping[str, float] | None
+    skills: Sequence[str], proportions: NDArray[np.float64], losses: Mapping[str, float] | None
 ) -> list[str]:
     """A note where one skill takes more than `NEARLY_ALL` of a mixture of several; else none.
 
     It names the other skill whose loss (of those in `losses`, nats per token) is the highest: what
     the mixture neglects.
     """
-    largest = int(np.argmax(shares))
-    if len(skills) == 1 or shares[largest] <= NEARLY_ALL:
+    largest = int(np.argmax(proportions))
+    if len(skills) == 1 or proportions[largest] <= NEARLY_ALL:
         return []
     others = {name: loss for name, loss in (losses or {}).items() if name != skills[largest]}
     worst = max(others, key=lambda name: others[name], default=None)
     left = '' if worst is None else f' while the loss of {worst} is {others[worst]:.4g}'
-    return [f'{skills[largest]} takes {shares[largest]:.4f} of the mixture{left}; lower eta or set a ceiling']
+    return [
+        f'{skills[largest]} takes {proportions[largest]:.4f} of the mixture{left}; lower eta or set a ceiling'
+    ]
 
 
-def shares_by_name(skills: Sequence[str], shares: NDArray[np.float64]) -> dict[str, float]:
-    """The mixture as a mapping, plain Python."""
-    return dict(zip(skills, shares.tolist(), strict=True))
+def by_name(skills: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:
+    """A number for each skill as a mapping, plain Python."""
+    return dict(zip(skills, values.tolist(), strict=True))
 
 
 def played(

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import (
-    losses_by_skill,
     one_of,
-    shares_by_skill,
+    proportions_by_skill,
     weights_by_skill,
     whole_number,
 )
@@ -21,7 +20,7 @@ from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.loss_history import LossHistory
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import refuse_unknown, register
-from skillit_stream.mixture.simplex import log, softmax, take_over
+from skillit_stream.mixture.simplex import by_name, log, softmax, take_over
 from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
 
 
@@ -76,7 +75,7 @@ class SkillIt(MixturePolicy):
         self._prior = np.ones(len(self.skills))
         if prior is not None:
             self._prior = weights_by_skill('prior', prior, self.skills)
-        self._initial = None if initial is None else shares_by_skill('initial', initial, self.skills)
+        self._initial = None if initial is None else proportions_by_skill('initial', initial, self.skills)
         self._weights = variant.edges(graph)
         held = graph.lone_skills if variant.hold_lone else []
         self._mixed = np.array([name not in held for name in self.skills])
@@ -123,7 +122,7 @@ class SkillIt(MixturePolicy):
         Raises:
             InputError: If a loss is missing or not finite, or the round is already finished.
         """
-        losses = losses_by_skill(observation.eval_losses, self.eval_skills, observation.round)
+        losses = observation.losses_of(self.eval_skills)
         if self._last_round is not None and observation.round <= self._last_round:
             raise InputError(
                 f'evaluations must come in order and once, but got: round {observation.round} '
@@ -150,10 +149,10 @@ class SkillIt(MixturePolicy):
         self._updates += 1
         if self.variant.compound:
             self._log_mixture = logits - logits.max()
-        shares = self._mixture(logits)
+        proportions = self._mixture(logits)
         losses = {name: observation.eval_losses[name] for name in self.eval_skills}
-        self._notes = take_over(self.skills, shares, losses)
-        return shares
+        self._notes = take_over(self.skills, proportions, losses)
+        return proportions
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, those of the variant among them."""
@@ -163,10 +162,7 @@ class SkillIt(MixturePolicy):
             'eta': self.eta,
             'window': self.window,
             'lag': self.lag,
-            **{
-                key: None if values is None else dict(zip(self.skills, values.tolist(), strict=True))
-                for key, values in named.items()
-            },
+            **{key: None if own is None else by_name(self.skills, own) for key, own in named.items()},
             **asdict(self.variant),
         }
 
@@ -183,10 +179,10 @@ class SkillIt(MixturePolicy):
 
     def _mixture(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Softmax over the skills that are mixed; those held keep 1/k each."""
-        shares = np.full(len(self.skills), 1.0 / len(self.skills))
+        proportions = np.full(len(self.skills), 1.0 / len(self.skills))
         if self._mixed.any():
-            shares[self._mixed] = softmax(logits[self._mixed]) * self._mixed.mean()
-        return shares
+            proportions[self._mixed] = softmax(logits[self._mixed]) * self._mixed.mean()
+        return proportions
 
     def _window(self) -> list[NDArray[np.float64]]:
         """The losses in the window, oldest first, each float64 ``[m]``."""

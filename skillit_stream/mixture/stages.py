@@ -35,8 +35,8 @@ def mixture_of_round(
     starts = np.concatenate([[0.0], ends[:-1]])
     overlap = np.minimum(ends, round_number + 1) - np.maximum(starts, round_number)
     overlap[overlap < NEGLIGIBLE] = 0.0
-    shares = (overlap / overlap.sum()) @ stages
-    return shares / shares.sum()
+    proportions = (overlap / overlap.sum()) @ stages
+    return proportions / proportions.sum()
 
 
 def run_length(policy: str, rounds: int | None) -> int:

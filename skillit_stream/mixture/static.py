@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import unique_names
-from skillit_stream.mixture.checks import shares_by_skill, weights_by_skill
+from skillit_stream.mixture.checks import proportions_by_skill, weights_by_skill
 from skillit_stream.mixture.context import required
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
+from skillit_stream.mixture.simplex import by_name
 
 
 class StaticMixture(MixturePolicy):
@@ -24,16 +25,16 @@ class StaticMixture(MixturePolicy):
         """Keep the proportions.
 
         Args:
-            proportions: Share of each skill, in the order they are to be returned; they sum to 1
+            proportions: Proportion of each skill, in the order they are to be returned; they sum to 1
                 within 1e-6. For weights such as 1:2:1 use `weighted`.
 
         Raises:
-            InputError: If a share is negative or not finite, or they do not sum to 1.
+            InputError: If a proportion is negative or not finite, or they do not sum to 1.
         """
         if not isinstance(proportions, Mapping):
-            raise InputError(f'proportions must map each skill to its share, but got: {proportions!r}')
+            raise InputError(f'proportions must map each skill to its proportion, but got: {proportions!r}')
         super().__init__(proportions)
-        self._proportions = shares_by_skill('proportions', proportions, self.skills)
+        self._proportions = proportions_by_skill('proportions', proportions, self.skills)
 
     @classmethod
     def weighted(cls, weights: Mapping[str, float]) -> 'StaticMixture':
@@ -42,22 +43,20 @@ class StaticMixture(MixturePolicy):
 
     @classmethod
     def stratified(cls, skills: Iterable[str]) -> 'StaticMixture':
-        """The same share for every skill."""
+        """The same proportion for every skill."""
         names = unique_names('skills', skills)
         return cls(dict.fromkeys(names, 1.0 / len(names)))
 
     @classmethod
     def proportional(cls, sizes: Mapping[str, float], *, what: str = 'sizes') -> 'StaticMixture':
-        """Shares by size: what drawing from the pooled corpus gives ("random" in the paper).
+        """Proportions by size: what drawing from the pooled corpus gives ("random" in the paper).
 
         Args:
             sizes: Size of each skill in any one unit; samples where the skills are streams.
             what: What to call them in errors.
         """
         names = unique_names(what, sizes)
-        values = weights_by_skill(what, sizes, names)
-        shares = (values / values.sum()).tolist()
-        return cls(dict(zip(names, shares, strict=True)))
+        return cls(by_name(names, proportions_by_skill(what, sizes, names, any_sum=True)))
 
     def initial(self) -> NDArray[np.float64]:
         """Return the proportions, float64 ``[k]``."""
@@ -69,8 +68,7 @@ class StaticMixture(MixturePolicy):
 
     def describe(self) -> dict[str, Any]:
         """Name and proportions."""
-        shares = self._proportions.tolist()
-        return {'name': self.name, 'proportions': dict(zip(self.skills, shares, strict=True))}
+        return {'name': self.name, 'proportions': by_name(self.skills, self._proportions)}
 
 
 @register('static')
@@ -84,17 +82,15 @@ def build_static(
     if (proportions is None) == (weights is None):
         raise InputError("policy 'static' needs one of the options 'proportions' and 'weights'")
     if weights is not None:
-        values = weights_by_skill('weights', weights, skills)
-        return StaticMixture.weighted(dict(zip(skills, values.tolist(), strict=True)))
-    values = shares_by_skill('proportions', proportions or {}, skills)
-    return StaticMixture(dict(zip(skills, values.tolist(), strict=True)))
+        return StaticMixture.weighted(by_name(skills, weights_by_skill('weights', weights, skills)))
+    return StaticMixture(by_name(skills, proportions_by_skill('proportions', proportions or {}, skills)))
 
 
 @register('stratified')
 def build_stratified(
     skills: Sequence[str], graph: SkillsGraph | None = None, *, targets: Sequence[str] | None = None
 ) -> StaticMixture:
-    """Build the mixture of equal shares: of all skills or, with `targets`, of those that matter to them.
+    """Build the mixture of equal proportions: of all skills or, with `targets`, of those that matter to them.
 
     These are the targets themselves, as far as they are trained on, and their prerequisites: the skills
     with a positive weight on one of them in the skills graph. All others get 0.
@@ -109,11 +105,11 @@ def build_stratified(
         raise InputError(
             f'no skill helps the targets {", ".join(wanted)}: their columns hold no positive weight'
         )
-    return StaticMixture.weighted(dict(zip(skills, chosen.astype(float).tolist(), strict=True)))
+    return StaticMixture.weighted(by_name(skills, chosen.astype(float)))
 
 
 @register('proportional')
 def build_proportional(skills: Sequence[str], sizes: Mapping[str, int] | None) -> StaticMixture:
     """Build the mixture proportional to the sizes of the streams."""
     values = weights_by_skill('sizes', required('proportional', 'the sizes of the streams', sizes), skills)
-    return StaticMixture.proportional(dict(zip(skills, values.tolist(), strict=True)))
+    return StaticMixture.proportional(by_name(skills, values))

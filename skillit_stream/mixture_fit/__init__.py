@@ -1,12 +1,25 @@
 """A static mixture fitted to a table of runs: ``skillit mix fit RATIOS METRICS``.
 
 Many small runs, each on a mixture of its own, give a table of mixtures and a table of metrics. A *law* is fitted
-to them, one for each metric, and the mixture with the lowest predicted target is searched for::
+to them, one for each metric, and the mixture with the lowest predicted target is searched for.
+
+In go a CSV of mixtures and a CSV of metrics (`RunTable`), and `FitOptions`: the law, the target, the tokens of each
+skill, limits on passes, an old mixture to keep. Out comes a `MixtureFit`: the mixture, what it is predicted to
+reach, how well the law predicts runs it was not fitted to, and warnings; printed, as JSON, or as the part of a
+training YAML that sets it::
+
+    fit = fit_mixture(read_runs('ratios.csv', 'metrics.csv'), FitOptions(law='regmix'))
+    fit.mixture                                                        # float64 [k], in the order of fit.skills
+
+Words: a *metric* is better when lower; the *target* is the weighted mean of metrics that is lowered; the *natural*
+mixture is proportional to the tokens there are; the *pull* holds the result near it; *passes* are how often the real
+run walks a skill's tokens; *groups* are what is fitted, each a skill or the kept skills as one.
+In the files::
 
     tables.py     the two CSV files -> `RunTable`
     laws.py       mixture -> metric: the laws, their formulas and their sources
     groups.py     what is fitted: every skill, or the changed ones and the kept rest as one (mixture reuse)
-    simplex.py    minimising over mixtures whose shares have upper limits
+    simplex.py    minimising over mixtures whose proportions have upper limits
     options.py    `FitOptions`, checked
     limits.py     limits on passes
     search.py     the laws' mixture: by convex optimisation or by simulation

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit = commands.add_parser('fit', help=FIT_HELP, description=FIT_HELP)
     fit.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks')
     fit.add_argument(
-        'ratios', metavar='RATIOS', help='CSV: a row a run, its name, then a share for each skill'
+        'ratios', metavar='RATIOS', help='CSV: a row a run, its name, then a proportion for each skill'
     )
     fit.add_argument(
         'metrics', metavar='METRICS', help='CSV: the same runs, a column for each loss (lower is better)'

@@ -1,4 +1,4 @@
-"""From a table of runs to a mixture, and what has to be said about it."""
+"""From a table of runs to a mixture, and what a user must know about it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest
 from skillit_stream.mixture.apportion import largest_remainder
-from skillit_stream.mixture.checks import weights_by_skill
+from skillit_stream.mixture.checks import proportions_by_skill, weights_by_skill
 from skillit_stream.mixture_fit.groups import Groups, every_skill, kept_as_one
 from skillit_stream.mixture_fit.laws import LAWS, Exponential, Fitted, Law, predict_target
 from skillit_stream.mixture_fit.limits import PARTS, bounds_of, skill_limits
@@ -37,7 +37,7 @@ OUTSIDE = 0.02
 """A mixture this far from every blend of the runs (total variation) is called an extrapolation."""
 
 MAX_SPREAD = 0.01
-"""Runs whose kept skills differ by more than this from the kept ratio are told of."""
+"""Runs whose kept skills differ by more than this from the kept ratio are warned of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class MixtureFit:
     passes: Array | None
     """How often the real run walks each skill; None without `tokens`."""
     at_limit: NDArray[np.bool_]
-    """Whether the limit on passes holds a share back."""
+    """Whether the limit on passes holds a proportion back."""
     target: Mapping[str, float]
     """Weight of each metric in the target; they sum to 1."""
     predicted: Mapping[str, float]
@@ -91,22 +91,22 @@ def fit_mixture(table: RunTable, options: FitOptions) -> MixtureFit:
     natural = _natural(table, options)
     limits = skill_limits(natural, options, len(table.skills))
     names, weights, values = _targets(table, options)
-    shares = groups.reduce(table.shares)
-    fits = [_fit(law, name, shares, values[:, i]) for i, name in enumerate(names)]
+    mixtures = groups.reduce(table.proportions)
+    fits = [_fit(law, name, mixtures, values[:, i]) for i, name in enumerate(names)]
     measured = values @ weights
     spread = max(float(measured.std()), 1e-9 * float(np.abs(measured).max()))
     bounds = bounds_of(groups, natural, limits, options)
-    share, gap = _search(law, fits, weights, bounds, seed=options.seed, spread=spread)
-    mixture = largest_remainder(groups.expand(share / share.sum()), PARTS) / PARTS
-    fold = fold_of_runs(len(shares), min(options.folds, len(shares)), options.seed)
-    quality = compare_all(names, weights, values, held_out_predictions(law.fit, shares, values, fold))
-    warnings += _about_fit(law, quality, len(shares), len(groups.names))
-    warnings += _about_mixture(share, shares, gap)
+    found, gap = _search(law, fits, weights, bounds, seed=options.seed, spread=spread)
+    mixture = largest_remainder(groups.expand(found / found.sum()), PARTS) / PARTS
+    fold = fold_of_runs(len(mixtures), min(options.folds, len(mixtures)), options.seed)
+    quality = compare_all(names, weights, values, held_out_predictions(law.fit, mixtures, values, fold))
+    warnings += _about_fit(law, quality, len(mixtures), len(groups.names))
+    warnings += _about_mixture(found, mixtures, gap)
     compared = {'mixture': mixture} if natural is None else {'mixture': mixture, 'natural': natural}
     predicted = predict_target(fits, weights, groups.reduce(np.array(list(compared.values()))))
     return MixtureFit(
         law=options.law,
-        runs=len(shares),
+        runs=len(mixtures),
         pull=options.effective_pull,
         skills=table.skills,
         mixture=mixture,
@@ -125,7 +125,7 @@ def fit_mixture(table: RunTable, options: FitOptions) -> MixtureFit:
 
 def _best_run(table: RunTable, measured: Array, limits: Array) -> BestRun:
     best = int(measured.argmin())
-    within = bool((table.shares[best] <= limits + 1.0 / PARTS).all())
+    within = bool((table.proportions[best] <= limits + 1.0 / PARTS).all())
     return BestRun(name=table.runs[best], target=float(measured[best]), within_limits=within)
 
 
@@ -137,12 +137,12 @@ def _groups(table: RunTable, options: FitOptions) -> tuple[Groups, list[str]]:
     gone = [name for name in options.keep if name not in table.skills]
     if gone:
         warnings.append(
-            f'--keep has shares of {", ".join(gone)}, which the runs do not have; they are left out'
+            f'--keep has proportions of {", ".join(gone)}, which the runs do not have; they are left out'
         )
-    spread = groups.spread(table.shares)
+    spread = groups.spread(table.proportions)
     if spread > MAX_SPREAD:
         warnings.append(
-            f'the runs mix the kept skills in other ratios than --keep (shares differ by up to {spread:.2f}); '
+            f'the runs mix the kept skills in other ratios than --keep (proportions differ by up to {spread:.2f}); '
             'the law sees their total alone'
         )
     return groups, warnings
@@ -151,8 +151,8 @@ def _groups(table: RunTable, options: FitOptions) -> tuple[Groups, list[str]]:
 def _natural(table: RunTable, options: FitOptions) -> Array | None:
     if options.sizes is None:
         return None
-    sizes = weights_by_skill('the tokens of --natural or --streams', options.sizes, table.skills)
-    return sizes / sizes.sum()
+    what = 'the tokens of --natural or --streams'
+    return proportions_by_skill(what, options.sizes, table.skills, any_sum=True)
 
 
 def _targets(table: RunTable, options: FitOptions) -> tuple[tuple[str, ...], Array, Array]:
@@ -179,9 +179,9 @@ def _targets(table: RunTable, options: FitOptions) -> tuple[tuple[str, ...], Arr
     return names, weights[counted] / weights.sum(), table.values[:, counted]
 
 
-def _fit(law: Law, name: str, shares: Array, values: Array) -> Fitted:
+def _fit(law: Law, name: str, mixtures: Array, values: Array) -> Fitted:
     try:
-        return law.fit(shares, values)
+        return law.fit(mixtures, values)
     except InputError as error:
         raise InputError(f'metric {name!r}: {error}') from None
 
@@ -192,8 +192,8 @@ def _search(
     """The mixture of groups, and how far above the minimum it may be, in units of `spread`."""
     if not law.convex:
         return simulated_mixture(fits, weights, bounds, seed), 0.0
-    share, gap = convex_mixture(cast(Sequence[Exponential], fits), weights, bounds, TOLERANCE * spread)
-    return share, gap / spread
+    mixture, gap = convex_mixture(cast(Sequence[Exponential], fits), weights, bounds, TOLERANCE * spread)
+    return mixture, gap / spread
 
 
 def _passes(mixture: Array, table: RunTable, options: FitOptions) -> Array | None:
@@ -220,13 +220,13 @@ def _about_fit(law: Law, quality: Mapping[str, Quality], runs: int, groups: int)
     return warnings
 
 
-def _about_mixture(share: Array, runs: Array, gap: float) -> list[str]:
+def _about_mixture(mixture: Array, runs: Array, gap: float) -> list[str]:
     warnings = []
     if gap > 100 * TOLERANCE:
         warnings.append(
             f'the search was stopped with a prediction up to {gap:.2g} standard deviations of the runs above the lowest'
         )
-    away = distance_to_runs(share, runs)
+    away = distance_to_runs(mixture, runs)
     if away > OUTSIDE:
         warnings.append(
             f'the mixture lies outside of what the runs span: {away:.0%} of it is in no blend of them, so the '

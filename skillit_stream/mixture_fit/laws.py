@@ -1,7 +1,7 @@
 r"""Laws: what a metric is after training on a mixture.
 
 ``data-mixing``, `Data Mixing Laws` (Ye et al. 2024, arXiv 2403.16952): the loss on eval skill i after training on
-shares r of the k skills is
+proportions r of the k skills is
 
     L_i(r) = c_i + k_i exp(Σⱼ t_ij r_j)
 
@@ -9,7 +9,7 @@ shares r of the k skills is
 
     L_i(p) = exp(log c_i) + exp(Σⱼ t_ij p_j)
 
-Shares sum to 1, so k_i = exp(b) is the same as b added to every t_ij: the two are one function with one fit, and
+Proportions sum to 1, so k_i = exp(b) is the same as b added to every t_ij: the two are one function with one fit, and
 are written down in the form of either. They part in the search: Olmix pulls the mixture towards the natural one
 with λ = 0.1 (the example configuration of its code) unless told otherwise, Ye et al. take the minimum.
 
@@ -17,8 +17,8 @@ The fit minimises a Huber loss, as the published code of both; its threshold is 
 deviation over the runs here (0.01 or 0.02 there), so that nats, bits and percentages give the same mixture. The
 minimiser is SciPy's, from a fixed grid of constants c (L-BFGS from random points there).
 
-``regmix``, `RegMix` (Liu et al. 2024, arXiv 2407.01492): a linear regression of the metric on the shares (no
-intercept is needed: shares sum to 1), and ``regmix-trees`` its gradient-boosted trees by LightGBM (optional), with the
+``regmix``, `RegMix` (Liu et al. 2024, arXiv 2407.01492): a linear regression of the metric on the proportions (no
+intercept is needed: they sum to 1), and ``regmix-trees`` its gradient-boosted trees by LightGBM (optional), with the
 learning rate of the published notebook as Olmix's code quotes it and 1,000 rounds.
 
 Read were the published code of Ye et al. and of Olmix, and abstracts and summaries; not verified is anything that
@@ -54,7 +54,7 @@ TREE_ROUNDS = 1000
 class Fitted(Protocol):
     """A law with its parameters."""
 
-    def predict(self, shares: Array) -> Array:
+    def predict(self, mixtures: Array) -> Array:
         """The metric after training on each mixture: float64 ``[s, k]`` -> ``[s]``."""
         ...
 
@@ -74,13 +74,13 @@ class Exponential:
     slopes: Array
     """t, float64 ``[k]``."""
 
-    def predict(self, shares: Array) -> Array:
+    def predict(self, mixtures: Array) -> Array:
         """See `Fitted`."""
-        return self.constant + np.exp(np.minimum(shares @ self.slopes, MAX_EXPONENT))
+        return self.constant + np.exp(np.minimum(mixtures @ self.slopes, MAX_EXPONENT))
 
-    def gradient(self, share: Array) -> Array:
+    def gradient(self, mixture: Array) -> Array:
         """Derivative at one mixture, float64 ``[k]``."""
-        return self.slopes * np.exp(min(float(share @ self.slopes), MAX_EXPONENT))
+        return self.slopes * np.exp(min(float(mixture @ self.slopes), MAX_EXPONENT))
 
     def parameters(self) -> dict[str, Any]:
         """c and t as Olmix writes them."""
@@ -102,9 +102,9 @@ class Linear:
 
     slopes: Array
 
-    def predict(self, shares: Array) -> Array:
+    def predict(self, mixtures: Array) -> Array:
         """See `Fitted`."""
-        return shares @ self.slopes
+        return mixtures @ self.slopes
 
     def parameters(self) -> dict[str, Any]:
         """The coefficients."""
@@ -117,20 +117,20 @@ class Trees:
 
     booster: Any
 
-    def predict(self, shares: Array) -> Array:
+    def predict(self, mixtures: Array) -> Array:
         """See `Fitted`."""
-        return np.asarray(self.booster.predict(shares), dtype=np.float64)
+        return np.asarray(self.booster.predict(mixtures), dtype=np.float64)
 
     def parameters(self) -> dict[str, Any]:
         """Trees are too many to print: their number."""
         return {'trees': self.booster.num_trees()}
 
 
-def fit_exponential(shares: Array, values: Array) -> Exponential:
+def fit_exponential(mixtures: Array, values: Array) -> Exponential:
     """Fit c + exp(t · p), c > 0.
 
     Args:
-        shares: Mixtures of the runs, float64 ``[n, k]``.
+        mixtures: Mixtures of the runs, float64 ``[n, k]``.
         values: Their metric, float64 ``[n]``, above 0.
 
     Raises:
@@ -142,24 +142,24 @@ def fit_exponential(shares: Array, values: Array) -> Exponential:
             'use losses or error rates, or --law regmix'
         )
     threshold = HUBER * max(float(values.std()), 1e-9 * float(values.max()))
-    found = [_descend(shares, values, fraction * values.min(), threshold) for fraction in STARTS]
+    found = [_descend(mixtures, values, fraction * values.min(), threshold) for fraction in STARTS]
     _, best = min(found, key=lambda one: one[0])
     return Exponential(float(np.exp(best[0])), best[1:])
 
 
-def _descend(shares: Array, values: Array, constant: float, threshold: float) -> tuple[float, Array]:
+def _descend(mixtures: Array, values: Array, constant: float, threshold: float) -> tuple[float, Array]:
     """Minimise the Huber loss over (log c, t), starting from a constant; returns the loss and the parameters."""
 
     def residuals(at: Array) -> Array:
-        return np.exp(min(at[0], MAX_EXPONENT)) + _power(shares, at) - values
+        return np.exp(min(at[0], MAX_EXPONENT)) + _power(mixtures, at) - values
 
     def jacobian(at: Array) -> Array:
         constants = np.full(len(values), np.exp(min(at[0], MAX_EXPONENT)))
-        return np.column_stack([constants, _power(shares, at)[:, None] * shares])
+        return np.column_stack([constants, _power(mixtures, at)[:, None] * mixtures])
 
     found = least_squares(
         residuals,
-        np.concatenate([[np.log(constant)], _first_slopes(shares, values, constant)]),
+        np.concatenate([[np.log(constant)], _first_slopes(mixtures, values, constant)]),
         jacobian,  # pyright: ignore[reportArgumentType] (SciPy's stub knows names alone)
         x_scale='jac',
         loss='huber',
@@ -172,31 +172,31 @@ def _descend(shares: Array, values: Array, constant: float, threshold: float) ->
     return found.cost, found.x
 
 
-def _first_slopes(shares: Array, values: Array, constant: float) -> Array:
+def _first_slopes(mixtures: Array, values: Array, constant: float) -> Array:
     """log(y − c) is linear in the mixture: the slopes by least squares, weighted back to the scale of y."""
     rest = values - constant
     mean = np.log(rest).mean()
     # About the mean, so that a direction no run has explored has no effect.
-    return mean + np.linalg.lstsq(shares * rest[:, None], (np.log(rest) - mean) * rest, rcond=None)[0]
+    return mean + np.linalg.lstsq(mixtures * rest[:, None], (np.log(rest) - mean) * rest, rcond=None)[0]
 
 
-def _power(shares: Array, at: Array) -> Array:
-    return np.exp(np.minimum(shares @ at[1:], MAX_EXPONENT))
+def _power(mixtures: Array, at: Array) -> Array:
+    return np.exp(np.minimum(mixtures @ at[1:], MAX_EXPONENT))
 
 
-def fit_with_factor(shares: Array, values: Array) -> WithFactor:
+def fit_with_factor(mixtures: Array, values: Array) -> WithFactor:
     """`fit_exponential`, written as c + k exp(t · r)."""
-    fitted = fit_exponential(shares, values)
+    fitted = fit_exponential(mixtures, values)
     return WithFactor(fitted.constant, fitted.slopes)
 
 
-def fit_linear(shares: Array, values: Array) -> Linear:
+def fit_linear(mixtures: Array, values: Array) -> Linear:
     """Fit Σⱼ bⱼ pⱼ by least squares; directions that no run has explored have no effect."""
     mean = values.mean()
-    return Linear(mean + np.linalg.lstsq(shares, values - mean, rcond=None)[0])
+    return Linear(mean + np.linalg.lstsq(mixtures, values - mean, rcond=None)[0])
 
 
-def fit_trees(shares: Array, values: Array) -> Trees:
+def fit_trees(mixtures: Array, values: Array) -> Trees:
     """Fit gradient-boosted trees.
 
     Raises:
@@ -211,7 +211,7 @@ def fit_trees(shares: Array, values: Array) -> Trees:
     # Of a table of 500 runs a leaf holds about LightGBM's own 20; a small table needs smaller ones.
     leaf = {'min_data_in_leaf': max(2, len(values) // 25)}
     options = {**TREES, **leaf, 'deterministic': True, 'seed': 0}
-    data = lightgbm.Dataset(shares, label=values, params=options)
+    data = lightgbm.Dataset(mixtures, label=values, params=options)
     return Trees(lightgbm.train(options, data, num_boost_round=TREE_ROUNDS))
 
 
@@ -240,6 +240,6 @@ LAWS = {
 }
 
 
-def predict_target(fits: Sequence[Fitted], weights: Array, shares: Array) -> Array:
+def predict_target(fits: Sequence[Fitted], weights: Array, mixtures: Array) -> Array:
     """The target of each mixture, the weighted mean of the metrics: float64 ``[s, k]`` -> ``[s]``."""
-    return weights @ np.array([fitted.predict(shares) for fitted in fits])
+    return weights @ np.array([fitted.predict(mixtures) for fitted in fits])

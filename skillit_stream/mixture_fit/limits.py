@@ -14,11 +14,11 @@ from skillit_stream.mixture_fit.search import Bounds
 Array = NDArray[np.float64]
 
 PARTS = 10**6
-"""Shares come out as multiples of 1 / PARTS, so that they sum to 1 exactly and read well."""
+"""Proportions come out as multiples of 1 / PARTS, so that they sum to 1 exactly and read well."""
 
 
 def skill_limits(natural: Array | None, options: FitOptions, k: int) -> Array:
-    """Upper limits of the shares, ``[k]``, rounded down to what shares come out as; 0 for a skill without data."""
+    """Upper limits of the proportions, ``[k]``, rounded down to what they come out as; 0 for a skill without data."""
     if natural is None:
         return np.ones(k)
     if options.max_passes is None:
@@ -27,7 +27,7 @@ def skill_limits(natural: Array | None, options: FitOptions, k: int) -> Array:
 
 
 def _reachable(natural: Array, options: FitOptions) -> Array:
-    """Share of the real run that `max_passes` of each skill are, ``[k]``; may be above 1."""
+    """Proportion of the real run that `max_passes` of each skill are, ``[k]``; may be above 1."""
     if options.sizes is None or options.tokens is None or options.max_passes is None:
         raise RuntimeError('Internal error: limits on passes without sizes and tokens')
     return options.max_passes * natural * sum(options.sizes.values()) / options.tokens
@@ -38,7 +38,7 @@ def bounds_of(groups: Groups, natural: Array | None, per_skill: Array, options: 
 
     Args:
         groups: What is fitted.
-        natural: Natural shares, float64 ``[k]``, if they are known.
+        natural: Natural proportions, float64 ``[k]``, if they are known.
         per_skill: Limits of the skills, float64 ``[k]``.
         options: For the pull, and for what to say.
 
@@ -49,7 +49,7 @@ def bounds_of(groups: Groups, natural: Array | None, per_skill: Array, options: 
         return Bounds(limits=groups.reduce_limits(per_skill), log_base=np.zeros(len(groups.names)), pull=0.0)
     if len(groups.names) < len(natural) and (groups.inside[-1][natural == 0] > 0).any():
         raise InputError(
-            '--keep gives a share to a skill that has no tokens, so its ratio cannot be kept: name it in --changed'
+            '--keep gives a proportion to a skill that has no tokens, so its ratio cannot be kept: name it in --changed'
         )
     limits = groups.reduce_limits(per_skill)
     if limits.sum() < 1.0 - 1e-12:

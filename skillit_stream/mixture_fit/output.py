@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_atomically
 from skillit_stream.mixture_fit.fitting import MixtureFit
 from skillit_stream.mixture_fit.quality import TARGET, Quality
@@ -66,7 +66,7 @@ def training_yaml(fit: MixtureFit, base: Path) -> str:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    with blaming(f'--base {base} cannot be read as YAML', OSError, YAMLError, OmegaConfBaseException):
+    with as_input_error(f'--base {base} cannot be read as YAML', OSError, YAMLError, OmegaConfBaseException):
         config = OmegaConf.load(base)
         if not isinstance(config, DictConfig):
             raise InputError(f'--base {base} must be a mapping of keys, but got: a list')
@@ -80,7 +80,7 @@ def save(text: str, path: Path) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    with blaming(f'--out cannot be written to {path}', OSError):
+    with as_input_error(f'--out cannot be written to {path}', OSError):
         write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -106,13 +106,13 @@ def print_fit(fit: MixtureFit, console: Console | None = None) -> None:
     console = console or _console()
     console.print(f'mixture by {fit.law}, {fit.runs} runs', style='bold', highlight=False)
     console.print(_mixture_table(fit))
-    told = [f'fitted mixture {fit.predicted["mixture"]:.4f}']
+    compared = [f'fitted mixture {fit.predicted["mixture"]:.4f}']
     if 'natural' in fit.predicted:
-        told.append(f'natural mixture {fit.predicted["natural"]:.4f}')
+        compared.append(f'natural mixture {fit.predicted["natural"]:.4f}')
     best = fit.best_run
     beyond = '' if best.within_limits else ', beyond the limits'
-    told.append(f'best run {best.target:.4f} (measured, {best.name}{beyond})')
-    console.print(f'predicted target: {", ".join(told)}', markup=False, highlight=False)
+    compared.append(f'best run {best.target:.4f} (measured, {best.name}{beyond})')
+    console.print(f'predicted target: {", ".join(compared)}', markup=False, highlight=False)
     console.print('how well held-out runs are predicted', style='bold', highlight=False)
     console.print(_quality_table(fit))
     for warning in fit.warnings:

@@ -45,13 +45,13 @@ def fold_of_runs(runs: int, folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def held_out_predictions(
-    fit: Fit, shares: Array, values: Array, fold: NDArray[np.int64]
+    fit: Fit, mixtures: Array, values: Array, fold: NDArray[np.int64]
 ) -> tuple[Array, Array]:
     """Predict every run by a fit, and by the mean, of the runs in the other folds.
 
     Args:
         fit: The law.
-        shares: Mixtures, float64 ``[n, g]``.
+        mixtures: Mixtures, float64 ``[n, g]``.
         values: Metrics, float64 ``[n, m]``.
         fold: Fold numbers, ``[n]``.
 
@@ -63,7 +63,7 @@ def held_out_predictions(
         out = fold == number
         baseline[out] = values[~out].mean(axis=0)
         for column in range(values.shape[1]):
-            predicted[out, column] = fit(shares[~out], values[~out, column]).predict(shares[out])
+            predicted[out, column] = fit(mixtures[~out], values[~out, column]).predict(mixtures[out])
     return predicted, baseline
 
 

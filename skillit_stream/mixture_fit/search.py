@@ -41,11 +41,11 @@ def convex_mixture(
         The mixture, float64 ``[g]``, and how far its value is from the minimum at most.
     """
 
-    def value(share: Array) -> float:
-        return float(predict_target(fits, weights, share[None])[0])
+    def value(mixture: Array) -> float:
+        return float(predict_target(fits, weights, mixture[None])[0])
 
-    def gradient(share: Array) -> Array:
-        return weights @ np.array([fitted.gradient(share) for fitted in fits])
+    def gradient(mixture: Array) -> Array:
+        return weights @ np.array([fitted.gradient(mixture) for fitted in fits])
 
     problem = Problem(
         value=value, gradient=gradient, limits=bounds.limits, log_base=bounds.log_base, pull=bounds.pull
@@ -56,7 +56,7 @@ def convex_mixture(
 def simulated_mixture(fits: Sequence[Fitted], weights: Array, bounds: Bounds, seed: int) -> Array:
     """RegMix's search: simulate mixtures, predict each, average the best.
 
-    Mixtures are drawn from Dirichlet(s · g · m), m the natural mixture (equal shares without one), s log-uniform in
+    Mixtures are drawn from Dirichlet(s · g · m), m the natural mixture (an even one without it), s log-uniform in
     0.1 to 5 (RegMix's range for its runs), and cut to the limits. 100,000 and the best 100 are the numbers here; the
     paper's were not verified. A linear law has its minimum in a corner: the average of many good ones does not.
 
@@ -80,13 +80,13 @@ def simulated_mixture(fits: Sequence[Fitted], weights: Array, bounds: Bounds, se
     return mixtures[np.argsort(scores, kind='stable')[:AVERAGED]].mean(axis=0)
 
 
-def distance_to_runs(share: Array, runs: Array) -> float:
+def distance_to_runs(mixture: Array, runs: Array) -> float:
     """How much of a mixture no blend of the runs covers: total variation to the nearest blend, 0 to 1.
 
     Args:
-        share: The mixture, float64 ``[g]``.
+        mixture: The mixture, float64 ``[g]``.
         runs: Mixtures of the runs, float64 ``[n, g]``.
     """
     # Least squares with one heavy row that makes the parts of the blend sum to 1.
-    parts, _ = nnls(np.vstack([runs.T, np.full(len(runs), SUM_WEIGHT)]), np.append(share, SUM_WEIGHT))
-    return 0.5 * float(np.abs(parts @ runs / parts.sum() - share).sum())
+    parts, _ = nnls(np.vstack([runs.T, np.full(len(runs), SUM_WEIGHT)]), np.append(mixture, SUM_WEIGHT))
+    return 0.5 * float(np.abs(parts @ runs / parts.sum() - mixture).sum())

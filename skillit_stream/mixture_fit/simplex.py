@@ -1,4 +1,4 @@
-"""Minimising over mixtures whose shares have upper limits."""
+"""Minimising over mixtures whose proportions have upper limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ SMALLEST = 1e-300
 
 
 def limited(log_weights: Array, limits: Array) -> Array:
-    """The mixture nearest to weights (in relative entropy) whose shares stay within limits.
+    """The mixture nearest to weights (in relative entropy) whose proportions stay within limits.
 
-    That is ``min(limit, s · weight)`` with the one s that makes them sum to 1: shares over their limit are cut to
+    That is ``min(limit, s · weight)`` with the one s that makes them sum to 1: proportions over their limit are cut to
     it, and what is cut goes to the others in proportion.
 
     Args:
-        log_weights: Logarithms of weights of any sum, float64 ``[..., k]``; -inf for a share of 0.
-        limits: Upper limits of the shares, float64 ``[k]``; those of finite weights sum to at least 1.
+        log_weights: Logarithms of weights of any sum, float64 ``[..., k]``; -inf for a proportion of 0.
+        limits: Upper limits of the proportions, float64 ``[k]``; those of finite weights sum to at least 1.
 
     Returns:
-        Shares, float64 ``[..., k]``.
+        Proportions, float64 ``[..., k]``.
     """
     at_limit = np.zeros(log_weights.shape, dtype=np.bool_)
     while True:
@@ -39,10 +39,10 @@ def limited(log_weights: Array, limits: Array) -> Array:
         at_limit |= over
 
 
-def entropy_term(shares: Array, log_base: Array) -> Array:
+def entropy_term(mixtures: Array, log_base: Array) -> Array:
     """Σ p log(p / m) over the last axis, with 0 log 0 = 0: float64 ``[..., k]`` -> ``[...]``."""
-    logs = np.log(np.maximum(shares, SMALLEST))
-    return np.where(shares > 0, shares * (logs - np.where(shares > 0, log_base, 0.0)), 0.0).sum(axis=-1)
+    logs = np.log(np.maximum(mixtures, SMALLEST))
+    return np.where(mixtures > 0, mixtures * (logs - np.where(mixtures > 0, log_base, 0.0)), 0.0).sum(axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)

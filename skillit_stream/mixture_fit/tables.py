@@ -14,7 +14,7 @@ from skillit_stream.base.files import read_text
 from skillit_stream.base.names import unique_names
 
 SUM_TOLERANCE = 1e-3
-"""How far a run's shares may sum from 1: tables are often rounded to a few digits. The rest is divided out."""
+"""How far a run's proportions may sum from 1: tables are often rounded to a few digits. The rest is divided out."""
 
 MIN_RUNS = 3
 
@@ -29,7 +29,7 @@ class RunTable:
     """Columns of the ratios, k of them."""
     metrics: tuple[str, ...]
     """Columns of the metrics, m of them."""
-    shares: NDArray[np.float64]
+    proportions: NDArray[np.float64]
     """float64 ``[n, k]``, rows sum to 1."""
     values: NDArray[np.float64]
     """float64 ``[n, m]``: nats per token, or any metric that is better when lower."""
@@ -43,7 +43,7 @@ def read_runs(ratios: str | Path, metrics: str | Path) -> RunTable:
         metrics: The metrics of the same runs, in any order.
 
     Raises:
-        InputError: A file is missing or no such table, a number is missing or not finite, shares are negative or
+        InputError: A file is missing or no such table, a number is missing or not finite, proportions are negative or
             do not sum to 1, or a run is in one file alone.
     """
     skills, mixtures = _read_table(Path(ratios))
@@ -54,12 +54,12 @@ def read_runs(ratios: str | Path, metrics: str | Path) -> RunTable:
         raise InputError(
             f'{ratios} must hold at least {MIN_RUNS} runs to fit to and to hold out, but got: {len(mixtures)}'
         )
-    rows = {run: _shares(ratios, run, skills, row) for run, row in mixtures.items()}
+    rows = {run: _proportions(ratios, run, skills, row) for run, row in mixtures.items()}
     return RunTable(
         runs=tuple(rows),
         skills=skills,
         metrics=names,
-        shares=np.array(list(rows.values())),
+        proportions=np.array(list(rows.values())),
         values=np.array([measured[run] for run in rows], dtype=np.float64),
     )
 
@@ -108,15 +108,18 @@ def _number(path: Path, run: str, column: str, text: str) -> float:
     return value
 
 
-def _shares(path: str | Path, run: str, skills: Sequence[str], row: Sequence[float]) -> NDArray[np.float64]:
-    shares = np.array(row, dtype=np.float64)
-    if shares.min() < 0:
-        where = int(shares.argmin())
+def _proportions(
+    path: str | Path, run: str, skills: Sequence[str], row: Sequence[float]
+) -> NDArray[np.float64]:
+    proportions = np.array(row, dtype=np.float64)
+    if proportions.min() < 0:
+        where = int(proportions.argmin())
         raise InputError(
-            f'{path}: run {run!r}, column {skills[where]!r} must be a share, but got: {shares[where]:g}'
+            f'{path}: run {run!r}, column {skills[where]!r} must be a proportion, but got: {proportions[where]:g}'
         )
-    if abs(shares.sum() - 1.0) > SUM_TOLERANCE:
+    if abs(proportions.sum() - 1.0) > SUM_TOLERANCE:
         raise InputError(
-            f'{path}: the shares of run {run!r} must sum to 1, but got: {shares.sum():.6g}; divide each by their sum'
+            f'{path}: the proportions of run {run!r} must sum to 1, but got: {proportions.sum():.6g}; '
+            'divide each by their sum'
         )
-    return shares / shares.sum()
+    return proportions / proportions.sum()

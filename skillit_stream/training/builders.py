@@ -14,7 +14,7 @@ from composer.utils import dist, get_device, reproducibility
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.loader.batches import collate
@@ -94,7 +94,7 @@ def build_run(config: TrainConfig) -> Run:
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     dataset = material.dataset
     parts = {**_parts(config, material, [_mixing(config, policy), *clipping]), **loading}
-    with blaming('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+    with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
     _say_kernels(config, material.model)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
@@ -152,7 +152,7 @@ def _evaluator(
 
 def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     """The arguments of Composer's Trainer that are about model, data, device and precision: fresh for each."""
-    with blaming('`train_loader` is not one that a DataLoader takes'):
+    with as_input_error('`train_loader` is not one that a DataLoader takes'):
         loader = token_data_spec(build_loader(config, material.dataset))
     return dict(
         model=material.model,
@@ -191,7 +191,7 @@ def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm])
 def _check_times(config: TrainConfig) -> None:
     """Before Composer reads them: it makes folders first."""
     for key in ('max_duration', 'eval_interval', 'save_interval'):
-        with blaming(f'`{key}` must be a time string such as 10ep or 1000ba'):
+        with as_input_error(f'`{key}` must be a time string such as 10ep or 1000ba'):
             Time.from_timestring(getattr(config, key))
 
 
@@ -229,7 +229,7 @@ def build_dataset(
             f'{config.global_train_batch_size}.'
         )
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
-    with blaming('`train_loader.dataset` has an option that the dataset does not take'):
+    with as_input_error('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
             streams=open_streams(config, manifest, skills, 'train'),
             round_size=config.train_loader.round_size,

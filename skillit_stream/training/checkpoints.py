@@ -15,7 +15,7 @@ from typing import Any
 
 from composer.utils import dist, maybe_create_object_store_from_uri, parse_uri
 
-from skillit_stream.base.errors import InputError, blaming, first_line
+from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.training.config import TrainConfig
 
 # Composer's names: a link to the newest, moved when a checkpoint is complete, and the checkpoints themselves.
@@ -125,7 +125,7 @@ def fingerprint(path: Path) -> tuple[int, int] | None:
     if not zipfile.is_zipfile(path):
         return size, 0
     with (
-        blaming(f'The checkpoint {path} cannot be read', OSError, zipfile.BadZipFile),
+        as_input_error(f'The checkpoint {path} cannot be read', OSError, zipfile.BadZipFile),
         zipfile.ZipFile(path) as file,
     ):
         entries = [(entry.filename, entry.file_size, entry.CRC) for entry in file.infolist()]

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
 from skillit_stream.training.config import load_config
 
@@ -55,9 +55,11 @@ def export(checkpoint: str | Path, out: str | Path, *, dtype: str = 'float32') -
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         scratch.mkdir(parents=True)
-        with blaming(f'{checkpoint} holds no model that transformers can build', KeyError, RuntimeError):
+        with as_input_error(
+            f'{checkpoint} holds no model that transformers can build', KeyError, RuntimeError
+        ):
             _write_model(state, scratch, dtype)
-        with blaming(f'{checkpoint} holds no tokenizer that transformers can load', KeyError, OSError):
+        with as_input_error(f'{checkpoint} holds no tokenizer that transformers can load', KeyError, OSError):
             _write_tokenizer(state['integrations']['huggingface'], scratch)
         os.replace(scratch, target)
     finally:
@@ -68,7 +70,10 @@ def _read(checkpoint: str | Path) -> dict[str, Any]:
     """The `state` of a checkpoint, all tensors on the CPU."""
     import torch
 
-    with _local(str(checkpoint)) as path, blaming(f'{checkpoint} is no checkpoint of Composer', Exception):
+    with (
+        _local(str(checkpoint)) as path,
+        as_input_error(f'{checkpoint} is no checkpoint of Composer', Exception),
+    ):
         # Nothing that the file holds is run: it may be somebody else's.
         with torch.serialization.safe_globals(_plain_types()):
             state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)['state']
@@ -99,7 +104,7 @@ def _local(checkpoint: str) -> Iterator[Path]:
 
         with TemporaryDirectory() as scratch:
             path = Path(scratch, 'checkpoint.pt')
-            with blaming(f'{place} cannot be fetched', Exception):
+            with as_input_error(f'{place} cannot be fetched', Exception):
                 get_file(place, str(path), progress_bar=False)
             yield path
         return

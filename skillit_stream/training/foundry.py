@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from streaming import Stream
 from transformers import PreTrainedTokenizerBase
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.loader.eval_streams import EvalStreams
@@ -111,7 +111,7 @@ def build_skill_streams(
 def _train_streams(
     streams: str, manifest: Manifest, device_batch_size: int, options: Mapping[str, Any]
 ) -> DataSpec:
-    with blaming('`train_loader` of skill_streams', OmegaConfBaseException):
+    with as_input_error('`train_loader` of skill_streams', OmegaConfBaseException):
         section = OmegaConf.merge(OmegaConf.structured(TrainLoaderConfig), dict(options))
         config = TrainConfig(
             streams=streams,

@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.training.token_losses import chunked_linear_cross_entropy, take_loss_by_token
 
 LLAMA_LIKE = ('rms_norm', 'rotary', 'swiglu')
@@ -155,7 +155,7 @@ def put_into(model: PreTrainedModel, kernels: Kernels) -> Kernels:
     if kernels.loss == 'chunked':
         take_loss_by_token(model, chunked_linear_cross_entropy)
     elif kernels.loss == 'liger':
-        with blaming(
+        with as_input_error(
             'liger-kernel cannot be used here (kernels=eager does without)', ImportError, RuntimeError
         ):
             from skillit_stream.training import liger_pieces

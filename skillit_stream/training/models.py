@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import nearest
 from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
@@ -89,7 +89,7 @@ def _from_scratch(config: ModelConfig, vocab_size: int, pick: Pick) -> tuple[Pre
             f'but got: {kind!r}.'
         )
     kernels = pick(kind)
-    with blaming('`model.config` is not one that transformers takes', KeyError):
+    with as_input_error('`model.config` is not one that transformers takes', KeyError):
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
@@ -101,7 +101,7 @@ def _from_scratch(config: ModelConfig, vocab_size: int, pick: Pick) -> tuple[Pre
 def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
     name = str(config.pretrained_model_name_or_path)
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
-    with blaming(
+    with as_input_error(
         f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', OSError, ImportError
     ):
         loaded = AutoConfig.from_pretrained(name, **extra)

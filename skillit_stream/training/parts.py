@@ -27,7 +27,7 @@ from composer.optim import (
     PolynomialWithWarmupScheduler,
 )
 
-from skillit_stream.base.errors import InputError, blaming, first_line
+from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.base.names import nearest
 from skillit_stream.training.sample_log import SampleLog
 
@@ -123,7 +123,7 @@ def _each(where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[
 
 
 def _call(where: str, build: Callable[..., Any], options: Mapping[str, Any], *first: Any) -> Any:
-    with blaming(f'`{where}` has an option that {build.__name__} does not take'):
+    with as_input_error(f'`{where}` has an option that {build.__name__} does not take'):
         try:
             return build(*first, **options)
         except ImportError as error:

@@ -23,7 +23,7 @@ from composer.utils import (
     retry,
 )
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
 from skillit_stream.formats.run_log import has_rounds
 from skillit_stream.training.config import TrainConfig, dump_config
@@ -82,7 +82,7 @@ class _Remote:
     def __init__(self, folder: str) -> None:
         self._folder, (_, _, prefix) = folder, parse_uri(folder)
         self._prefix = prefix.strip('/')
-        with blaming(
+        with as_input_error(
             f'`checkpoint_folder` must be in an object store of Composer, but got: {folder}', Exception
         ):
             self._store: Any = maybe_create_object_store_from_uri(folder)
@@ -92,14 +92,14 @@ class _Remote:
 
     def check(self) -> None:
         """See that it can be reached: to a download, a bucket that is missing is a file that is."""
-        blame = blaming(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception)
+        blame = as_input_error(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception)
         # Not every kind of store can be looked into.
         with blame, suppress(NotImplementedError):
             self._store.list_objects(self._name(Path(LOG)))
 
     def download(self, path: Path) -> bool:
         """Fetch the file of the same name; False if there is none."""
-        with blaming(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception):
+        with as_input_error(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception):
             try:
                 self._store.download_object(self._name(path), str(path))
             except FileNotFoundError:

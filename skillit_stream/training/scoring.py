@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tqdm import tqdm
 
-from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_array, write_json
 from skillit_stream.base.tasks import Task
 from skillit_stream.formats.sample_losses import (
@@ -92,7 +92,7 @@ class ScoringPass:
             machine=Machine.here(config.device, config.precision),
         )
         if config.load_path:
-            with blaming('Composer refused the checkpoint', OSError, RuntimeError):
+            with as_input_error('Composer refused the checkpoint', OSError, RuntimeError):
                 Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()
         self._weights = weights_hash(self._model.state_dict())
         self._model = self._device.module_to_device(self._model).eval()

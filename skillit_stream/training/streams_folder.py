@@ -5,7 +5,7 @@ from pathlib import Path
 from streaming import Stream
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from skillit_stream.base.errors import blaming
+from skillit_stream.base.errors import as_input_error
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.remote_folder import check_cache, fetch_file, fetch_manifest, fetch_tokenizer
 from skillit_stream.training.config import TrainConfig
@@ -43,7 +43,7 @@ def load_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
     if config.streams_local is not None and config.tokenizer is None:
         fetch_tokenizer(config.streams, config.streams_local)
     name = config.tokenizer or str(local_root(config) / 'tokenizer')
-    with blaming(
+    with as_input_error(
         f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
     ):
         return AutoTokenizer.from_pretrained(name)

@@ -24,7 +24,7 @@ def saved(graph: SkillsGraph, path: Path) -> Path:
 
 def test_a_skills_own_weight_is_no_edge():
     density = density_of(CHAIN)
-    assert (density.pairs, density.edges, density.share, density.mean_weight) == (6, 2, 2 / 6, 0.375)
+    assert (density.pairs, density.edges, density.fraction, density.mean_weight) == (6, 2, 2 / 6, 0.375)
     other = density_of(SkillsGraph(list('ab'), list('bx'), [[0.5, 0], [1, -2]]))
     assert (other.pairs, other.edges, other.mean_weight, other.negative) == (3, 1, 0.5, 1)
 

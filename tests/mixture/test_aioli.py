@@ -114,7 +114,7 @@ def test_without_losses_before_training_it_says_what_to_do():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'focus': 0.3}, r'focus must be above 1/2, the even share, but got: 0\.3'),
+        ({'focus': 0.3}, r'focus must be above 1/2, the even proportion, but got: 0\.3'),
         ({'focus': 0.5}, 'focus must be above 1/2'),
         ({'focus': 1.1}, 'focus must be a finite number, 0 to 1'),
         ({'hold': 0}, 'hold must be a whole number, 1 or more'),

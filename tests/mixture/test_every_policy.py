@@ -70,10 +70,15 @@ def observations():
         )
 
 
-def begin(policy):
+def begin_two(name, options):
+    """A policy twice, after its first mixture, and the observations to come."""
     before, *rest = observations()
-    policy.observe(before)
-    return policy.initial(), rest
+    policies = build(name, options), build(name, options)
+    for policy in policies:
+        policy.observe(before)
+    first, same = (policy.initial().tolist() for policy in policies)
+    assert same == first
+    return *policies, rest
 
 
 def test_every_policy_that_is_registered_is_in_these_tests():
@@ -82,9 +87,7 @@ def test_every_policy_that_is_registered_is_in_these_tests():
 
 @pytest.mark.parametrize(('name', 'options'), cases)
 def test_saved_and_restored_at_every_round_it_continues_identically(name, options):
-    steady, restarted = build(name, options), build(name, options)
-    first, rounds = begin(steady)
-    assert begin(restarted)[0].tolist() == first.tolist()
+    steady, restarted, rounds = begin_two(name, options)
     for observation in rounds:
         state = json.loads(json.dumps(restarted.state_dict()))
         restarted = build(name, options)
@@ -99,9 +102,7 @@ def test_saved_and_restored_at_every_round_it_continues_identically(name, option
 
 @pytest.mark.parametrize(('name', 'options'), cases)
 def test_two_ranks_say_the_same_whatever_the_order_of_their_mappings(name, options):
-    one, two = build(name, options), build(name, options)
-    first, rounds = begin(one)
-    assert begin(two)[0].tolist() == first.tolist()
+    one, two, rounds = begin_two(name, options)
     for seen in rounds:
         turned = RoundObservation(
             seen.round,

@@ -86,6 +86,15 @@ def test_a_large_excess_does_not_overflow():
     ]
 
 
+def test_a_checkpoint_that_calls_the_mixture_shares_is_continued():
+    policy, resumed = (DoReMi(AB, reference=REFERENCE) for _ in range(2))
+    policy.update(drawn(0, a=3.0, b=2.5))
+    state = policy.state_dict()
+    memory = dict(state['memory'])
+    resumed.load_state_dict({**state, 'memory': {'shares': memory.pop('mixture'), **memory}})
+    assert resumed.update(drawn(1, a=3.0)).tolist() == policy.update(drawn(1, a=3.0)).tolist()
+
+
 def test_the_reference_can_be_a_file(tmp_path):
     path = tmp_path / 'reference.json'
     path.write_text(json.dumps(REFERENCE))

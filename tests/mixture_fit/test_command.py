@@ -11,6 +11,7 @@ from skillit_stream.formats.manifest import Manifest, SkillInfo, SplitInfo
 from skillit_stream.mixture import build_policy
 from skillit_stream.mixture_fit import read_runs
 from skillit_stream.training.config import load_config
+from tests.support import commands
 from tests.support.mix_runs import SKILLS, table, write_table
 from tests.support.paths import ROOT
 
@@ -37,12 +38,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line that bad input ends in."""
-    assert main(['mix', 'fit', *arguments]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ''
-    assert printed.err.startswith('skillit: ')
-    assert printed.err.count('\n') == 1
-    return printed.err
+    return commands.refusal(capsys, 'mix', 'fit', *arguments)
 
 
 def test_rows_are_matched_by_name(tmp_path: Path):
@@ -51,7 +47,7 @@ def test_rows_are_matched_by_name(tmp_path: Path):
     runs = read_runs(tmp_path / 'r.csv', tmp_path / 'm.csv')
     assert (runs.runs, runs.skills, runs.metrics) == (('a', 'b', 'c'), ('web', 'code'), ('x',))
     assert runs.values[:, 0].tolist() == [1.0, 2.0, 3.0]
-    assert runs.shares[0].tolist() == [0.25, 0.75]
+    assert runs.proportions[0].tolist() == [0.25, 0.75]
 
 
 def test_tables_quality_and_a_yaml_are_printed(files: tuple[str, str], capsys: pytest.CaptureFixture[str]):
@@ -136,7 +132,7 @@ def test_reuse_and_weights_come_from_files(
         ('run,web,code\na,1,0\nb,0,1\n', 'run,x\na,1\n', "run 'b' of "),
         ('run,web,code\na,1,0\n', 'run,x\na,1\nb,1\nc,1\n', "run 'b' and 1 more of "),
         ('run,web,code\na,1,0\nb,0.5,0.4\nc,0,1\n', 'run,x\na,1\nb,2\nc,3\n', "of run 'b' must sum to 1"),
-        ('run,web,code\na,1,0\nb,1.5,-0.5\nc,0,1\n', 'run,x\na,1\nb,2\nc,3\n', "'code' must be a share"),
+        ('run,web,code\na,1,0\nb,1.5,-0.5\nc,0,1\n', 'run,x\na,1\nb,2\nc,3\n', "'code' must be a proportion"),
         ('run,web,code\na,1,0\nb,1,0\nc,0,1\n', 'run,x\na,1\nb,nan\nc,3\n', "but got: 'nan'"),
         ('run,web,code\na,1,0\nb,1,0\nc,0,1\n', 'run,x\na,1\nb,\nc,3\n', "but got: ''"),
         ('run,web,code\na,1,zero\n', 'run,x\na,1\n', "column 'code' must be a finite number"),

@@ -1,6 +1,7 @@
 """From a table to a mixture: the minimum, the limits, the reuse, and what is warned of."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture_fit import FitOptions, RunTable, fit_mixture
+from skillit_stream.mixture_fit import FitOptions, fit_mixture
 from skillit_stream.mixture_fit.quality import TARGET
 from tests.support.mix_runs import CONSTANTS, SKILLS, SLOPES, simplex_grid, table
 
@@ -98,13 +99,11 @@ def test_an_impossible_limit_says_what_would_do():
 
 def test_kept_skills_keep_their_ratio_and_only_the_rest_is_fitted():
     keep = {'web': 0.3, 'books': 0.1, 'code': 0.6}
-    shares = RUNS.shares.copy()
+    shares = RUNS.proportions.copy()
     shares[:, 0], shares[:, 2] = 0.75 * (1 - shares[:, 1]), 0.25 * (1 - shares[:, 1])
-    runs = RunTable(
-        runs=RUNS.runs,
-        skills=SKILLS,
-        metrics=RUNS.metrics,
-        shares=shares,
+    runs = replace(
+        RUNS,
+        proportions=shares,
         values=CONSTANTS + np.exp(shares @ SLOPES.T),
     )
     fit = fit_mixture(runs, FitOptions(law='data-mixing', keep=keep, changed=['code']))
@@ -154,13 +153,13 @@ def test_runs_in_other_ratios_than_the_kept_one_are_told_of():
     keep = {'web': 0.5, 'books': 0.5, 'wiki': 0.1}
     fit = fit_mixture(RUNS, FitOptions(law='data-mixing', keep=keep, changed=['code']))
     assert any('other ratios than --keep' in warning for warning in fit.warnings)
-    assert any('shares of wiki, which the runs do not have' in warning for warning in fit.warnings)
+    assert any('proportions of wiki, which the runs do not have' in warning for warning in fit.warnings)
 
 
 def test_noise_is_told_from_a_fit():
     rng = np.random.default_rng(3)
     values = 2.0 + 0.1 * rng.standard_normal(RUNS.values.shape)
-    noise = RunTable(runs=RUNS.runs, skills=SKILLS, metrics=RUNS.metrics, shares=RUNS.shares, values=values)
+    noise = replace(RUNS, values=values)
     bad = fit_mixture(noise, FitOptions(law='regmix'))
     assert bad.quality[TARGET].r2 <= 0
     assert any('no better than their mean does (R2 -' in warning for warning in bad.warnings)
@@ -172,7 +171,7 @@ def test_noise_is_told_from_a_fit():
 def test_one_bad_metric_is_named():
     values = RUNS.values.copy()
     values[:, 1] = 2.0 + 1e-3 * np.random.default_rng(3).standard_normal(len(values))
-    runs = RunTable(runs=RUNS.runs, skills=SKILLS, metrics=RUNS.metrics, shares=RUNS.shares, values=values)
+    runs = replace(RUNS, values=values)
     fit = fit_mixture(runs, FitOptions(law='regmix'))
     assert 'for eval1 the fit predicts held-out runs no better than their mean does' in fit.warnings
 
@@ -185,12 +184,10 @@ def test_fewer_runs_than_parameters_are_told_of():
 
 
 def test_a_mixture_outside_of_the_runs_is_told_of():
-    centre = 0.5 * RUNS.shares + 0.5 / 3
-    runs = RunTable(
-        runs=RUNS.runs,
-        skills=SKILLS,
-        metrics=RUNS.metrics,
-        shares=centre,
+    centre = 0.5 * RUNS.proportions + 0.5 / 3
+    runs = replace(
+        RUNS,
+        proportions=centre,
         values=CONSTANTS + np.exp(centre @ SLOPES.T),
     )
     fit = fit_mixture(runs, FitOptions(law='data-mixing', target='eval0'))
@@ -233,15 +230,16 @@ def test_what_does_not_fit_together_is_refused(options: dict, message: str):
 def test_a_metric_that_is_the_same_in_all_runs_is_refused():
     values = RUNS.values.copy()
     values[:, 1] = 2.0
-    runs = RunTable(runs=RUNS.runs, skills=SKILLS, metrics=RUNS.metrics, shares=RUNS.shares, values=values)
+    runs = replace(RUNS, values=values)
     with pytest.raises(InputError, match="metric 'eval1' is the same in all runs"):
         fit_mixture(runs, FitOptions(law='regmix'))
     assert fit_mixture(runs, FitOptions(law='regmix', target='eval0'))
 
 
 def test_a_metric_that_the_law_cannot_take_is_named():
-    runs = RunTable(
-        runs=RUNS.runs, skills=SKILLS, metrics=RUNS.metrics, shares=RUNS.shares, values=RUNS.values - 3
+    runs = replace(
+        RUNS,
+        values=RUNS.values - 3,
     )
     with pytest.raises(InputError, match=r"metric 'eval0': the laws .* need metrics above 0"):
         fit_mixture(runs, FitOptions(law='data-mixing'))

@@ -30,10 +30,10 @@ def test_folds_are_even_and_the_same_for_a_seed():
 def test_a_run_is_predicted_without_a_look_at_it():
     runs = table(20, noise=0.05)
     fold = fold_of_runs(20, 4, seed=0)
-    before, baseline = held_out_predictions(fit_linear, runs.shares, runs.values, fold)
+    before, baseline = held_out_predictions(fit_linear, runs.proportions, runs.values, fold)
     changed = runs.values.copy()
     changed[3] += 10.0
-    after, baseline_after = held_out_predictions(fit_linear, runs.shares, changed, fold)
+    after, baseline_after = held_out_predictions(fit_linear, runs.proportions, changed, fold)
     same_fold = fold == fold[3]
     assert (after[same_fold] == before[same_fold]).all()
     assert (baseline_after[same_fold] == baseline[same_fold]).all()
@@ -45,7 +45,7 @@ def test_the_law_predicts_its_own_runs_and_a_line_predicts_them_less_well():
     fold = fold_of_runs(30, 5, seed=0)
     results = []
     for fit in (fit_exponential, fit_linear):
-        predicted, baseline = held_out_predictions(fit, runs.shares, runs.values, fold)
+        predicted, baseline = held_out_predictions(fit, runs.proportions, runs.values, fold)
         results.append(compare(runs.values[:, 0], predicted[:, 0], baseline[:, 0]))
     exponential, line = results
     assert exponential.r2 > 0.999999

@@ -37,7 +37,7 @@ def table(
         runs=tuple(f'run{i}' for i in range(runs)),
         skills=tuple(skills),
         metrics=tuple(f'eval{i}' for i in range(len(constants))),
-        shares=shares,
+        proportions=shares,
         values=values,
     )
 
@@ -46,7 +46,7 @@ def write_table(runs: RunTable, folder: Path) -> tuple[str, str]:
     """Write ratios.csv and metrics.csv; returns their paths."""
     paths = []
     for name, columns, rows in (
-        ('ratios.csv', runs.skills, runs.shares),
+        ('ratios.csv', runs.skills, runs.proportions),
         ('metrics.csv', runs.metrics, runs.values),
     ):
         path = folder / name
