@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 # uv installs the 6 GB of torch and its libraries several times faster than pip; where it cannot, pip does.
 INSTALL = $(BIN)/uv pip install --compile-bytecode --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
+# Two processes take the files in turn, in the order of their names: small ones are last.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 export TOKENIZERS_PARALLELISM ?= true
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
@@ -19,10 +22,10 @@ demo: $(VENV)/.installed
 	$(BIN)/skillit experiment yamls/experiments/addition-demo.yaml
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' $(TESTS)
+	$(PYTEST) -m 'not slow' $(TESTS)
 
 test-slow: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(TESTS)
+	$(PYTEST) -m slow $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -55,16 +55,11 @@ LLAMA = {
     'num_attention_heads': 32,
     'max_position_embeddings': 2_048,
 }
-TINY = dict(
-    model_type='llama',
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    max_position_embeddings=32,
-    vocab_size=100,
-)
+TINY = {
+    **LLAMA,
+    **dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2),
+    **dict(num_key_value_heads=2, max_position_embeddings=32, vocab_size=100),
+}
 SMOKE = Setting(TINY, seq_len=32, batch=4, rounds=3, steps=4, workers=0, precision='fp32', device='cpu')
 # Kernels and microbatch.
 Job = tuple[str, int]

@@ -1,23 +1,24 @@
 """Converters: a corpus in, one MDS stream per skill out.
 
 What a corpus has to bring is small (`corpus.py`): a list of files, and a way to read each into documents. One
-module a corpus, listed in `command.py`: ``HELP``, ``add_arguments(parser)`` and ``corpus(args) -> Corpus``. For
-files of JSON rows it is a function from a row to the name of a skill.
+module a corpus in `corpora/`, listed in `command.py`: ``HELP``, ``add_arguments(parser)`` and ``corpus(args) ->
+Corpus``. For files of JSON rows it is a function from a row to the name of a skill, and a line in the table of
+`corpora/published.py`.
 
 The parts, in the order the data flows::
 
     readers.py       files -> lines            plain or .gz .zst .xz .bz2, memory flat
     rows.py, tables.py, json_files.py          lines, columns, arrays -> rows
     corpus.py        rows -> documents         text, skill, perhaps an answer and a split
+    generated.py     nothing -> documents      sentences that are computed; each skill is a file
     parts.py         the files in parts        what one process converts by itself, and what is kept of it
-    conversion.py    a part -> train shards    and what only the whole corpus decides on
+    conversion.py    a part -> train shards    and what only the whole corpus decides on (sinks.py)
     tokens.py        documents -> token ids    gigatoken, checked against the Hugging Face tokenizer
     splits.py        documents -> train, eval  by a hash of the text
     packing.py       token ids -> samples      end to end, or one document a sample
-    shard_writer.py  samples -> MDS shards
+    shards.py        samples -> MDS shards     shard_writer.py has the writer
     merge.py         parts -> streams          eval, indexes, what was held back
-    runners.py       who does the parts        this process, several, Ray
-    pipeline.py      all of it; staging.py, remote.py: where the streams come to lie
-
-Generated corpora (`addition.py`, `lego.py` over `examples.py`) offer ``run(args) -> Manifest`` instead.
+    destinations.py  where the streams lie     a folder that appears complete, an object store
+    runners.py       who does the parts        this process, several, Ray (base/tasks.py)
+    pipeline.py      all of it
 """

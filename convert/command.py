@@ -1,21 +1,19 @@
 """`skillit convert CORPUS ...`: one subcommand a corpus."""
 
 import argparse
-import importlib
 
 from skillit_stream.base.errors import OneLineParser
 from skillit_stream.convert.pipeline import Conversion, convert
 from skillit_stream.convert.progress import print_summary
 from skillit_stream.convert.runners import load_module
 
-# A corpus is a module with HELP, add_arguments(parser) and corpus(args) -> Corpus, or run(args) -> Manifest for
-# one that is generated.
+# A corpus is a module, or an object in one, with HELP, add_arguments(parser) and corpus(args) -> Corpus.
 CORPORA = {
-    'redpajama': 'skillit_stream.convert.corpora.redpajama',
+    'redpajama': 'skillit_stream.convert.corpora.published:REDPAJAMA',
     'redpajama-v2': 'skillit_stream.convert.corpora.redpajama_v2',
-    'slimpajama': 'skillit_stream.convert.corpora.slimpajama',
-    'pile': 'skillit_stream.convert.corpora.pile',
-    'law': 'skillit_stream.convert.corpora.law',
+    'slimpajama': 'skillit_stream.convert.corpora.published:SLIMPAJAMA',
+    'pile': 'skillit_stream.convert.corpora.published:PILE',
+    'law': 'skillit_stream.convert.corpora.published:LAW',
     'jsonl': 'skillit_stream.convert.corpora.jsonl',
     'parquet': 'skillit_stream.convert.corpora.parquet',
     'text': 'skillit_stream.convert.corpora.text',
@@ -32,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a subcommand for each corpus."""
     corpora = parser.add_subparsers(dest='corpus', metavar='CORPUS', required=True)
     for name, path in CORPORA.items():
-        module = importlib.import_module(path)
+        module = load_module(path)
         corpus = corpora.add_parser(name, help=module.HELP, description=module.HELP)
         corpus.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks')
         module.add_arguments(corpus)
@@ -46,24 +44,19 @@ def run(args: argparse.Namespace) -> int:
     path = CORPORA.get(args.corpus, '')
     if args.corpus == 'custom':
         path, args = args.module, _parse_custom(args)
-    module = load_module(path)
-    if hasattr(module, 'run'):
-        print_summary(module.run(args), args.out)
-        return 0
     conversion = convert(path, args)
     if conversion.manifest is None:
-        index, count = args.task
         print(
-            f'task {index}/{count}: {conversion.done} of {conversion.parts} parts are done; when all tasks have '
+            f'task {args.task}: {conversion.done} of {conversion.parts} parts are done; when all tasks have '
             'ended, run the same command without --task'
         )
         return 0
     print_summary(conversion.manifest, args.out)
-    print(f'encoded by {conversion.encoder}{_said_checked(conversion)}')
+    print(f'encoded by {conversion.encoder}{_checked_in_words(conversion)}')
     return 0
 
 
-def _said_checked(conversion: Conversion) -> str:
+def _checked_in_words(conversion: Conversion) -> str:
     if not conversion.checked or conversion.encoder == 'tokenizers':
         return ''
     return f', {conversion.checked:,} documents by the tokenizer itself as well, without a difference'

@@ -1,34 +1,22 @@
 """One part of a corpus: its files -> documents -> token ids -> train shards, and what waits for the whole."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
-import xxhash
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Corpus, Document, Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
+from skillit_stream.convert.job import Job
 from skillit_stream.convert.names import SkillNames
-from skillit_stream.convert.options import ConvertOptions
-from skillit_stream.convert.packing import Packer, Padder, Samples
-from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, SplitRecord, Spool, make_folder
+from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
 from skillit_stream.convert.readers import InputFile
-from skillit_stream.convert.splits import (
-    EVAL,
-    TRAIN,
-    Amount,
-    EncodedDocument,
-    SkillSplitter,
-    SplitRule,
-    document_hash,
-)
+from skillit_stream.convert.sinks import SkillSink, Stopwatches
+from skillit_stream.convert.splits import EncodedDocument, document_hash
 from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer
-from skillit_stream.convert.writer import shard_bytes, token_columns
 
 BATCH_DOCUMENTS = 2048
 BATCH_CHARACTERS = 4_000_000
@@ -41,7 +29,7 @@ CHECKED_EVERY = 1000
 
 
 @dataclass(frozen=True)
-class Progress:
+class Done:
     """What has been done since the last report."""
 
     bytes: int = 0
@@ -52,61 +40,19 @@ class Progress:
     """By skill."""
 
 
-Report = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where and how samples are written.
-
-    Attributes:
-        options: Of the command.
-        folder: The part's.
-        signature: Of the part; goes into its record.
-        remote: Where train shards are uploaded to, ROOT of ROOT/<skill>/train; None: they stay.
-    """
-
-    options: ConvertOptions
-    folder: str
-    signature: str
-    remote: str | None = None
-
-
-def split_rule(options: ConvertOptions) -> SplitRule:
-    """How large the splits of a skill are to be."""
-    least = Amount(documents=1) if options.one_per_sample else Amount(tokens=options.seq_len)
-    wanted = Amount(options.eval_tokens or 0, options.eval_documents or 0)
-    fraction = 0.0 if wanted != Amount() else options.eval_fraction
-    need = Amount(max(least.tokens, wanted.tokens), max(least.documents, wanted.documents))
-    return SplitRule(fraction, least, need)
-
-
-def new_packer(options: ConvertOptions, tokenizer: DocumentTokenizer) -> Packer | Padder:
-    """What makes samples of a split's documents."""
-    answers_only = options.loss == 'answer'
-    if options.one_per_sample:
-        return Padder(
-            options.seq_len, tokenizer.dtype, pad_id=tokenizer.facts.pad_id, answers_only=answers_only
-        )
-    return Packer(options.seq_len, tokenizer.dtype, answers_only=answers_only)
-
-
-def sample_keys(samples: Samples) -> np.ndarray:
-    """A hash of the tokens of each sample, uint64 [n]; by these, samples alike in train and eval are found."""
-    rows = np.ascontiguousarray(samples.tokens)
-    return np.array([xxhash.xxh3_64_intdigest(row) for row in rows], np.uint64)
+Report = Callable[[Done], None]
 
 
 def convert_part(
-    part: Part, corpus: Corpus, tokenizer: DocumentTokenizer, target: Target, report: Report
+    part: Part, job: Job, corpus: Corpus, tokenizer: DocumentTokenizer, report: Report
 ) -> PartRecord:
     """Convert the files of one part.
 
     Args:
-        part: Its files.
+        part: Its files; its folder is emptied first.
+        job: Says how, and where to write.
         corpus: Reads them.
         tokenizer: Encodes the documents.
-        target: Where to write; the folder is emptied first.
         report: Called every few MB; it may raise to stop the work.
 
     Returns:
@@ -115,8 +61,8 @@ def convert_part(
     Raises:
         InputError: A record is bad and the policy is 'error', or the encoders differ.
     """
-    make_folder(target.folder)
-    work = _PartWork(part, corpus, tokenizer, target, report)
+    make_folder(job.part_folder(part))
+    work = _PartWork(part, job, corpus, tokenizer, report)
     try:
         for file in part.files:
             work.convert_file(file)
@@ -124,40 +70,25 @@ def convert_part(
     except BaseException:
         work.abort()
         raise
-    record.save(target.folder)
+    record.save(job.part_folder(part))
     return record
-
-
-class _Stopwatches:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += perf_counter() - began
 
 
 class _PartWork:
     """A part while it is converted."""
 
     def __init__(
-        self, part: Part, corpus: Corpus, tokenizer: DocumentTokenizer, target: Target, report: Report
+        self, part: Part, job: Job, corpus: Corpus, tokenizer: DocumentTokenizer, report: Report
     ) -> None:
         self.part = part
+        self.job = job
         self.corpus = corpus
         self.tokenizer = tokenizer
-        self.target = target
         self.report = report
-        self.faults = Faults(target.options.bad_records)
+        self.faults = Faults(job.options.bad_records)
         self.names = SkillNames()
-        self.watches = _Stopwatches()
-        self.sinks: dict[str, _SkillSink] = {}
+        self.watches = Stopwatches()
+        self.sinks: dict[str, SkillSink] = {}
         self.sources: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.checks = _Checks()
 
@@ -186,11 +117,11 @@ class _PartWork:
                 found[self.names.safe(one.skill)] += 1
             skills |= found.keys()
             text = sum(len(one.text) + len(one.answer) for one in batch)
-            self.report(Progress(read, text, tokens, found))
+            self.report(Done(read, text, tokens, found))
             read = 0
         self.faults.place(before, skills)
-        self.report(Progress(read))
-        for skill in skills:
+        self.report(Done(read))
+        for skill in skills if tap.hash else ():  # without one it was computed
             self.sources[skill].append({'file': file.name, 'hash': tap.hash, 'bytes': tap.bytes})
 
     def _batches(self, found: Iterator[Document | BadRecordError]) -> Iterator[list[Document]]:
@@ -220,32 +151,58 @@ class _PartWork:
     def _convert(self, batch: list[Document]) -> int:
         """Encode a batch and pass it on; returns its tokens."""
         with self.watches.time('encode'):
-            # An example is encoded in two pieces, so that its answer begins with a token of its own.
             texts = [one.text.encode() for one in batch]
-            answers = [one.answer.encode() for one in batch]
-            if any(answers):
-                prompts = self.tokenizer.encode(texts, eos=False)
-                ends = self.tokenizer.encode(answers)
-                encoded = [np.concatenate(pair) for pair in zip(prompts, ends, strict=True)]
-                lengths = np.diff(prompts.ends).tolist()
+            pieces = [one.answer.encode() + (one.rest or '').encode() for one in batch]
+            if any(one.answer or one.rest is not None for one in batch):
+                encoded = self._encode_pieces(batch)
             else:
-                encoded = list(self.tokenizer.encode(texts))
-                lengths = [0] * len(batch)
+                encoded = [(tokens, 0, 0) for tokens in self.tokenizer.encode(texts)]
         with self.watches.time('split'):
-            for document, text, answer, tokens, length in zip(
-                batch, texts, answers, encoded, lengths, strict=True
+            for document, text, piece, (tokens, prompt, rest) in zip(
+                batch, texts, pieces, encoded, strict=True
             ):
-                data = text + answer if answer else text
-                one = EncodedDocument(document_hash(data), tokens, len(data), prompt=length if answer else 0)
+                data = text + piece if piece else text
+                one = EncodedDocument(document_hash(data), tokens, len(data), prompt=prompt, rest=rest)
                 self._sink(document.skill).take(one, document.split)
         for sink in self.sinks.values():
             sink.flush()
-        return sum(map(len, encoded))
+        return sum(len(tokens) for tokens, _, _ in encoded)
 
-    def _sink(self, raw: str) -> '_SkillSink':
+    def _encode_pieces(self, batch: list[Document]) -> list[tuple[np.ndarray, int, int]]:
+        """Tokens of each document, how many are before its answer, and how many after it.
+
+        Text, answer and rest are encoded one by one, so that the answer begins with a token of its own; where there
+        is no rest, EOS follows.
+
+        Raises:
+            InputError: A document with a rest is longer than a sample.
+        """
+        columns = zip(*((one.text, one.answer, one.rest or '') for one in batch), strict=True)
+        encoded = zip(*(self.tokenizer.encode(column, eos=False) for column in columns), strict=True)
+        nothing = np.empty(0, self.tokenizer.dtype)
+        eos = np.array([self.tokenizer.facts.eos_id], self.tokenizer.dtype)
+        found = []
+        for one, (prompt, answer, rest) in zip(batch, encoded, strict=True):
+            tokens = np.concatenate([prompt, answer, rest, eos if one.rest is None else nothing])
+            if one.rest is not None and len(tokens) > self.job.options.seq_len:
+                raise InputError(
+                    f'--seq-len must hold a sentence, but got: {self.job.options.seq_len}, and one has {len(tokens)} '
+                    f'tokens: {one.text + one.answer + one.rest!r}'
+                )
+            found.append((tokens, len(prompt) if one.answer else 0, len(rest)))
+        return found
+
+    def _sink(self, raw: str) -> SkillSink:
         skill = self.names.safe(raw)
         if skill not in self.sinks:
-            self.sinks[skill] = _SkillSink(skill, self.part, self.tokenizer, self.target, self.watches)
+            self.sinks[skill] = SkillSink(
+                skill,
+                self.job.part_folder(self.part),
+                self.job,
+                self.tokenizer,
+                label='' if self.corpus.generated else self.part.name,
+                watches=self.watches,
+            )
         return self.sinks[skill]
 
     def finish(self) -> PartRecord:
@@ -260,7 +217,7 @@ class _PartWork:
             record.faults = dict(self.faults.counts[skill])
             skills[skill] = record
         return PartRecord(
-            self.target.signature,
+            self.part.signature,
             skills,
             dict(self.faults.counts[None]),
             self.tokenizer.encoder,
@@ -293,101 +250,3 @@ class _Checks:
         self.done += 1
         self._checked_characters += size
         return True
-
-
-class _SkillSink:
-    """Where the documents of one skill of a part go: its splitter, train shards, the spool."""
-
-    def __init__(
-        self, skill: str, part: Part, tokenizer: DocumentTokenizer, target: Target, watches: _Stopwatches
-    ) -> None:
-        self.by_hash = False
-        self._skill = skill
-        self._part = part
-        self._target = target
-        self._watches = watches
-        self._dtype = np.dtype(tokenizer.dtype)
-        self._spool = Spool(target.folder, skill, tokenizer.dtype)
-        self._splitter = SkillSplitter(skill, split_rule(target.options), self._emit)
-        self._packer = new_packer(target.options, tokenizer)
-        self._waiting: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
-        self._records = {TRAIN: SplitRecord(), EVAL: SplitRecord()}
-        self._train_keys: list[int] = []
-        self._writer: Any = None
-
-    def take(self, document: EncodedDocument, split: str | None) -> None:
-        if split is None:
-            self.by_hash = True
-            self._splitter.add(document)
-            return
-        if split == TRAIN:
-            # By hash no document is in both splits; where the corpus decides, one may be.
-            self._train_keys.append(document.key >> 64)
-        self._splitter.settle(split, document)
-
-    def _emit(self, split: str, document: EncodedDocument) -> None:
-        record = self._records[split]
-        record.documents += 1
-        record.tokens += len(document.tokens)
-        record.bytes += document.bytes
-        self._waiting[split].append(document)
-
-    def flush(self) -> None:
-        """Pack and write what has been settled."""
-        train, self._waiting[TRAIN] = self._waiting[TRAIN], []
-        evaluation, self._waiting[EVAL] = self._waiting[EVAL], []
-        if train:
-            with self._watches.time('pack'):
-                samples = self._packer.add(train)
-                self._spool.append('keys', sample_keys(samples))
-            with self._watches.time('write'):
-                self._write(samples)
-        if evaluation:
-            with self._watches.time('write'):
-                # Copies were told apart when they were settled.
-                self._spool.add_documents(EVAL, [_single(one) for one in evaluation])
-
-    def _write(self, samples: Samples) -> None:
-        if not len(samples):
-            return
-        if self._writer is None:
-            from skillit_stream.convert.shard_writer import ShardWriter
-
-            local = os.path.join(self._target.folder, self._skill, TRAIN)
-            remote = self._target.remote
-            out = (local, f'{remote}/{self._skill}/{TRAIN}') if remote else local
-            options = self._target.options
-            self._writer = ShardWriter(
-                out,
-                token_columns(self._dtype.type, options.seq_len, masked=options.masked),
-                shard_bytes(options.shard_size, self._dtype, options.seq_len),
-                self._part.name,
-            )
-        self._writer.write_samples(samples)
-
-    def finish(self) -> tuple[SplitRecord, SplitRecord]:
-        """Write what is left; what was settled of train and of eval."""
-        self.flush()
-        self._spool.append('train_keys', np.array(self._train_keys, np.uint64))
-        held = self._splitter.hold()
-        if held:
-            self._spool.add_documents('held', held)
-        tokens, mask = self._packer.tail
-        self._spool.append('tail', tokens)
-        if mask is not None:
-            self._spool.append('tail_mask', mask)
-        train = self._records[TRAIN]
-        train.cut_tokens = self._packer.cut_tokens
-        if self._writer is not None:
-            with self._watches.time('write'):
-                train.shards = self._writer.finish_shards()
-            train.samples, train.targets = self._writer.samples, self._writer.targets
-        return train, self._records[EVAL]
-
-    def abort(self) -> None:
-        if self._writer is not None:
-            self._writer.cancel_future_jobs()
-
-
-def _single(document: EncodedDocument) -> EncodedDocument:
-    return EncodedDocument(document.key, document.tokens, document.bytes, prompt=document.prompt)

@@ -1,17 +1,18 @@
 """What a corpus is: its files, and how each of them becomes documents.
 
-A corpus is a module with ``HELP``, ``add_arguments(parser)`` and ``corpus(args) -> Corpus``. Files are read in
-several processes; each makes its corpus from the command line's arguments anew, so a corpus may hold
-whatever it likes.
+A corpus is a module, or an object in one, with ``HELP``, ``add_arguments(parser)`` and ``corpus(args) -> Corpus``.
+Files are read in several processes; each makes its corpus from the command line's arguments anew, so a corpus may
+hold whatever it likes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.readers import (
+    SUFFIXES,
     HashingFile,
     InputFile,
     Tap,
@@ -20,6 +21,7 @@ from skillit_stream.convert.readers import (
     read_lines,
 )
 from skillit_stream.convert.rows import Place, Row, find_text, line_rows
+from skillit_stream.convert.tokens import DocumentTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,17 @@ class Document:
     """What follows `text` and, with ``--loss answer``, alone counts in the loss."""
     split: str | None = None
     """'train' or 'eval' where the corpus itself says so; None: by the hash of the document."""
+    rest: str | None = None
+    """What follows `answer` in the place of EOS; such a document is not longer than a sample."""
 
 
 class Corpus(ABC):
     """Files and how to read them."""
 
-    name: ClassVar[str]
+    name: str
     """As in the manifest."""
+    generated: bool = False
+    """Whether it is computed: each file is the whole of one skill, and its own options alone decide on it."""
 
     @abstractmethod
     def inputs(self) -> list[InputFile]:
@@ -51,26 +57,70 @@ class Corpus(ABC):
 
     @abstractmethod
     def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
-        """The documents of one file, in order, and a fault in the place of each record that is no use.
+        """The documents of one file, in order, and a fault in the place of each record that cannot be used.
 
-        ``tap.finish`` must have been called when the iterator is at its end.
+        ``tap.finish`` must have been called when the iterator is at its end, unless the file is computed.
         """
 
     def options(self) -> Mapping[str, Any]:
         """What the documents depend on besides the files, for the manifest: plain data."""
         return {}
 
+    def companions(self) -> Mapping[str, Any]:
+        """JSON files to lie beside the manifest: name -> contents."""
+        return {}
 
-class RowCorpus(Corpus):
+    def own_tokenizer(self) -> Any:
+        """A ``PreTrainedTokenizerFast`` of the corpus, where its command does not ask for --tokenizer."""
+        raise RuntimeError(f'Internal error: {self.name} has no tokenizer of its own')
+
+    def sentence_tokens(self, tokenizer: DocumentTokenizer) -> int:
+        """Tokens in a sample, where its command does not ask for --seq-len."""
+        raise RuntimeError(f'Internal error: {self.name} has no length of its own for {tokenizer.facts.name}')
+
+
+class FileCorpus(Corpus):
+    """Files that are read from begin to end.
+
+    Args:
+        paths: Files and folders, as on the command line.
+        suffixes: What the names of its files end in.
+    """
+
+    def __init__(self, paths: list[str], suffixes: tuple[str, ...] = SUFFIXES) -> None:
+        self.paths = paths
+        self.suffixes = suffixes
+
+    def inputs(self) -> list[InputFile]:
+        """The files at and below the paths."""
+        return find_inputs(self.paths, self.suffixes)
+
+    def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
+        """Read the documents of one file."""
+        try:
+            with open_input(file, tap) as raw:
+                yield from self.documents(raw, file)
+        except BadRecordError as fault:  # the file cannot be opened
+            yield fault
+
+    @abstractmethod
+    def documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+        """The documents of an open file, and a fault in the place of each record that cannot be used."""
+
+
+class RowCorpus(FileCorpus):
     """JSON rows, one a line: a subclass says to which skill a row belongs.
 
     Args:
         paths: Files and folders, as on the command line.
         text_field: Key of the text, or a path of keys joined by dots.
+        suffixes: What the names of its files end in.
     """
 
-    def __init__(self, paths: list[str], text_field: str = 'text') -> None:
-        self.paths = paths
+    def __init__(
+        self, paths: list[str], text_field: str = 'text', suffixes: tuple[str, ...] = SUFFIXES
+    ) -> None:
+        super().__init__(paths, suffixes)
         self.text_field = text_field
 
     @abstractmethod
@@ -78,11 +128,11 @@ class RowCorpus(Corpus):
         """The skill of a row; `where` (``file:line``) is for messages.
 
         Raises:
-            BadRecordError: It cannot be told.
+            BadRecordError: Neither the row nor its file says.
         """
 
     def document(self, row: Row, file: InputFile, where: str) -> Document:
-        """The document of a row; raises BadRecordError for one that is no use."""
+        """The document of a row; raises BadRecordError for one that cannot be used."""
         skill = self.skill_of(row, file, where)
         try:
             return Document(skill, find_text(row, self.text_field, where))
@@ -90,24 +140,19 @@ class RowCorpus(Corpus):
             fault.skill = skill
             raise
 
-    def inputs(self) -> list[InputFile]:
-        """The JSON-lines files at and below the paths."""
-        return find_inputs(self.paths)
-
-    def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
-        """Read the rows of one file."""
-        try:
-            with open_input(file, tap) as raw:
-                yield from self._documents(raw, file)
-        except BadRecordError as fault:
-            yield fault
-
     def rows(self, raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
         """The rows of one file, and a fault in the place of each that is none."""
         return line_rows(read_lines(raw, path), path)
 
-    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
-        for item in self.rows(raw, file.path):
+    def documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+        """The documents of the rows of an open file."""
+        return self.documents_of(self.rows(raw, file.path), file)
+
+    def documents_of(
+        self, rows: Iterable[Place | BadRecordError], file: InputFile
+    ) -> Iterator[Document | BadRecordError]:
+        """The document of each row, or its fault."""
+        for item in rows:
             if isinstance(item, BadRecordError):
                 yield item
                 continue

@@ -10,21 +10,12 @@ from typing import Any
 
 import orjson
 
-from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.readers import HashingFile, form_of, read_lines
 from skillit_stream.convert.rows import BOM, Line, Place, check_row, line_rows, load_json
 
 # Parsed, a file takes some ten times its size in memory.
 LARGEST_WHOLE = 1 << 30
-
-
-class JsonCorpus(RowCorpus):
-    """Rows in JSON files of any of the three forms."""
-
-    def rows(self, raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
-        """The rows of one file, whichever form it has."""
-        return read_rows(raw, path)
 
 
 def read_rows(raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:

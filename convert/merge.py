@@ -1,7 +1,6 @@
 """Finished parts -> a streams folder: settle what waited for the whole corpus, write indexes and manifest."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.conversion import new_packer, sample_keys, split_rule
+from skillit_stream.convert.destinations import Destination
 from skillit_stream.convert.options import ConvertOptions
-from skillit_stream.convert.packing import Packer, Padder, Samples
+from skillit_stream.convert.packing import Packer, Padder, Samples, new_packer, sample_keys
 from skillit_stream.convert.parts import PartRecord, SkillRecord, SplitRecord, Spool, make_folder
-from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter
+from skillit_stream.convert.shards import new_writer
+from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter, split_rule
 from skillit_stream.convert.tokens import DocumentTokenizer
-from skillit_stream.convert.writer import index_hash, shard_bytes, token_columns, write_index
 from skillit_stream.formats.manifest import SkillInfo, SourceInfo, SplitInfo
 
 # Eval documents packed at once.
@@ -37,20 +36,18 @@ class Assembly:
     """What a streams folder is put together from.
 
     Attributes:
-        root: The folder; complete when the manifest lies in it. With a remote, a folder for what is uploaded.
-        scratch: A folder of the command's own.
+        destination: Where they come to lie; complete when the manifest lies there.
         options: Of the command.
         tokenizer: Gives dtype and padding.
         parts: All of them, in order.
-        remote: Where the streams go if not to `root`; train shards are there already.
+        generated: Whether the corpus is computed: what is not left out is not counted.
     """
 
-    root: str
-    scratch: str
+    destination: Destination
     options: ConvertOptions
     tokenizer: DocumentTokenizer
     parts: Sequence[DonePart]
-    remote: str | None = None
+    generated: bool = False
 
 
 def assemble_skills(assembly: Assembly) -> dict[str, SkillInfo]:
@@ -115,11 +112,8 @@ class _SkillAssembly:
         for _, record in self.parts:
             self.dropped.update(record.faults)
         sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
-        return SkillInfo(
-            splits=splits,
-            sources=sources,
-            dropped=dict(sorted(self.dropped.items())),
-        )
+        dropped = +self.dropped if self.assembly.generated else self.dropped
+        return SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
 
     def _has(self, split: str) -> bool:
         """Whether there is anything in a split; only a corpus that decides on splits itself leaves one out."""
@@ -151,7 +145,7 @@ class _SkillAssembly:
         if self.added[TRAIN]:
             pieces.append(packer.add(self.added[TRAIN]))
         pieces = [one for one in pieces if len(one)]
-        writer = self._writer(os.path.join(self.assembly.scratch, 'rest'), TRAIN, label='rest')
+        writer = self._writer(os.path.join(self.assembly.destination.work, 'rest'), TRAIN, label='rest')
         for piece in pieces:
             writer.write_samples(piece)
         rest = SplitRecord(
@@ -185,26 +179,14 @@ class _SkillAssembly:
             raise InputError(
                 f'skill {self.skill!r}: no {split} sample could be filled; lower --seq-len, or add documents'
             )
-        if self.assembly.remote:
-            # The shards are there already.
-            write_index(writer.local, shards)
-            digest = index_hash(writer.local)
-            writer.cloud_writer.upload_file('index.json')
-            return digest
-        target = os.path.join(self.assembly.root, self.skill, split)
-        os.makedirs(target, exist_ok=True)
-        for folder in (writer.local, *(os.path.join(folder, self.skill, split) for folder, _ in self.parts)):
-            # A command that was killed here finds some of them moved.
-            for name in os.listdir(folder) if folder != target and os.path.isdir(folder) else ():
-                shutil.move(os.path.join(folder, name), os.path.join(target, name))
-        write_index(target, shards)
-        return index_hash(target)
+        folders = [writer.local, *(os.path.join(folder, self.skill, split) for folder, _ in self.parts)]
+        return self.assembly.destination.finish_split(self.skill, split, folders, shards)
 
     def _write_eval(self, train_keys: Iterator[np.ndarray]) -> SplitInfo:
         """Pack and write eval, without what is in train too."""
         documents, shared = self._eval_documents(), self._shared_samples(train_keys)
         packer = self._packer()
-        writer = self._writer(self.assembly.root, EVAL)
+        writer = self._writer(self.assembly.destination.root, EVAL)
         count = text = tokens = dropped = 0
         for batch in _batches(documents):
             count += len(batch)
@@ -270,18 +252,10 @@ class _SkillAssembly:
 
     def _writer(self, root: str, split: str, label: str = '') -> Any:
         """A writer into an empty folder: MDSWriter takes no other."""
-        from skillit_stream.convert.shard_writer import ShardWriter
-
-        options, dtype = self.assembly.options, np.dtype(self.assembly.tokenizer.dtype)
         local = os.path.join(root, self.skill, split)
         make_folder(local)
-        remote = self.assembly.remote
-        return ShardWriter(
-            (local, f'{remote}/{self.skill}/{split}') if remote else local,
-            token_columns(dtype.type, options.seq_len, masked=options.masked),
-            shard_bytes(options.shard_size, dtype, options.seq_len),
-            label,
-        )
+        out = self.assembly.destination.writer_target(local, self.skill, split)
+        return new_writer(out, self.assembly.options, self.assembly.tokenizer.dtype, label)
 
 
 def _batches(documents: Iterator[EncodedDocument]) -> Iterator[list[EncodedDocument]]:

@@ -4,7 +4,26 @@ import re
 from collections.abc import Mapping
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.staging import check_skill_name
+from skillit_stream.convert.tokens import TOKENIZER_FOLDER
+from skillit_stream.formats.manifest import MANIFEST_NAME
+
+GRAPH_NAME = 'graph.json'
+RESERVED = (TOKENIZER_FOLDER, MANIFEST_NAME, GRAPH_NAME)
+
+
+def check_skill_name(name: str) -> str:
+    """Return `name` if it can be a folder of its own.
+
+    Raises:
+        InputError: It is reserved, starts with a dot, or holds others than letters, digits, ``_ . -``.
+    """
+    if not re.fullmatch(r'[\w-][\w.-]{0,199}', name):
+        raise InputError(
+            f'skill {name[:60]!r} cannot name a folder; use at most 200 letters, digits, "_", "-" and "."'
+        )
+    if name in RESERVED:
+        raise InputError(f'skill {name!r} is a reserved name in a streams folder; choose another')
+    return name
 
 
 class SkillNames:

@@ -3,22 +3,23 @@
 import argparse
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.tasks import add_task_arguments
 from skillit_stream.convert.faults import Faults
 
 ENCODERS = ('auto', 'gigatoken', 'tokenizers')
 LOSSES = ('all', 'answer')
+# A token and its target.
+SMALLEST_SAMPLE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
     """What the samples depend on besides the corpus."""
 
-    tokenizer: str
-    """A folder with a tokenizer, or a name on the hub."""
     seq_len: int
     """Tokens in a sample."""
     eval_fraction: float = 0.05
@@ -42,9 +43,9 @@ class ConvertOptions:
         Raises:
             InputError: One is out of range.
         """
-        if self.seq_len < 2:
+        if self.seq_len < SMALLEST_SAMPLE:
             raise InputError(
-                f'--seq-len must be at least 2 (a token and its target), but got: {self.seq_len}'
+                f'--seq-len must be at least {SMALLEST_SAMPLE} (a token and its target), but got: {self.seq_len}'
             )
         if not 0 < self.eval_fraction < 1:
             raise InputError(f'--eval-fraction must lie between 0 and 1, but got: {self.eval_fraction}')
@@ -58,9 +59,16 @@ class ConvertOptions:
         """Whether samples come with a loss mask."""
         return self.one_per_sample or self.loss == 'answer'
 
-    def to_plain(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
+    def in_manifest(self) -> dict[str, Any]:
+        """Those that a streams folder's manifest tells of."""
+        sizes: dict[str, Any] = {'eval_fraction': self.eval_fraction}
+        for name in ('eval_documents', 'eval_tokens'):
+            if getattr(self, name) is not None:
+                sizes = {name: getattr(self, name)}
+        shape: dict[str, Any] = {'one_per_sample': True} if self.one_per_sample else {}
+        if self.loss != 'all':
+            shape['loss'] = self.loss
+        return {**sizes, **shape, 'bad_records': self.bad_records}
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +76,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='DIR', help='streams folder to make')
     parser.add_argument('--overwrite', action='store_true', help='replace a finished streams folder at --out')
     parser.add_argument('--shard-size', default='64mb', help='largest shard (default: 64mb)')
+
+
+def add_paths_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """Files and folders of `what`."""
+    parser.add_argument('paths', nargs='+', metavar='PATH', help=f'folder or file of {what}')
 
 
 def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,19 +112,16 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='SIZE',
         help='input bytes that are converted, and kept if the command is stopped, as one (256mb)',
     )
+    add_work_arguments(parser)
+
+
+def add_work_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options about who does the work."""
     work = parser.add_argument_group('how the work is divided (no influence on the result)')
     work.add_argument('--workers', type=int, metavar='N', help='processes (default: one a core)')
-    work.add_argument(
-        '--task',
-        type=_task,
-        metavar='I/N',
-        help='do the I-th of N shares of the work (from 0) and stop; the command without --task then '
-        'does what is left and puts the streams together',
-    )
+    after = ' and stop; the command without --task then does what is left and puts the streams together'
+    add_task_arguments(work, 'the work', after=after)
     work.add_argument('--work', metavar='DIR', help='folder for work in progress (default: beside --out)')
-    work.add_argument(
-        '--ray', nargs='?', const='auto', metavar='ADDRESS', help='do the work on a Ray cluster'
-    )
 
 
 def add_instruction_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,26 +137,14 @@ def add_instruction_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _task(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r'(\d+)/(\d+)', text)
-    if not found or int(found[1]) >= int(found[2]):
-        raise argparse.ArgumentTypeError(f'must be I/N with I below N, such as 0/3, but got: {text}')
-    return int(found[1]), int(found[2])
-
-
 def options_of(args: argparse.Namespace) -> ConvertOptions:
-    """The checked options of a corpus of documents."""
-    return ConvertOptions(
-        tokenizer=args.tokenizer,
-        seq_len=args.seq_len,
-        eval_fraction=args.eval_fraction,
-        eval_documents=args.eval_documents,
-        eval_tokens=args.eval_tokens,
-        one_per_sample=getattr(args, 'one_per_sample', False),
-        loss=getattr(args, 'loss', 'all'),
-        shard_size=args.shard_size,
-        bad_records=args.bad_records,
-    )
+    """The checked options of a corpus; a sample's length that is left open is the smallest one for now.
+
+    Raises:
+        InputError: One is out of range.
+    """
+    given = {one.name: getattr(args, one.name) for one in fields(ConvertOptions) if hasattr(args, one.name)}
+    return ConvertOptions(**{**given, 'seq_len': SMALLEST_SAMPLE if args.seq_len is None else args.seq_len})
 
 
 def part_size_of(args: argparse.Namespace) -> int:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
+from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.splits import EncodedDocument
+from skillit_stream.convert.tokens import DocumentTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Packer:
 class Padder:
     """Puts one document into each sample, cut to S tokens or padded; padding does not count in the loss.
 
-    A document is cut at its end, but one with an answer at its start: without the answer it would be of no use.
+    A document is cut at its end, but one with an answer at its start: the answer is what it is for.
 
     Args:
         seq_len: Tokens in a sample, S.
@@ -105,7 +108,9 @@ class Padder:
             begin = min(document.prompt, max(0, len(document.tokens) - self._seq_len))
             kept = document.tokens[begin : begin + self._seq_len]
             tokens[row, : len(kept)] = kept
-            mask[row, document.prompt - begin if self._answers_only else 0 : len(kept)] = 1
+            mask[row, : len(kept)] = (
+                _mask_of(document)[begin : begin + len(kept)] if self._answers_only else 1
+            )
             self.cut_tokens += len(document.tokens) - len(kept)
         return Samples(tokens, mask)
 
@@ -115,7 +120,24 @@ class Padder:
         return Samples(tokens.reshape(0, self._seq_len), np.empty((0, self._seq_len), np.uint8))
 
 
+def new_packer(options: ConvertOptions, tokenizer: DocumentTokenizer) -> Packer | Padder:
+    """What makes samples of a split's documents."""
+    answers_only = options.loss == 'answer'
+    if options.one_per_sample:
+        pad_id = tokenizer.facts.pad_id
+        return Padder(options.seq_len, tokenizer.dtype, pad_id=pad_id, answers_only=answers_only)
+    return Packer(options.seq_len, tokenizer.dtype, answers_only=answers_only)
+
+
+def sample_keys(samples: Samples) -> np.ndarray:
+    """A hash of the tokens of each sample, uint64 [n]; by these, samples alike in train and eval are found."""
+    rows = np.ascontiguousarray(samples.tokens)
+    return np.array([xxhash.xxh3_64_intdigest(row) for row in rows], np.uint64)
+
+
 def _mask_of(document: EncodedDocument) -> np.ndarray:
+    """1 on the answer and the EOS, uint8 [tokens]."""
     mask = np.ones(len(document.tokens), np.uint8)
     mask[: document.prompt] = 0
+    mask[len(mask) - document.rest :] = 0
     return mask

@@ -24,6 +24,8 @@ from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
 from skillit_stream.formats.manifest import write_json
 
 RECORD_NAME = 'part.json'
+# Of what a part keeps on disk: one that was kept in another form is converted again.
+FORM = 2
 
 
 @dataclass(frozen=True)
@@ -34,33 +36,40 @@ class Part:
     files: tuple[InputFile, ...]
     size: int
     """Bytes on disk."""
+    signature: str
+    """Changes when a file of the part or a setting does: the part must then be converted again."""
 
     @property
     def name(self) -> str:
         """In file names."""
         return f'{self.number:05}'
 
-    def signature(self, settings: Mapping[str, Any]) -> str:
-        """Changes when a file of the part or a setting does: the part must then be converted again."""
-        files = [(file.name, file.size, file.stamp) for file in self.files]
-        text = json.dumps([settings, self.number, files], sort_keys=True, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+def plan_parts(files: Sequence[InputFile], part_bytes: int, settings: Mapping[str, Any]) -> list[Part]:
+    """Cut the list of files into parts of at least `part_bytes` (the last may be smaller).
 
-def plan_parts(files: Sequence[InputFile], part_bytes: int) -> list[Part]:
-    """Cut the list of files into parts of at least `part_bytes` (the last may be smaller)."""
+    Args:
+        files: Of the corpus, in order.
+        part_bytes: On disk.
+        settings: All that the samples depend on besides the files.
+    """
     parts: list[Part] = []
     waiting: list[InputFile] = []
     size = 0
     for file in files:
         waiting.append(file)
         size += file.size
-        if size >= part_bytes:
-            parts.append(Part(len(parts), tuple(waiting), size))
+        if size >= part_bytes or file is files[-1]:
+            found = (len(parts), tuple(waiting))
+            parts.append(Part(*found, size, _signature(*found, settings)))
             waiting, size = [], 0
-    if waiting:
-        parts.append(Part(len(parts), tuple(waiting), size))
     return parts
+
+
+def _signature(number: int, files: tuple[InputFile, ...], settings: Mapping[str, Any]) -> str:
+    stamps = [(file.name, file.size, file.stamp) for file in files]
+    text = json.dumps([FORM, settings, number, stamps], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass
@@ -133,9 +142,8 @@ class PartRecord:
             return None
 
 
-_ROW = np.dtype(
-    [('key', f'V{HASH_BYTES}'), ('tokens', '<i8'), ('bytes', '<i8'), ('prompt', '<i8'), ('copies', '<i8')]
-)
+_COUNTS = ('bytes', 'copies', 'prompt', 'rest')
+_ROW = np.dtype([('key', f'V{HASH_BYTES}'), ('tokens', '<i8'), *((name, '<i8') for name in _COUNTS)])
 
 
 class Spool:
@@ -162,7 +170,11 @@ class Spool:
         """Append documents to 'eval' or 'held'."""
         rows = np.array(
             [
-                (one.key.to_bytes(HASH_BYTES, 'big'), len(one.tokens), one.bytes, one.prompt, one.copies)
+                (
+                    one.key.to_bytes(HASH_BYTES, 'big'),
+                    len(one.tokens),
+                    *(getattr(one, name) for name in _COUNTS),
+                )
                 for one in documents
             ],
             _ROW,
@@ -180,9 +192,7 @@ class Spool:
             yield EncodedDocument(
                 int.from_bytes(bytes(row['key']), 'big'),
                 np.array(tokens[begin:end]),
-                int(row['bytes']),
-                int(row['copies']),
-                int(row['prompt']),
+                **{name: int(row[name]) for name in _COUNTS},
             )
             begin = end
 

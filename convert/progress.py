@@ -20,9 +20,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from skillit_stream.convert.conversion import Progress as Done
-from skillit_stream.convert.conversion import Report
-from skillit_stream.convert.staging import is_remote
+from skillit_stream.base.names import is_url
+from skillit_stream.convert.conversion import Done, Report
 from skillit_stream.formats.manifest import Manifest
 
 # Where there is no terminal to ask, wide enough that no row is broken.
@@ -56,7 +55,7 @@ def progress_display(total: int) -> Iterator[Report]:
     console = Console(stderr=True)
     state = _State(total)
     if not console.is_terminal:
-        yield _Lines(state).report
+        yield _LogLines(state).report
         return
     columns = (BarColumn(20), DownloadColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
     progress = Progress(*columns, console=console)
@@ -97,7 +96,7 @@ class _State:
         return f'{largest}{f", {more} more" if more > 0 else ""}'
 
 
-class _Lines:
+class _LogLines:
     """A line now and then, for logs."""
 
     def __init__(self, state: _State) -> None:
@@ -113,15 +112,13 @@ class _Lines:
         state = self._state
         share = state.bytes / max(state.total, 1)
         left = (now - state.began) * (1 - share) / max(share, 1e-9)
-        done = f'{share:.0%} of {state.total / 1e9:.2f} GB'
-        print(f'{done}; {state.rate()}; {state.skills()}; {left:.0f} s left', file=sys.stderr)
+        amount = f'{share:.0%} of {state.total / 1e9:.2f} GB'
+        print(f'{amount}; {state.rate()}; {state.skills()}; {left:.0f} s left', file=sys.stderr)
 
 
 def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> None:
     """Print a table of a streams folder: a row for each skill and split, and what was left out."""
-    table = Table(
-        title=f'{title}: {root if is_remote(root) else os.path.normpath(root)}', title_justify='left'
-    )
+    table = Table(title=f'{title}: {root if is_url(root) else os.path.normpath(root)}', title_justify='left')
     table.add_column('skill')
     table.add_column('split')
     for name in ('documents', 'MB of text', 'samples', 'tokens', 'dropped'):
@@ -131,7 +128,7 @@ def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> N
         for split, info in skill.splits.items():
             row = (f'{info.documents:,}', f'{info.bytes / 1e6:.2f}', f'{info.samples:,}', f'{info.tokens:,}')
             table.add_row(name, split, *row, dropped)
-            name, dropped = '', ''  # noqa: PLW2901 - said once per skill
+            name, dropped = '', ''  # noqa: PLW2901 - once a skill
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)

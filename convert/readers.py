@@ -60,6 +60,26 @@ class InputFile:
             return ''
 
 
+@dataclass(frozen=True, slots=True)
+class VirtualFile(InputFile):
+    """Something that is read like a file of a corpus, but is none on disk."""
+
+    amount: int
+    """Bytes, or a guess."""
+    version: str
+    """Changes with its contents; empty where that is not known."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, or a guess."""
+        return self.amount
+
+    @property
+    def stamp(self) -> str:
+        """Changes with its contents."""
+        return self.version
+
+
 def find_inputs(paths: list[str], suffixes: tuple[str, ...] = SUFFIXES) -> list[InputFile]:
     """List the input files at and below `paths`, each PATH in turn, sorted by name.
 
@@ -120,7 +140,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 class Tap:
-    """What a corpus tells of a file while it reads it.
+    """What a corpus reports of a file while it reads it.
 
     Args:
         on_bytes: Called with the number of bytes just read from disk, for a progress bar.
@@ -154,8 +174,8 @@ class HashingFile:
         return data
 
     def finish(self) -> str:
-        """Read what is left and return the hash, which is the whole file's even if its end was no use."""
-        with suppress(OSError):  # the disk gives no more; who read it has said so
+        """Read what is left and return the hash, which is the whole file's even if its end could not be used."""
+        with suppress(OSError):  # the disk gives no more; the reader has reported it
             while self.read(CHUNK_BYTES):
                 pass
         return f'blake2b:{self._digest.hexdigest()}'
@@ -166,7 +186,7 @@ class HashingFile:
 
 
 def hash_file(path: str) -> tuple[str, int]:
-    """Hash and size in bytes of a file, as :class:`HashingFile` tells them.
+    """Hash and size in bytes of a file, as :class:`HashingFile` gives them.
 
     Raises:
         BadRecordError: It cannot be read.
@@ -188,7 +208,7 @@ def _unreadable(error: OSError, where: str) -> BadRecordError:
 
 @contextmanager
 def open_input(file: InputFile, tap: Tap) -> Iterator[HashingFile]:
-    """Open a file of a corpus; when the block is done, `tap` is told its hash and size.
+    """Open a file of a corpus; when the block is done, `tap` has its hash and size.
 
     Raises:
         BadRecordError: It cannot be opened.

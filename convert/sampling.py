@@ -30,16 +30,25 @@ def distinct_draws(space: int, count: int, *, seed: int, label: str) -> Iterator
     Raises:
         InputError: There are fewer than `count`.
     """
-    if count > space:
-        raise InputError(
-            f'{label}: {count} samples asked for, but only {space} different ones exist; '
-            'lower --train-samples or --eval-samples'
-        )
+    check_space(label, count, space)
     bits = _bit_generator(seed, label)
     if space <= PERMUTED_SPACE:
         order = np.argsort(bits.random_raw(space), kind='stable')
         return iter(order[:count].tolist())
     return _rejecting(bits, space, count)
+
+
+def check_space(label: str, count: int, space: int) -> None:
+    """Refuse to draw more than there are.
+
+    Raises:
+        InputError: `count` is larger than `space`.
+    """
+    if count > space:
+        raise InputError(
+            f'{label}: {count} samples asked for, but only {space} different ones exist; '
+            'lower --train-samples or --eval-samples'
+        )
 
 
 def _rejecting(bits: np.random.Philox, space: int, count: int) -> Iterator[int]:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.names import check_skill_name
+from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
+from skillit_stream.convert.readers import SUFFIXES, InputFile
 from skillit_stream.convert.rows import MISSING, Row, look_up
-from skillit_stream.convert.staging import check_skill_name
 
 SkillOf = Callable[[Row, InputFile, str], str]
 """(row, the file it is in, 'file:line' for messages) -> skill; raises BadRecordError when it cannot tell."""
@@ -43,6 +45,40 @@ def add_text_field_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--text-field', default='text', metavar='PATH.TO.KEY', help='field with the text (default: text)'
     )
+
+
+def add_row_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options of rows in files that do not say themselves what their skill is."""
+    add_paths_argument(parser, what)
+    add_skill_arguments(parser)
+    add_text_field_argument(parser)
+    add_corpus_arguments(parser)
+
+
+class ChosenRows(RowCorpus):
+    """Rows with text and skill where the options say.
+
+    Args:
+        args: Of the command line.
+        paths: Files and folders.
+        suffixes: What the names of its files end in.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, paths: list[str], suffixes: tuple[str, ...] = SUFFIXES
+    ) -> None:
+        super().__init__(paths, args.text_field, suffixes)
+        self.skill_field: str | None = getattr(args, 'skill_field', None)
+        self._skill_of = choose_skill_of(args)
+        self._options = {'text_field': args.text_field, **chosen_options(args)}
+
+    def skill_of(self, row: Row, file: InputFile, where: str) -> str:
+        """The skill that the options find for a row."""
+        return self._skill_of(row, file, where)
+
+    def options(self) -> Mapping[str, Any]:
+        """How skill and text are found."""
+        return self._options
 
 
 def chosen_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -117,24 +153,6 @@ def skill_in_path(pattern: re.Pattern[str], file: InputFile, where: str) -> str:
         what = f'--skill-pattern {pattern.pattern!r} finds no skill in the path {file.name!r}'
         raise BadRecordError('no_skill', where=where, what=what, remedy='widen the pattern')
     return skill
-
-
-def named_skill(row: Row, field: str, skills: Mapping[str, str], where: str) -> str:
-    """The skill of a row whose field holds one of the names that are the keys of `skills`.
-
-    Raises:
-        BadRecordError: There is no such field, or another name in it.
-    """
-    source = look_up(row, field)
-    if not isinstance(source, str) or source not in skills:
-        got = 'is absent' if source is MISSING else f'is {str(source)[:40]!r}'
-        raise BadRecordError(
-            'unknown_source',
-            where=where,
-            what=f'{field!r} must be one of the {len(skills)} source names, but it {got}',
-            remedy='check that this is the right corpus',
-        )
-    return skills[source]
 
 
 def read_list(value: str, option: str, *, file: bool = False) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.convert.options import ConvertOptions
 
 HASH_BYTES = 16
 TRAIN: str = 'train'
@@ -44,6 +45,8 @@ class EncodedDocument:
     """How many identical documents it stands for."""
     prompt: int = 0
     """How many tokens at its start come before the answer; 0 where there is none."""
+    rest: int = 0
+    """How many tokens at its end come after the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,15 @@ class SplitRule:
         return int(self.eval_fraction * (1 << (8 * HASH_BYTES)))
 
 
+def split_rule(options: ConvertOptions) -> SplitRule:
+    """How large the splits of a skill are to be."""
+    least = Amount(documents=1) if options.one_per_sample else Amount(tokens=options.seq_len)
+    wanted = Amount(options.eval_tokens or 0, options.eval_documents or 0)
+    fraction = 0.0 if wanted != Amount() else options.eval_fraction
+    need = Amount(max(least.tokens, wanted.tokens), max(least.documents, wanted.documents))
+    return SplitRule(fraction, least, need)
+
+
 class SkillSplitter:
     """Sends each document of one skill to train or eval.
 
@@ -207,11 +219,11 @@ class SkillSplitter:
         total = totals[TRAIN] + totals[EVAL]
         raise InputError(
             f'skill {self.skill!r}: its {total.tokens} tokens in {total.documents} documents give '
-            f'{_said(totals[TRAIN])} to train and {_said(totals[EVAL])} to eval, but they need '
-            f'{_said(self._rule.train)} and {_said(self._rule.eval)}; lower --seq-len, change the size of eval, '
-            'or add documents'
+            f'{_in_words(totals[TRAIN])} to train and {_in_words(totals[EVAL])} to eval, but they need '
+            f'{_in_words(self._rule.train)} and {_in_words(self._rule.eval)}; lower --seq-len, change the size of '
+            'eval, or add documents'
         )
 
 
-def _said(amount: Amount) -> str:
+def _in_words(amount: Amount) -> str:
     return f'{amount.tokens} tokens in {amount.documents}'

@@ -1,35 +1,19 @@
 """Tables: rows with columns become documents; only the columns that are needed are read."""
 
-import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from skillit_stream.convert.corpus import Corpus, Document, Tap
+from skillit_stream.convert.corpus import Tap
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import InputFile
-from skillit_stream.convert.rows import Row, find_text
-from skillit_stream.convert.skill_options import choose_skill_of, chosen_options
+from skillit_stream.convert.rows import Place
+from skillit_stream.convert.skill_options import ChosenRows
 
 # Few, because a row can be a document of 200 MB.
 BATCH_ROWS = 64
 
 
-class TableCorpus(Corpus):
-    """Rows of tables, with text and skill in the columns that the options name.
-
-    Args:
-        args: Of the command line, with the options of `skill_options.py`.
-    """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.text_field: str = args.text_field
-        self.skill_field: str | None = args.skill_field
-        self._skill_of = choose_skill_of(args)
-        self._options = {'text_field': args.text_field, **chosen_options(args)}
-
-    def options(self) -> Mapping[str, Any]:
-        """How skill and text are found."""
-        return self._options
+class TableCorpus(ChosenRows):
+    """Rows of tables, with text and skill in the columns that the options name."""
 
     def columns_among(self, names: Iterable[str]) -> list[str]:
         """Those of the columns that hold text or skill."""
@@ -43,22 +27,12 @@ class TableCorpus(Corpus):
                 return field, option
         return None
 
-    def document_of(self, row: Row, file: InputFile, where: str) -> Document | BadRecordError:
-        """The document of a row, or the fault of one that is no use."""
-        skill = None
-        try:
-            skill = self._skill_of(row, file, where)
-            return Document(skill, find_text(row, self.text_field, where))
-        except BadRecordError as fault:
-            fault.skill = skill
-            return fault
 
-
-class Progress:
-    """Tells of a file's bytes in the measure in which its rows are done.
+class RowProgress:
+    """Reports a file's bytes as its rows are finished.
 
     Args:
-        tap: Is told.
+        tap: Gets the reports.
         size: Bytes of the file.
         rows: Rows in it.
     """
@@ -96,21 +70,23 @@ def missing_column(field: str, option: str, names: Iterable[str], where: str) ->
     return BadRecordError(reason, where=where, what=what, remedy=f'name the right {option}')
 
 
-def python_rows(batch: Any) -> Iterator[Row | UnicodeDecodeError]:
-    """The rows of an Arrow batch or table as dicts, and an error in the place of one with a broken string."""
+def python_rows(batch: Any, place: Callable[[int], str]) -> Iterator[Place | BadRecordError]:
+    """The rows of an Arrow batch or table as dicts, and a fault in the place of one with a broken string.
+
+    Args:
+        batch: The rows.
+        place: Number of a row in the batch -> where it is, for messages.
+    """
     try:
-        yield from batch.to_pylist()
+        yield from ((place(number), row) for number, row in enumerate(batch.to_pylist()))
         return
     except UnicodeDecodeError:
         pass  # find out which
-    for index in range(batch.num_rows):
+    for number in range(batch.num_rows):
         try:
-            yield batch.slice(index, 1).to_pylist()[0]
+            yield place(number), batch.slice(number, 1).to_pylist()[0]
         except UnicodeDecodeError as error:
-            yield error
-
-
-def broken_encoding(error: UnicodeDecodeError, where: str) -> BadRecordError:
-    """The fault of a row with a string that is not UTF-8."""
-    what = f'not UTF-8 ({error.reason} at byte {error.start})'
-    return BadRecordError('broken_encoding', where=where, what=what, remedy='write it as UTF-8')
+            what = f'not UTF-8 ({error.reason} at byte {error.start})'
+            yield BadRecordError(
+                'broken_encoding', where=place(number), what=what, remedy='write it as UTF-8'
+            )

@@ -19,6 +19,7 @@ import numpy as np
 from skillit_stream.base.errors import InputError, first_line
 
 TOKENIZER_FILE = 'tokenizer.json'
+TOKENIZER_FOLDER = 'tokenizer'
 # Tried in turn where a tokenizer comes without a word on which token ends a document.
 EOS_CANDIDATES = ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>')
 
@@ -157,7 +158,7 @@ class DocumentTokenizer:
 
 
 def tokenizer_facts(tokenizer: Any, name: str) -> TokenizerFacts:
-    """What a ``transformers.PreTrainedTokenizerFast`` says of itself; it is told its EOS if it knows none.
+    """What a ``transformers.PreTrainedTokenizerFast`` says of itself; its EOS is set if it knows none.
 
     Raises:
         InputError: No token of it ends a text.

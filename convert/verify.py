@@ -16,9 +16,8 @@ import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.progress import bytes_bar, print_summary
-from skillit_stream.convert.staging import TOKENIZER_FOLDER
-from skillit_stream.convert.tokens import tokenizer_hash
-from skillit_stream.convert.writer import index_hash
+from skillit_stream.convert.shards import index_hash
+from skillit_stream.convert.tokens import TOKENIZER_FOLDER, tokenizer_hash
 from skillit_stream.formats.manifest import SPLITS, Manifest, SplitInfo
 
 REMEDY = 'convert the corpus again with --overwrite'

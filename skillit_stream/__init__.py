@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from skillit_stream.base.errors import InputError
     from skillit_stream.loader.batches import causal_lm_inputs, collate
     from skillit_stream.loader.dataset import SkillStreamingDataset
+    from skillit_stream.loader.eval_streams import EvalStreams
     from skillit_stream.mixture import (
         MixturePolicy,
         RoundObservation,
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
         register,
     )
     from skillit_stream.training.data_mixing import DataMixing
-    from skillit_stream.training.evaluation import EvalStreams, skill_evaluator
+    from skillit_stream.training.evaluation import skill_evaluator
     from skillit_stream.training.skill_losses import SkillLossModel
     from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 _HOMES = {
     'DataMixing': 'skillit_stream.training.data_mixing',
-    'EvalStreams': 'skillit_stream.training.evaluation',
+    'EvalStreams': 'skillit_stream.loader.eval_streams',
     'InputError': 'skillit_stream.base.errors',
     'MeanSkillLoss': 'skillit_stream.training.skill_metrics',
     'MixturePolicy': 'skillit_stream.mixture',

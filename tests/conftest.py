@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import atexit
+import gc
 import os
 import resource
 import sys
@@ -10,12 +11,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.turns import turn
+
 if TYPE_CHECKING:
+    from tests.support.launching import RankServer
     from tests.support.object_store import Store
 
 # Streaming opens all shared memory of the process's other datasets whenever it makes one, and keeps it.
 _SOFT, _HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_HARD, _HARD))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector off what the test files import: Composer asks for whole collections."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test marked `alone` waits until those of xdist's other workers have ended, and they for it."""
+    with turn(alone=item.get_closest_marker('alone') is not None):
+        return (yield)
 
 
 @pytest.fixture(scope='session')
@@ -92,3 +109,22 @@ def store(object_store_server: 'Store', monkeypatch: pytest.MonkeyPatch) -> 'Sto
     monkeypatch.setenv('AWS_DEFAULT_REGION', 'us-east-1')
     object_store_server.failures.clear()
     return object_store_server
+
+
+@pytest.fixture(scope='session')
+def rank_server() -> Iterator['RankServer']:
+    """Imports everything while the first test that asks for it goes on."""
+    from tests.support.launching import RankServer
+
+    server = RankServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def forked_runs(rank_server: 'RankServer', monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of an experiment are forked from what has imported everything, if they are of one rank."""
+    from skillit_stream.experiments import running
+    from tests.support.launching import forking_subprocess
+
+    monkeypatch.setattr(running, 'subprocess', forking_subprocess(rank_server))

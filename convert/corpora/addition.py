@@ -11,19 +11,18 @@ digits.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.examples import (
+from skillit_stream.convert.generated import (
     Example,
     GeneratedCorpus,
     add_example_arguments,
     check_counts,
     choose_graph,
-    convert_generated,
 )
 from skillit_stream.convert.sampling import distinct_draws
-from skillit_stream.formats.manifest import Manifest
 
 HELP = 'generated sums: skills are the digits asked for'
 MOST_DIGITS = 18
@@ -37,25 +36,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_example_arguments(parser, graph_default='published for 3 digits, else chain')
 
 
-def run(args: argparse.Namespace) -> Manifest:
-    """Generate the sums."""
+def corpus(args: argparse.Namespace) -> GeneratedCorpus:
+    """The sums.
+
+    Raises:
+        InputError: An option is out of range.
+    """
     if not 1 <= args.digits <= MOST_DIGITS:
         raise InputError(f'--digits must lie between 1 and {MOST_DIGITS}, but got: {args.digits}')
     check_counts(args)
     default = 'published' if args.digits in PUBLISHED else 'chain'
-    graph_name, graph = choose_graph(args, args.digits, PUBLISHED, default=default)
-    count = args.train_samples + args.eval_samples
-    corpus = GeneratedCorpus(
-        name='addition',
-        vocabulary=VOCABULARY,
-        examples={
-            f'digit_{digit}': examples_of(digit, digits=args.digits, count=count, seed=args.seed)
-            for digit in range(args.digits)
-        },
-        graph=graph,
-        options={'digits': args.digits, 'seed': args.seed, 'graph': graph_name},
-    )
-    return convert_generated(args, corpus)
+    name, graph = choose_graph(args, args.digits, PUBLISHED, default=default)
+    return Addition(args, graph, {'digits': args.digits, 'seed': args.seed, 'graph': name})
+
+
+class Addition(GeneratedCorpus):
+    """Sums."""
+
+    name = 'addition'
+    vocabulary = VOCABULARY
+
+    def __init__(
+        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(args, [f'digit_{digit}' for digit in range(args.digits)], graph, options)
+        self._digits, self._seed = args.digits, args.seed
+
+    def space(self, number: int) -> int:
+        """Pairs of numbers."""
+        del number
+        return 100**self._digits
+
+    def examples(self, number: int, count: int) -> Iterator[Example]:
+        """Different sums that ask for the digit."""
+        return examples_of(number, digits=self._digits, count=count, seed=self._seed)
 
 
 def examples_of(digit: int, *, digits: int, count: int, seed: int) -> Iterator[Example]:

@@ -12,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.corpus import Corpus, Document, Tap
+from skillit_stream.convert.corpus import Document, FileCorpus
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.json_files import read_rows
-from skillit_stream.convert.options import add_corpus_arguments, add_instruction_arguments
-from skillit_stream.convert.readers import HashingFile, InputFile, find_inputs, open_input
+from skillit_stream.convert.options import (
+    add_corpus_arguments,
+    add_instruction_arguments,
+    add_paths_argument,
+)
+from skillit_stream.convert.readers import HashingFile, InputFile
 from skillit_stream.convert.rows import Row, find_text
 from skillit_stream.convert.skill_options import skill_in_field
 
@@ -44,7 +48,7 @@ TEMPLATES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit convert alpaca`."""
-    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of Alpaca rows')
+    add_paths_argument(parser, 'Alpaca rows')
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument('--skill-field', metavar='PATH.TO.KEY', help='the skill is this field of the row')
     group.add_argument('--skill-from', choices=['verb'], help="the skill is the instruction's verb")
@@ -58,12 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus_arguments(parser)
 
 
-def corpus(args: argparse.Namespace) -> Corpus:
+def corpus(args: argparse.Namespace) -> FileCorpus:
     """The rows at and below the PATHs."""
     return Alpaca(args)
 
 
-class Alpaca(Corpus):
+class Alpaca(FileCorpus):
     """Alpaca, and other data in its format."""
 
     name = 'alpaca'
@@ -71,14 +75,10 @@ class Alpaca(Corpus):
     def __init__(self, args: argparse.Namespace) -> None:
         if args.min_rows < 1:
             raise InputError(f'--min-rows must be at least 1, but got: {args.min_rows}')
-        self.paths = args.paths
+        super().__init__(args.paths)
         self.skill_field: str | None = args.skill_field
         self.min_rows = args.min_rows
         self.template = args.template
-
-    def inputs(self) -> list[InputFile]:
-        """The JSON files at and below the paths."""
-        return find_inputs(self.paths)
 
     def options(self) -> Mapping[str, Any]:
         """How skill and prompt are made."""
@@ -86,15 +86,8 @@ class Alpaca(Corpus):
             return {'template': self.template, 'skill_from': 'verb', 'min_rows': self.min_rows}
         return {'template': self.template, 'skill_field': self.skill_field}
 
-    def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
-        """The documents of one file; held in memory, for a verb is rare or not by all rows of the file."""
-        try:
-            with open_input(file, tap) as raw:
-                yield from self._documents(raw, file)
-        except BadRecordError as fault:  # the file cannot be opened
-            yield fault
-
-    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+    def documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+        """The documents of an open file; held in memory, for a verb is rare or not by all rows of the file."""
         items = [self._document(item) for item in read_rows(raw, file.path)]
         counts = Counter(item.skill for item in items if isinstance(item, Document))
         for item in items:

@@ -15,10 +15,10 @@ from skillit_stream.base.errors import InputError, blaming, first_line
 from skillit_stream.convert.corpus import Document, Tap
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.options import add_corpus_arguments
-from skillit_stream.convert.readers import InputFile
-from skillit_stream.convert.rows import Row
+from skillit_stream.convert.readers import InputFile, VirtualFile
+from skillit_stream.convert.rows import Place, Row
 from skillit_stream.convert.skill_options import add_skill_arguments, add_text_field_argument
-from skillit_stream.convert.tables import BATCH_ROWS, Progress, TableCorpus, broken_encoding, python_rows
+from skillit_stream.convert.tables import BATCH_ROWS, RowProgress, TableCorpus, python_rows
 
 HELP = 'a Hugging Face data set, from the hub or from disk'
 SHARD_ROWS = 100_000
@@ -28,27 +28,13 @@ SAVED = ('state.json', 'dataset_dict.json')
 
 
 @dataclass(frozen=True, slots=True)
-class Shard(InputFile):
-    """A part of a data set."""
+class Shard(VirtualFile):
+    """A part of a data set; its size is that of the rows in memory, or a guess."""
 
     first: int
     """The first row; of a streamed set the shard's number."""
     end: int
     """One more than the last row; of a streamed set the number of shards."""
-    rows_size: int
-    """Bytes of the rows in memory, or a guess."""
-    fingerprint: str
-    """Changes with the data set; empty where that is not known."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of its rows in memory."""
-        return self.rows_size
-
-    @property
-    def stamp(self) -> str:
-        """The data set's fingerprint."""
-        return self.fingerprint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def corpus(args: argparse.Namespace) -> TableCorpus:
     """The rows of the data set."""
-    return HuggingFace(args)
+    return HuggingFace(args, [])
 
 
 class HuggingFace(TableCorpus):
@@ -76,8 +62,8 @@ class HuggingFace(TableCorpus):
 
     name = 'hf'
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        super().__init__(args)
+    def __init__(self, args: argparse.Namespace, paths: list[str]) -> None:
+        super().__init__(args, paths)
         self._args = args
         given = ('split', 'config', 'revision', 'data_files')
         found = {name: getattr(args, name) for name in given if getattr(args, name) is not None}
@@ -117,8 +103,7 @@ class HuggingFace(TableCorpus):
         digest = hashlib.blake2b(digest_size=32)
         size = 0
         try:
-            for where, row in rows:
-                item = row if isinstance(row, BadRecordError) else self.document_of(row, file, where)
+            for item in self.documents_of(rows, file):
                 if self._args.streaming and isinstance(item, Document):
                     text = item.text.encode()
                     digest.update(len(text).to_bytes(8, 'little') + text)
@@ -130,7 +115,7 @@ class HuggingFace(TableCorpus):
         if self._args.streaming:  # nothing else says what was read
             tap.finish(f'blake2b-texts:{digest.hexdigest()}', size)
         else:
-            tap.finish(f'fingerprint:{file.fingerprint}[{file.first}:{file.end}]', file.size)
+            tap.finish(f'fingerprint:{file.stamp}[{file.first}:{file.end}]', file.size)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -163,29 +148,25 @@ class HuggingFace(TableCorpus):
         base = os.path.basename(os.path.abspath(self._args.dataset))
         name = base if os.path.isdir(self._args.dataset) else self._args.dataset
         path = f'hf:{self._args.dataset}[{part}]'
-        return Shard(path, f'{name}[{part}]', (base,), first, end, size, fingerprint)
+        return Shard(path, f'{name}[{part}]', (base,), size, fingerprint, first, end)
 
     def _streamed_size(self) -> int:
         """Bytes of a streamed split, as its card says; else so many that each shard is a part of the work."""
         split = (self._dataset.info.splits or {}).get(self._args.split or 'train')
         return getattr(split, 'num_bytes', None) or UNKNOWN_SHARD_SIZE * self._dataset.num_shards
 
-    def _stored_rows(self, shard: Shard, tap: Tap) -> Iterator[tuple[str, Row | BadRecordError]]:
-        progress = Progress(tap, size=shard.size, rows=shard.end - shard.first)
+    def _stored_rows(self, shard: Shard, tap: Tap) -> Iterator[Place | BadRecordError]:
+        progress = RowProgress(tap, size=shard.size, rows=shard.end - shard.first)
         table = self._dataset.select_columns(self.columns_among(self._dataset.column_names))
         rows = table.select(range(shard.first, shard.end)).with_format('arrow')
         number = shard.first
         for batch in rows.iter(batch_size=BATCH_ROWS):
-            for row in python_rows(batch):
-                where = f'hf:{self._args.dataset}[{number}]'
-                number += 1
-                if isinstance(row, UnicodeDecodeError):
-                    yield where, broken_encoding(row, where)
-                else:
-                    yield where, self._with_label(row)
+            for item in python_rows(batch, lambda at, first=number: f'hf:{self._args.dataset}[{first + at}]'):
+                yield item if isinstance(item, BadRecordError) else (item[0], self._with_label(item[1]))
+            number += batch.num_rows
             progress.rows(batch.num_rows)
 
-    def _streamed_rows(self, shard: Shard) -> Iterator[tuple[str, Row | BadRecordError]]:
+    def _streamed_rows(self, shard: Shard) -> Iterator[Place | BadRecordError]:
         from datasets.exceptions import DatasetsError
 
         number = 0

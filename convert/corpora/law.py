@@ -4,16 +4,12 @@ The published files are ``train.<stem>.jsonl.xz`` and ``validation.<stem>.jsonl.
 (``train.<stem>.3.jsonl.xz``). Some stems differ from the names of the slices.
 """
 
-import argparse
 import re
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.options import add_corpus_arguments
-from skillit_stream.convert.own_splits import SplitCorpus, add_own_splits_argument
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import Row
 
-HELP = 'Pile of Law: skills are its slices'
 SLICES = (
     'acus_reports',
     'atticus_contracts',
@@ -87,34 +83,21 @@ STEMS = {
 FILE_NAME = re.compile(r'(?:(?:train|validation)\.)?(.+?)(?:\.\d+)?(?:\.jsonl?)?(?:\.(?:gz|zst|xz|bz2))?')
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `skillit convert law`."""
-    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of Pile of Law rows')
-    add_own_splits_argument(parser)
-    add_corpus_arguments(parser)
+def skill_of(row: Row, file: InputFile, where: str) -> str:  # noqa: ARG001
+    """The slice a file is of, by its name or that of the folder it is in.
 
-
-def corpus(args: argparse.Namespace) -> SplitCorpus:
-    """The rows at and below the PATHs."""
-    return Law(args.paths, own_splits=args.own_splits)
-
-
-class Law(SplitCorpus):
-    """Pile of Law."""
-
-    name = 'law'
-
-    def skill_of(self, row: Row, file: InputFile, where: str) -> str:  # noqa: ARG002
-        """The slice a file is of, by its name or that of the folder it is in."""
-        for name in (file.name.rsplit('/', 1)[-1], file.folders[-1]):
-            if skill := slice_named(name):
-                return skill
-        raise BadRecordError(
-            'unknown_source',
-            where=where,
-            what='neither the file nor its folder is named after a slice of Pile of Law',
-            remedy=f'keep the published names, such as train.{SLICES[0]}.jsonl.xz',
-        )
+    Raises:
+        BadRecordError: Neither is named after a slice.
+    """
+    for name in (file.name.rsplit('/', 1)[-1], file.folders[-1]):
+        if skill := slice_named(name):
+            return skill
+    raise BadRecordError(
+        'unknown_source',
+        where=where,
+        what='neither the file nor its folder is named after a slice of Pile of Law',
+        remedy=f'keep the published names, such as train.{SLICES[0]}.jsonl.xz',
+    )
 
 
 def slice_named(name: str) -> str | None:

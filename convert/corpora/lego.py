@@ -17,21 +17,20 @@ helps the first, third and fourth as well, and the others stand alone.
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.examples import (
+from skillit_stream.convert.generated import (
     Example,
     GeneratedCorpus,
     add_example_arguments,
     check_counts,
     choose_graph,
-    convert_generated,
 )
-from skillit_stream.convert.sampling import distinct_draws
-from skillit_stream.formats.manifest import Manifest
+from skillit_stream.convert.sampling import check_space, distinct_draws
 
 HELP = 'generated variables that depend on each other: skills are the variables asked for'
 Parents = Sequence[int | None]
@@ -64,33 +63,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_example_arguments(parser, graph_default='the shape')
 
 
-def run(args: argparse.Namespace) -> Manifest:
-    """Generate the sentences."""
+def corpus(args: argparse.Namespace) -> GeneratedCorpus:
+    """The sentences.
+
+    Raises:
+        InputError: An option is out of range, or options do not fit together.
+    """
     if not 1 <= args.skills <= len(LETTERS):
         raise InputError(f'--skills must lie between 1 and {len(LETTERS)}, but got: {args.skills}')
     check_counts(args)
     if args.shape == 'chain':
         shape = {}
-        graph_name, graph = choose_graph(args, args.skills, PUBLISHED, default='chain')
+        name, graph = choose_graph(args, args.skills, PUBLISHED, default='chain')
     elif args.graph is None:
         shape = {'shape': args.shape}
-        graph_name, graph = args.shape, graph_of(SHAPES[args.shape](args.skills))
+        name, graph = args.shape, graph_of(SHAPES[args.shape](args.skills))
     else:
         raise InputError(f'--graph {args.graph}: is one of --shape chain, not of {args.shape}; leave it out')
-    count = args.train_samples + args.eval_samples
-    corpus = GeneratedCorpus(
-        name='lego',
-        vocabulary=VOCABULARY,
-        examples={
-            f'variable_{skill + 1}': examples_of(
-                skill, length=args.skills, count=count, seed=args.seed, shape=args.shape
-            )
-            for skill in range(args.skills)
-        },
-        graph=graph,
-        options={'skills': args.skills, **shape, 'seed': args.seed, 'graph': graph_name},
-    )
-    return convert_generated(args, corpus)
+    return Lego(args, graph, {'skills': args.skills, **shape, 'seed': args.seed, 'graph': name})
+
+
+class Lego(GeneratedCorpus):
+    """Variables that depend on each other."""
+
+    name = 'lego'
+    vocabulary = VOCABULARY
+
+    def __init__(
+        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(args, [f'variable_{skill + 1}' for skill in range(args.skills)], graph, options)
+        self._seed, self._shape = args.seed, args.shape
+
+    def space(self, number: int) -> int:
+        """Sentences that ask for the variable."""
+        return space_of(number, length=len(self.skills), shape=self._shape)
+
+    def examples(self, number: int, count: int) -> Iterator[Example]:
+        """Different sentences that ask for the variable."""
+        return examples_of(number, length=len(self.skills), count=count, seed=self._seed, shape=self._shape)
 
 
 def graph_of(parents: Parents) -> list[list[float]]:
@@ -109,17 +120,22 @@ def examples_of(asked: int, *, length: int, count: int, seed: int, shape: str = 
         InputError: There are fewer than `count`.
     """
     label = f'variable_{asked + 1}'
-    space = 2**length * math.perm(len(LETTERS), length) * math.factorial(length)
     alike = symmetries(SHAPES[shape](length), asked)
-    if count > space // alike:
-        raise InputError(
-            f'{label}: {count} samples asked for, but only {space // alike} different ones exist; '
-            'lower --train-samples or --eval-samples'
-        )
+    check_space(label, count, space_of(asked, length=length, shape=shape))
     # As each sentence has so many numbers, no fewer than `count` sentences are among these.
-    draws = distinct_draws(space, count * alike, seed=seed, label=label)
+    draws = distinct_draws(numbers_of(length), count * alike, seed=seed, label=label)
     examples = (example_of(draw, asked=asked, length=length, shape=shape) for draw in draws)
     return examples if alike == 1 else _first_different(examples, count)
+
+
+def numbers_of(length: int) -> int:
+    """How many numbers :func:`example_of` takes."""
+    return 2**length * math.perm(len(LETTERS), length) * math.factorial(length)
+
+
+def space_of(asked: int, *, length: int, shape: str) -> int:
+    """How many different sentences ask for variable `asked`."""
+    return numbers_of(length) // symmetries(SHAPES[shape](length), asked)
 
 
 def symmetries(parents: Parents, asked: int) -> int:

@@ -20,19 +20,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.corpus import Corpus, Document, Tap
+from skillit_stream.convert.corpus import Document, FileCorpus, Tap
 from skillit_stream.convert.dev_split import DevSplit, read_dev_split
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.json_files import parse_whole
 from skillit_stream.convert.options import add_corpus_arguments, add_instruction_arguments
-from skillit_stream.convert.readers import (
-    HashingFile,
-    InputFile,
-    find_inputs,
-    form_of,
-    open_input,
-    read_lines,
-)
+from skillit_stream.convert.readers import HashingFile, InputFile, form_of, open_input, read_lines
 from skillit_stream.convert.rows import Row, check_row, find_text
 from skillit_stream.convert.skill_options import read_list
 
@@ -92,12 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus_arguments(parser)
 
 
-def corpus(args: argparse.Namespace) -> Corpus:
+def corpus(args: argparse.Namespace) -> FileCorpus:
     """The tasks at and below the PATHs."""
     return NaturalInstructions(args)
 
 
-class NaturalInstructions(Corpus):
+class NaturalInstructions(FileCorpus):
     """Natural Instructions."""
 
     name = 'natural-instructions'
@@ -109,6 +102,12 @@ class NaturalInstructions(Corpus):
                 raise InputError(f'--{option.replace("_", "-")} must be at least 1, but got: {value}')
         if args.dev_split and args.dev_instances is not None:
             raise InputError('--dev-instances: has no meaning with --dev-split; leave one of them out')
+        super().__init__(
+            [
+                os.path.join(path, 'tasks') if os.path.isdir(os.path.join(path, 'tasks')) else path
+                for path in args.paths  # of a clone only its tasks
+            ]
+        )
         self.args = args
         self.skills = frozenset(read_list(args.skills, '--skills')) if args.skills else None
         self.trained = _task_lists(args)
@@ -120,7 +119,7 @@ class NaturalInstructions(Corpus):
         Raises:
             InputError: There are none, or a skill, or a task of the lists, is not among them.
         """
-        tasks = [file for file in find_inputs(self._folders()) if form_of(file.path) == '.json']
+        tasks = [file for file in super().inputs() if form_of(file.path) == '.json']
         if self.trained is not None:
             tasks = [file for file in tasks if task_name(file) in self.trained]
             _check_all(self.trained, map(task_name, tasks), 'tasks of the list', self.args.paths)
@@ -140,15 +139,8 @@ class NaturalInstructions(Corpus):
         given = {name: getattr(self.args, name) for name in names if getattr(self.args, name) is not None}
         return {**given, 'dev': self.dev.hash}
 
-    def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
-        """The documents of one task."""
-        try:
-            with open_input(file, tap) as raw:
-                yield from self._documents(raw, file)
-        except BadRecordError as fault:  # the file cannot be opened
-            yield fault
-
-    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+    def documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+        """The documents of an open task."""
         try:
             task = check_row(parse_whole(read_lines(raw, file.path), file.path), file.path)
             skill = skill_of(task, self.args.slicer, file.path)
@@ -175,15 +167,8 @@ class NaturalInstructions(Corpus):
                 fault.skill = skill
                 yield fault
 
-    def _folders(self) -> list[str]:
-        """The PATHs; of a clone only its tasks."""
-        return [
-            os.path.join(path, 'tasks') if os.path.isdir(os.path.join(path, 'tasks')) else path
-            for path in self.args.paths
-        ]
-
     def _peek(self, file: InputFile) -> str | None:
-        """The skill of a task; None if it is unreadable, which `read` will say."""
+        """The skill of a task; None if it is unreadable, which `read` reports."""
         try:
             with open_input(file, Tap(lambda _: None)) as raw:
                 task = check_row(parse_whole(read_lines(raw, file.path), file.path), file.path)

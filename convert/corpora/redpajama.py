@@ -6,7 +6,6 @@ Where the row says nothing, the names of its file and folders decide, the neares
 object, a JSON string, the repr of a Python dict (the hub's sample), or absent (common_crawl).
 """
 
-import argparse
 import ast
 import re
 from typing import Any
@@ -14,13 +13,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.options import add_corpus_arguments
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import Row
 
-HELP = 'RedPajama-1T: skills are its seven subsets'
 SKILLS = ('arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia')
 
 # What people and the published files call the subsets; compared without case, separators, end digits.
@@ -43,27 +39,6 @@ META_KEYS = {
     'repo_name': 'github',
     'question_score': 'stackexchange',
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `skillit convert redpajama`."""
-    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of RedPajama-1T rows')
-    add_corpus_arguments(parser)
-
-
-def corpus(args: argparse.Namespace) -> RowCorpus:
-    """The rows at and below the PATHs."""
-    return RedPajama(args.paths)
-
-
-class RedPajama(RowCorpus):
-    """RedPajama-1T."""
-
-    name = 'redpajama'
-
-    def skill_of(self, row: Row, file: InputFile, where: str) -> str:
-        """The subset a row belongs to."""
-        return skill_of(row, file, where)
 
 
 def skill_of(row: Row, file: InputFile, where: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.options import add_corpus_arguments
+from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import Row, look_up
 from skillit_stream.convert.skill_options import read_list
@@ -29,7 +29,7 @@ KEYS = {'language': 'language', 'bucket': 'bucket', 'domain': 'source_domain'}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit convert redpajama-v2`."""
-    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of RedPajama-V2 documents')
+    add_paths_argument(parser, 'RedPajama-V2 documents')
     parser.add_argument(
         '--skill-from',
         choices=['language', 'bucket', 'language-bucket', 'domain'],

@@ -6,17 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.corpus import Corpus, Document, Tap
+from skillit_stream.convert.corpus import Document, FileCorpus
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.options import add_corpus_arguments
-from skillit_stream.convert.readers import (
-    ARCHIVES,
-    HashingFile,
-    InputFile,
-    find_inputs,
-    open_input,
-    read_lines,
-)
+from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
+from skillit_stream.convert.readers import ARCHIVES, HashingFile, InputFile, read_lines
 from skillit_stream.convert.skill_options import add_skill_arguments, choose_skill_of, chosen_options
 
 HELP = 'plain text files: one document a file, or several with a separating line'
@@ -25,7 +18,7 @@ SUFFIXES = ('.txt', '.md')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit convert text`."""
-    parser.add_argument('paths', nargs='+', metavar='PATH', help='folder or file of plain text')
+    add_paths_argument(parser, 'plain text')
     add_skill_arguments(parser, fields=False)
     parser.add_argument(
         '--separator',
@@ -43,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus_arguments(parser)
 
 
-def corpus(args: argparse.Namespace) -> Corpus:
+def corpus(args: argparse.Namespace) -> FileCorpus:
     """The text files at and below the PATHs."""
     return Text(args)
 
 
-class Text(Corpus):
+class Text(FileCorpus):
     """Plain text files in UTF-8."""
 
     name = 'text'
@@ -57,33 +50,20 @@ class Text(Corpus):
         for suffix in args.suffix:
             if not suffix.startswith('.') or len(suffix) == 1:
                 raise InputError(f'--suffix must begin with a dot, such as .rst, but got: {suffix}')
-        self.paths = args.paths
-        self.suffixes = (*SUFFIXES, *args.suffix)
+        suffixes = (form + archive for form in (*SUFFIXES, *args.suffix) for archive in ('', *ARCHIVES))
+        super().__init__(args.paths, tuple(suffixes))
         self.separator = None if args.separator is None else args.separator.strip().encode()
         self._skill_of = choose_skill_of(args)
         self._options = chosen_options(args)
         if args.separator is not None:
             self._options['separator'] = args.separator
 
-    def inputs(self) -> list[InputFile]:
-        """The text files at and below the paths."""
-        return find_inputs(
-            self.paths, tuple(form + archive for form in self.suffixes for archive in ('', *ARCHIVES))
-        )
-
-    def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
-        """The documents of one file."""
-        try:
-            with open_input(file, tap) as raw:
-                yield from self._documents(raw, file)
-        except BadRecordError as fault:  # the file cannot be opened
-            yield fault
-
     def options(self) -> Mapping[str, Any]:
         """How skills and documents are found."""
         return self._options
 
-    def _documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+    def documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
+        """The documents of an open file."""
         empty = True
         for start, item in self._pieces(raw, file.path):
             empty = False

@@ -1,8 +1,8 @@
 """Which sample was trained on when: the order of past rounds, recomputed from what a run left behind.
 
-    run folder, index.json files → order, stream_index → record → walk → replay → command
+    a line of mixture.jsonl, index.json files → stream_index → past_round → replay → command
 
-The order is a pure function of what mixture.jsonl and the streams' indexes say, so no shard is read. Where a
-run was resumed with other settings or streams, the tapes are carried over as training did; only this needs
-Streaming. What does not fit together is refused: a replay is exact or there is none.
+The line holds the dataset's state at the start of its round; with the streams' indexes the round's order follows
+from it by the functions that planned it for training. So any round is answered by itself, and no shard is read. What
+does not fit together is refused: a replay is exact or there is none.
 """

@@ -2,17 +2,16 @@
 
 import argparse
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skillit_stream.audit.record import RunRecord, Stretch, read_run, told
-from skillit_stream.audit.replay import Draw, Replay
+from skillit_stream.audit.past_round import PastRound
+from skillit_stream.audit.replay import Draw, Replay, format_spans
 from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.files import write_array
 
 Answer = dict[str, Any]
 
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Answer the question; prints lines, or one JSON object."""
     if args.out and args.round is None:
         raise InputError(f"`--out` {args.out} takes a round's ids: name the round with --round.")
-    replay = Replay(read_run(args.run, streams=args.streams))
+    replay = Replay(args.run, streams=args.streams)
     if args.sample:
         answer, lines = _about_samples(replay, list(dict.fromkeys(args.sample)))
     elif args.round is not None:
@@ -64,14 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _about_samples(replay: Replay, samples: list[int]) -> tuple[Answer, list[str]]:
-    record = replay.run
-    if not record.rounds:
-        raise InputError(f'{record.folder / "mixture.jsonl"} has no round that has ended: train on first.')
     # Before the walk: an id that does not exist is refused at once.
-    homes = replay.homes(samples)
+    homes = replay.homes(samples, replay.last)
+    ids_of = replay.rounds_of_these_ids(replay.last)
     draws: dict[int, list[dict[str, int]]] = {sample: [] for sample in samples}
     for draw in replay.draws(samples):
-        draws[draw.sample].append(_about_draw(record, draw))
+        draws[draw.sample].append(_about_draw(draw, ids_of[0]))
     answers, lines = [], []
     for sample, home in zip(samples, homes, strict=True):
         stored = {'sample': sample, 'skill': home.skill, 'shard': str(home.file), 'row': home.row}
@@ -90,42 +87,42 @@ def _about_samples(replay: Replay, samples: list[int]) -> tuple[Answer, list[str
         lines += ['  ' + '  '.join(f'{name} {value}' for name, value in one.items()) for one in draws[sample]]
         if others:
             lines.append(
-                f'  in {told(others)} skill {home.skill} had other shards: none of their samples is this'
+                f'  in {format_spans(others)} skill {home.skill} had other shards: none of their samples is this'
             )
-    ids_of = [record.stretches[-1].first_round, record.rounds - 1]
-    covered = {'rounds': [0, record.rounds - 1], 'steps': [0, record.steps - 1]}
-    answer = {'covered': covered, 'ids_of_rounds': ids_of, 'samples': answers}
-    return answer, [*lines, *_whose_ids(record, record.stretches[-1]), _what_is_covered(record)]
+    first_step = replay.round(replay.first).first_step
+    covered = {'rounds': [replay.first, replay.rounds - 1], 'steps': [first_step, replay.steps - 1]}
+    answer = {'covered': covered, 'ids_of_rounds': list(ids_of), 'samples': answers}
+    return answer, [*lines, *_whose_ids(replay, replay.last), _what_is_covered(replay, first_step)]
 
 
-def _about_draw(record: RunRecord, draw: Draw) -> dict[str, int]:
+def _about_draw(draw: Draw, first_of_ids: int) -> dict[str, int]:
     about = {'round': draw.round, 'step': draw.step, 'place': draw.place, 'pass': draw.tape_pass}
-    return about if draw.round >= record.stretches[-1].first_round else {**about, 'id': draw.id_then}
+    return about if draw.round >= first_of_ids else {**about, 'id': draw.id_then}
 
 
-def _whose_ids(record: RunRecord, stretch: Stretch) -> list[str]:
-    """In a run whose streams or settings changed: a line that says for which rounds the ids stand."""
-    if len(record.stretches) == 1:
+def _whose_ids(replay: Replay, past: PastRound) -> list[str]:
+    """In a run whose streams changed: a line that says for which rounds the ids stand."""
+    first, last = replay.rounds_of_these_ids(past)
+    if (first, last) == (replay.first, replay.rounds - 1):
         return []
-    first, last = stretch.first_round, stretch.end_round - 1
     return [
-        f'ids: as of {told([(first, last)])}; where streams changed, a sample may have another before or after'
+        f'ids: as of {format_spans([(first, last)])}; where streams changed, a sample may have another before or after'
     ]
 
 
-def _what_is_covered(record: RunRecord) -> str:
+def _what_is_covered(replay: Replay, first_step: int) -> str:
     return (
-        f'covered: rounds 0 to {record.rounds - 1}, steps 0 to {record.steps - 1}; a round begun at step '
-        f'{record.steps} would not be: its proportions are not in {record.folder / "mixture.jsonl"} before it ends'
+        f'covered: rounds {replay.first} to {replay.rounds - 1}, steps {first_step} to {replay.steps - 1}; a round '
+        f'begun at step {replay.steps} would not be: its state is not in {replay.log} before it ends'
     )
 
 
 def _about_round(replay: Replay, number: int, out: str | None) -> tuple[Answer, list[str]]:
-    stretch = replay.stretch_of(number)
+    past = replay.round(number)
     ids = replay.sample_ids(number)
-    first = stretch.first_step_of(number)
-    last = first + stretch.shape.batches - 1
-    skills = _by_skill(stretch, ids)
+    first = past.first_step
+    last = first + past.shape.batches - 1
+    skills = _by_skill(past, ids)
     shards = sum(one['shards'] for one in skills.values())
     answer: Answer = {
         'round': number,
@@ -143,14 +140,14 @@ def _about_round(replay: Replay, number: int, out: str | None) -> tuple[Answer, 
     if out:
         _save(Path(out), ids)
         answer['out'] = out
-        lines += [f'ids: {out}', *_whose_ids(replay.run, stretch)]
+        lines += [f'ids: {out}', *_whose_ids(replay, past)]
     return answer, lines
 
 
-def _by_skill(stretch: Stretch, ids: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+def _by_skill(past: PastRound, ids: NDArray[np.int64]) -> dict[str, dict[str, int]]:
     """Per skill: draws, different samples among them, and the shards they lie in."""
-    found, offsets = {}, stretch.offsets
-    for skill, stream in stretch.streams.items():
+    found, offsets = {}, past.offsets
+    for skill, stream in past.streams.items():
         begin = offsets[skill]
         own = ids[(ids >= begin) & (ids < begin + stream.samples)] - begin
         different = np.unique(own)
@@ -165,33 +162,28 @@ def _rows(skills: dict[str, dict[str, int]]) -> list[list[str]]:
 
 
 def _about_step(replay: Replay, step: int) -> tuple[Answer, list[str]]:
-    number, batch = replay.batch_of(step)
+    past = replay.round_of(step)
+    number, batch = past.number, step - past.first_step
     ids = replay.step_ids(step)
     samples = [
         {'place': place, 'sample': int(sample), 'skill': home.skill, 'shard': str(home.file), 'row': home.row}
-        for place, (sample, home) in enumerate(zip(ids, replay.homes(ids, number), strict=True))
+        for place, (sample, home) in enumerate(zip(ids, replay.homes(ids, past), strict=True))
     ]
     head = f'step {step}: global batch {batch} of round {number}, {len(ids)} samples'
     lines = [
         f'  place {one["place"]}  sample {one["sample"]}  {one["skill"]}, {one["shard"]} row {one["row"]}'
         for one in samples
     ]
-    notes = _whose_ids(replay.run, replay.stretch_of(number))
-    return {'step': step, 'round': number, 'batch': batch, 'samples': samples}, [head, *lines, *notes]
+    answer = {'step': step, 'round': number, 'batch': batch, 'samples': samples}
+    return answer, [head, *lines, *_whose_ids(replay, past)]
 
 
 def _save(path: Path, ids: NDArray[np.int64]) -> None:
     """Write the ids; a write that fails leaves nothing behind, and an older file as it was."""
-    scratch = path.with_name(f'{path.name}.tmp')
+    if not path.parent.is_dir():
+        raise InputError(f'`--out` cannot be written to {path}: there is no folder {path.parent}.')
     with blaming(f'`--out` cannot be written to {path}', OSError):
-        try:
-            with open(scratch, 'wb') as file:
-                np.save(file, ids)
-            os.replace(scratch, path)
-        except OSError:
-            with suppress(OSError):
-                scratch.unlink()
-            raise
+        write_array(path, ids)
 
 
 def _times(count: int) -> str:

@@ -2,18 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
-from skillit_stream.audit.record import RunRecord, Stretch, read_run, told
-from skillit_stream.audit.stream_index import LostStream, StreamIndex
-from skillit_stream.audit.walk import Walk
+from skillit_stream.audit.past_round import PastRound, checked_state, find_stream
+from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder
 from skillit_stream.base.errors import InputError
+from skillit_stream.formats.run_log import RoundRecord, find_round, read_rounds
 from skillit_stream.order.plan import Window
 
 Int64 = NDArray[np.int64]
+Spans = list[tuple[int, int]]
+
+SPLIT = 'train'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +27,7 @@ class Draw:
     """One time a sample was drawn. All numbers count from 0."""
 
     sample: int
-    """The sample's id in the last rounds of the run."""
+    """The sample's id in the last round of the run."""
     id_then: int
     """The id that it had in this round."""
     round: int
@@ -47,16 +53,76 @@ class Home:
 class Replay:
     """The finished rounds of a run, in any order.
 
-    A round's order depends on the rounds before it, so the first look at round *n* walks over 0 to *n* - 1;
-    where they ended is remembered.
+    A stream whose index is missing, or is not what the run drew from, is refused by the questions that need it.
 
     Args:
-        run: The run, as :func:`~skillit_stream.audit.record.read_run` reads it.
+        folder: The run folder: mixture.jsonl and (unless `streams` is given) config.yaml.
+        streams: The streams folder, ROOT of ROOT/<skill>/train/index.json; None: the one config.yaml names.
+
+    Raises:
+        InputError: A file is missing or broken.
     """
 
-    def __init__(self, run: RunRecord) -> None:
-        self.run = run
-        self._walks: list[Walk] = []
+    def __init__(self, folder: str | Path, *, streams: str | Path | None = None) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f'There is no run folder at {self.folder}: give the `save_folder` of a run.')
+        self.log = self.folder / 'mixture.jsonl'
+        if not self.log.is_file():
+            raise InputError(f'{self.folder} has no mixture.jsonl: no round of this run has ended yet.')
+        self._streams = StreamsFolder(str(streams or _streams_root(self.folder / 'config.yaml')), SPLIT)
+
+    @cached_property
+    def records(self) -> tuple[RoundRecord, ...]:
+        """The lines of all finished rounds; raises InputError if a line is broken or a round is missing."""
+        records = read_rounds(self.log).rounds
+        for number, record in enumerate(records, start=records[0].round if records else 0):
+            if record.round != number:
+                raise InputError(
+                    f'{record.where} is round {record.round}, but round {number} is not in the file: what it drew '
+                    f'cannot be said; restore the file.'
+                )
+        return records
+
+    @property
+    def first(self) -> int:
+        """The first round in the log; 0 in one that has none."""
+        return self.records[0].round if self.records else 0
+
+    @property
+    def rounds(self) -> int:
+        """The round after the last that has ended."""
+        return self.records[-1].round + 1 if self.records else 0
+
+    @property
+    def steps(self) -> int:
+        """The step after the last of a finished round."""
+        return self.records[-1].step if self.records else 0
+
+    @cached_property
+    def last(self) -> PastRound:
+        """The last round; its streams are those that sample ids are of."""
+        if not self.records:
+            raise InputError(f'{self.log} has no round that has ended: train on first.')
+        return PastRound(self.records[-1], self._streams)
+
+    def round(self, number: int) -> PastRound:
+        """A round, from its line alone; raises InputError if it has not ended."""
+        record = find_round(self.log, number) if number >= 0 else None
+        if record is None:
+            raise InputError(
+                f'`--round` must be {self._known(self.first, self.rounds, "round")}, but got: {number}.'
+            )
+        return PastRound(record, self._streams)
+
+    def round_of(self, step: int) -> PastRound:
+        """The round of a training step; raises InputError if it has not ended."""
+        found = next((record for record in self.records if step < record.step), None)
+        past = PastRound(found, self._streams) if found and step >= 0 else None
+        if past is None or step < past.first_step:
+            first = PastRound(self.records[0], self._streams).first_step if self.records else 0
+            raise InputError(f'`--step` must be {self._known(first, self.steps, "step")}, but got: {step}.')
+        return past
 
     def sample_ids(self, number: int) -> Int64:
         """The global order of a round.
@@ -69,33 +135,15 @@ class Replay:
             InputError: The round has not ended, there is no such round, or it drew from a stream whose shards
                 are not known.
         """
-        walk = self._walk(self.stretch_of(number))
-        parts = [self._look_up(walk, window) for window in walk.windows(number)]
-        return np.concatenate(parts).ravel()
+        past = self.round(number)
+        return np.concatenate([self._look_up(past, window) for window in past.windows()]).ravel()
 
     def step_ids(self, step: int) -> Int64:
         """Sample ids of one training step's global batch, int64 [global batch]; raises as `sample_ids`."""
-        number, batch = self.batch_of(step)
-        walk = self._walk(self.stretch_of(number))
-        for window in walk.windows(number):
-            row = batch - window.first_batch
-            if row < len(window.skills):
-                return self._look_up(walk, window, row)
-        raise RuntimeError(f'Internal error: round {number} has no batch {batch}.')
-
-    def batch_of(self, step: int) -> tuple[int, int]:
-        """Round of a training step and global batch in it; raises InputError if that round has not ended."""
-        if not 0 <= step < self.run.steps:
-            raise InputError(f'`--step` must be {self._known(self.run.steps, "step")}, but got: {step}.')
-        stretch = next(one for one in self.run.stretches if step < one.end_step)
-        rounds, batch = divmod(step - stretch.first_step, stretch.shape.batches)
-        return stretch.first_round + rounds, batch
-
-    def stretch_of(self, number: int) -> Stretch:
-        """The stretch that a round is in; raises InputError if the round has not ended."""
-        if not 0 <= number < self.run.rounds:
-            raise InputError(f'`--round` must be {self._known(self.run.rounds, "round")}, but got: {number}.')
-        return next(stretch for stretch in self.run.stretches if number < stretch.end_round)
+        past = self.round_of(step)
+        batch = step - past.first_step
+        window = next(one for one in past.windows() if batch < one.first_batch + len(one.skills))
+        return self._look_up(past, window, batch - window.first_batch)
 
     def draws(self, samples: Sequence[int]) -> Iterator[Draw]:
         """Every time one of the samples was drawn in a finished round, in the order of training.
@@ -103,143 +151,164 @@ class Replay:
         Where its stream had other shards (before it was changed), a sample did not exist.
 
         Args:
-            samples: Ids as of the last rounds of the run.
+            samples: Ids as of the last round of the run.
 
         Raises:
             InputError: There is no sample of that id, or its shard is not known.
         """
-        wanted = np.unique(np.array([self._checked(sample) for sample in samples], np.int64))
-        for stretch in self.run.stretches:
-            ids, ids_then = self._ids_then(wanted, stretch)
-            if not len(ids):
-                continue
-            walk = self._walk(stretch)
-            order = ids_then.argsort()
-            for number in range(stretch.first_round, stretch.end_round):
-                for window in walk.windows(number):
-                    yield from _draws_in(walk, window, number, ids[order], ids_then[order])
+        wanted = np.unique(np.array([_checked(sample, self.last) for sample in samples], np.int64))
+        for record in self.records:
+            past = PastRound(record, self._streams)
+            ids, ids_then = self._ids_then(wanted, past)
+            if len(ids):
+                order = ids_then.argsort()
+                for window in past.windows():
+                    yield from _draws_in(past, window, ids[order], ids_then[order])
 
-    def homes(self, samples: Sequence[int] | Int64, number: int | None = None) -> list[Home]:
+    def homes(self, samples: Sequence[int] | Int64, past: PastRound) -> list[Home]:
         """Where samples are stored.
 
         Args:
             samples: Their ids.
-            number: The round that the ids are of; None: the last.
+            past: The round that the ids are of.
 
         Raises:
             InputError: There is no sample of that id, or its shard is not known.
         """
-        stretch = self.stretch_of(self.run.rounds - 1 if number is None else number)
-        skills, insides = _places(
-            stretch, np.array([self._checked(one, stretch) for one in samples], np.int64)
-        )
-        streams = list(stretch.streams.items())
+        skills, insides = past.places(np.array([_checked(one, past) for one in samples], np.int64))
+        names = list(past.streams)
         homes = []
         for at, inside in zip(skills.tolist(), insides.tolist(), strict=True):
-            skill, stream = streams[at]
-            if isinstance(stream, LostStream):
-                raise self._refusal(skill, stream)
+            stream = self._known_stream(past, names[at])
             ends = stream.sizes.cumsum()
             shard = int(np.searchsorted(ends, inside, side='right'))
             row = inside - int(ends[shard] - stream.sizes[shard])
-            homes.append(Home(skill=skill, file=stream.folder / stream.files[shard], row=row))
+            homes.append(Home(skill=names[at], file=stream.folder / stream.files[shard], row=row))
         return homes
 
-    def rounds_of_other_shards(self, skill: str) -> list[tuple[int, int]]:
+    def rounds_of_other_shards(self, skill: str) -> Spans:
         """First and last rounds for which the skill's stream was another than is known now."""
-        return self.run.spans(lambda stretch: isinstance(stretch.streams.get(skill), LostStream))
+        return self._spans_without(skill)
 
-    def _walk(self, stretch: Stretch) -> Walk:
-        number = self.run.stretches.index(stretch)
-        while len(self._walks) <= number:
-            following = self.run.stretches[len(self._walks)]
-            self._walks.append(self._walks[-1].go_on(following) if self._walks else Walk(following))
-        return self._walks[number]
+    def rounds_of_these_ids(self, past: PastRound) -> tuple[int, int]:
+        """First and last of the rounds around one in which sample ids stand for the same samples."""
 
-    def _look_up(self, walk: Walk, window: Window, rows: int | slice = slice(None)) -> Int64:
+        def streams(record: RoundRecord) -> list[tuple[str, str]]:
+            states = (record.state or {}).get('streams', {})
+            return [(skill, stream.get('digest')) for skill, stream in states.items()]
+
+        same = [record.round for record in self.records if streams(record) == streams(past.record)]
+        first = last = past.number
+        while first - 1 in same:
+            first -= 1
+        while last + 1 in same:
+            last += 1
+        return first, last
+
+    def _look_up(self, past: PastRound, window: Window, rows: int | slice = slice(None)) -> Int64:
         skills = window.skills[rows]
-        lost = walk.lost_among(skills)
-        if lost:
-            skill = next(name for name, stream in walk.stretch.streams.items() if stream is lost)
-            raise self._refusal(skill, lost)
-        return walk.look_up(skills, window.passes[rows], window.line[rows])
+        if lost := past.lost_among(skills):
+            self._known_stream(past, lost)
+        return past.look_up(skills, window.passes[rows], window.line[rows])
 
-    def _refusal(self, skill: str, lost: LostStream) -> InputError:
-        def has_it(stretch: Stretch) -> bool:
-            stream = stretch.streams.get(skill)
-            return isinstance(stream, LostStream) and stream.recorded == lost.recorded
+    def _known_stream(self, past: PastRound, skill: str) -> StreamIndex:
+        stream = past.streams[skill]
+        if isinstance(stream, StreamIndex):
+            return stream
+        spans = self._spans_without(skill, stream.recorded)
+        raise InputError(stream.problem.replace('{rounds}', format_spans(spans)))
 
-        return InputError(lost.problem.replace('{rounds}', told(self.run.spans(has_it))))
+    def _spans_without(self, skill: str, digest: str | None = None) -> Spans:
+        """First and last rounds that drew from shards of a skill which are not known, neighbours joined.
 
-    def _ids_then(self, ids: Int64, stretch: Stretch) -> tuple[Int64, Int64]:
-        """Those of the ids that were in a stretch's streams, and the ids that they had there."""
-        last = self.run.stretches[-1]
-        skills, insides = _places(last, ids)
-        names, offsets = list(last.streams), stretch.offsets
+        Args:
+            skill: The skill.
+            digest: Of the shards; None: whichever.
+        """
+        spans: Spans = []
+        for record in self.records:
+            state = checked_state(record).streams.get(skill)
+            if state is None or digest not in (None, state.digest):
+                continue
+            if isinstance(find_stream(self._streams, skill, state)[0], LostStream):
+                first = spans.pop()[0] if spans and spans[-1][1] == record.round - 1 else record.round
+                spans.append((first, record.round))
+        return spans
+
+    def _ids_then(self, ids: Int64, past: PastRound) -> tuple[Int64, Int64]:
+        """Those of the ids that were in a round's streams, and the ids that they had there."""
+        skills, insides = self.last.places(ids)
+        names, offsets = list(self.last.streams), past.offsets
         found = []
         for sample, at, inside in zip(ids.tolist(), skills.tolist(), insides.tolist(), strict=True):
-            skill = names[at]
-            present, stream = last.streams[skill], stretch.streams.get(skill)
-            if isinstance(present, LostStream):
-                raise self._refusal(skill, present)
+            self._known_stream(self.last, names[at])
+            stream = past.streams.get(names[at])
             # Streams that are known begin with the same shards: they are the first of the same index.
             if isinstance(stream, StreamIndex) and inside < stream.samples:
-                found.append((sample, offsets[skill] + inside))
+                found.append((sample, offsets[names[at]] + inside))
         pairs = np.array(found, np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
-    def _checked(self, sample: int, stretch: Stretch | None = None) -> int:
-        streams = (stretch or self.run.stretches[-1]).streams if self.run.stretches else {}
-        samples = sum(stream.samples for stream in streams.values())
-        if not 0 <= sample < samples:
-            raise InputError(f'`--sample` must be the id of a sample, 0 to {samples - 1}, but got: {sample}.')
-        return int(sample)
-
-    def _known(self, count: int, what: str) -> str:
+    def _known(self, first: int, end: int, what: str) -> str:
         """What can be asked for, as in 'a round from 0 to 4 (...)'."""
-        why = f"a round's proportions are in {self.run.folder / 'mixture.jsonl'} once it has ended"
-        if not count:
+        why = f"a round's state is in {self.log} once it has ended"
+        if end <= first:
             return f'a {what} of a round that has ended, and none has ({why})'
-        return f'a {what} from 0 to {count - 1} ({why})'
+        return f'a {what} from {first} to {end - 1} ({why})'
 
 
-def _places(stretch: Stretch, ids: Int64) -> tuple[Int64, Int64]:
-    """Rows of the skills that sample ids belong to, and numbers in their streams; int64 [ids] each."""
-    offsets = np.array(list(stretch.offsets.values()), np.int64)
-    skills = np.searchsorted(offsets, ids, side='right') - 1
-    return skills, ids - offsets[skills]
+def format_spans(spans: Sequence[tuple[int, int]]) -> str:
+    """Spans of rounds in words."""
+    return ', '.join(
+        f'round {first}' if first == last else f'rounds {first} to {last}' for first, last in spans
+    )
 
 
-def _draws_in(walk: Walk, window: Window, number: int, ids: Int64, ids_then: Int64) -> Iterator[Draw]:
+def _checked(sample: int, past: PastRound) -> int:
+    if not 0 <= sample < past.samples:
+        raise InputError(
+            f'`--sample` must be the id of a sample, 0 to {past.samples - 1}, but got: {sample}.'
+        )
+    return int(sample)
+
+
+def _draws_in(past: PastRound, window: Window, ids: Int64, ids_then: Int64) -> Iterator[Draw]:
     """The draws of some samples in a window; `ids_then` is in ascending order."""
     # Only the slots of these samples' skills are looked up: the rest of the round cannot hold them.
-    chosen = np.isin(window.skills, np.unique(_places(walk.stretch, ids_then)[0]))
+    chosen = np.isin(window.skills, np.unique(past.places(ids_then)[0]))
     batches, places = np.nonzero(chosen)
     passes = window.passes[chosen]
-    drawn = walk.look_up(window.skills[chosen], passes, window.line[chosen])
-    first_step = walk.stretch.first_step_of(number) + window.first_batch
+    drawn = past.look_up(window.skills[chosen], passes, window.line[chosen])
     for hit in np.flatnonzero(np.isin(drawn, ids_then)):
         yield Draw(
             sample=int(ids[np.searchsorted(ids_then, drawn[hit])]),
             id_then=int(drawn[hit]),
-            round=number,
-            step=first_step + int(batches[hit]),
+            round=past.number,
+            step=past.first_step + window.first_batch + int(batches[hit]),
             place=int(places[hit]),
             tape_pass=int(passes[hit]),
         )
 
 
-def replay_round(run: RunRecord | str | Path, number: int) -> Int64:
-    """The global order of one finished round of a run.
+def replay_round(folder: str | Path, number: int) -> Int64:
+    """The global order of one finished round of a run, int64 [round_size]; raises as :meth:`Replay.sample_ids`."""
+    return Replay(folder).sample_ids(number)
 
-    Args:
-        run: A run, or its folder.
-        number: The round, from 0.
 
-    Returns:
-        int64 [round_size]: what ``SkillStreamingDataset.sample_ids(number)`` was in training.
-
-    Raises:
-        InputError: The round has not ended, or the folder is not that of a run.
-    """
-    return Replay(run if isinstance(run, RunRecord) else read_run(run)).sample_ids(number)
+def _streams_root(path: Path) -> str:
+    """The streams folder that config.yaml names."""
+    try:
+        config = OmegaConf.load(path)
+    except OSError:
+        raise InputError(
+            f'{path.parent} has no {path.name}, which names the streams: pass the streams folder as --streams.'
+        ) from None
+    except YAMLError:
+        raise InputError(
+            f'{path} is not YAML: restore it, or pass the streams folder as --streams.'
+        ) from None
+    # Of streams in an object store the cache holds the indexes, and no more is needed.
+    root = config.get('streams_local') or config.get('streams') if isinstance(config, DictConfig) else None
+    if not isinstance(root, str):
+        raise InputError(f'{path} does not name `streams`: pass the streams folder as --streams.')
+    return root

@@ -17,7 +17,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f'did you mean {close[0]!r}?'
-    return f'known: {", ".join(names) or "none"}'
+    return f'known: {", ".join(sorted(names)) or "none"}'
 
 
 def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skillit_stream.experiments.config import ExperimentConfig, MethodConfig
-from skillit_stream.formats.run_log import read_mixture_lines
+from skillit_stream.formats.run_log import read_rounds
 from skillit_stream.training.config import TrainConfig, dump_config, load_config
 
 FINISHED = 'finished.json'
@@ -87,7 +87,7 @@ def _plan(
 
 
 def overrides_of(experiment: ExperimentConfig, name: str, method: str, seed: int) -> list[str]:
-    """What an experiment says to its training YAML for a run of a name, as `key=value`."""
+    """Overrides of the training YAML for a run of this name, as `key=value`."""
     return [
         f'streams={experiment.streams}',
         f'seed={seed}',
@@ -110,10 +110,10 @@ def _mixing(
 
 
 def mixture_drawn(folders: Sequence[Path]) -> dict[str, float]:
-    """The share of each skill among all samples that some runs drew, to four decimals."""
+    """The proportion of each skill among all samples that some runs drew, to four decimals."""
     totals: dict[str, float] = {}
     for folder in folders:
-        for line in read_mixture_lines(folder / 'mixture.jsonl').records:
+        for line in read_rounds(folder / 'mixture.jsonl').records:
             for skill, samples in line.samples.items():
                 totals[skill] = totals.get(skill, 0.0) + samples
     # Rounded, so that a run of it is known again whatever the sums' last bits.

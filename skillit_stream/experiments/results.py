@@ -9,13 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.learned_graph import graph_facts
+from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, spread, verdicts
 from skillit_stream.report.methods import Method, group_runs
-from skillit_stream.report.reach import find_reaches
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.summary import learning_curves, summarise, to_json
-from skillit_stream.report.tables import Spread, loss_rows, pairs, spread, verdicts
 
 MOST_SKILLS = 12  # up to which a table has a column for each, and a graph's matrix is shown
 PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
@@ -146,8 +147,6 @@ def _graph(facts: Mapping[str, Any]) -> list[str]:
 
 def _mean_figure(method: Method, name: str) -> Spread | None:
     """A figure beside the losses at the end of training, averaged over its skills, over the runs that have it."""
-    import numpy as np
-
     found = [
         float(np.mean(list(values.values())))
         for run in method.runs

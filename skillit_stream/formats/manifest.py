@@ -1,15 +1,17 @@
 """The manifest of a streams folder, ``ROOT/skills.json``: which skills there are and what is in them.
 
-NumPy-free and torch-free: a tool that only wants to know the skills of a folder pays nothing for it.
+Torch-free: a tool that only wants to know the skills of a folder pays little for it.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import from_plain, write_json
 
 MANIFEST_NAME = 'skills.json'
 VERSION = 1
@@ -59,6 +61,12 @@ class SkillInfo:
     """Input files; empty for a generated corpus."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason -> count: records for a bad record's reason, tokens for ``tail_tokens``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TokenizerInfo:
+    name: str
+    hash: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +121,15 @@ class Manifest:
                 'convert the corpus again, or install the release that wrote it'
             )
         try:
-            return _manifest_from_json(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _broken(path, f'{type(error).__name__}: {error}') from error
+            tokenizer = from_plain(_TokenizerInfo, data.pop('tokenizer', {}), 'tokenizer')
+            flat = {**data, 'tokenizer_name': tokenizer.name, 'tokenizer_hash': tokenizer.hash}
+            return from_plain(cls, {**flat, 'skills': dict(sorted(data.get('skills', {}).items()))})
+        except (ValueError, AttributeError) as error:
+            raise _broken(path, str(error)) from error
 
     def save(self, root: str) -> None:
         """Write ``ROOT/skills.json`` at once or not at all."""
-        write_json(os.path.join(root, MANIFEST_NAME), self.to_json())
+        write_json(Path(root, MANIFEST_NAME), self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as the plain data of ``skills.json``."""
@@ -130,7 +140,10 @@ class Manifest:
             'seq_len': self.seq_len,
             'dtype': self.dtype,
             'columns': dict(self.columns),
-            'skills': {name: _skill_to_json(self.skills[name]) for name in sorted(self.skills)},
+            'skills': {
+                name: {**asdict(skill), 'sources': [asdict(source) for source in skill.sources]}
+                for name, skill in sorted(self.skills.items())
+            },
         }
         if self.dropped:
             data['dropped'] = dict(self.dropped)
@@ -139,68 +152,5 @@ class Manifest:
         return data
 
 
-def write_json(path: str, data: Any) -> None:
-    """Write `data` to `path` as indented JSON through a temporary name, so that no half file is ever seen."""
-    partial = f'{path}.partial'
-    try:
-        with open(partial, 'w', encoding='utf-8') as file:
-            json.dump(data, file, indent=1, ensure_ascii=False)
-            file.write('\n')
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-
-
 def _broken(path: str, reason: str) -> InputError:
     return InputError(f'{path}: broken manifest ({reason}); convert the corpus again with --overwrite')
-
-
-def _skill_to_json(skill: SkillInfo) -> dict[str, Any]:
-    return {
-        'splits': {name: vars(split).copy() for name, split in skill.splits.items()},
-        'sources': [vars(source).copy() for source in skill.sources],
-        'dropped': dict(skill.dropped),
-    }
-
-
-def _manifest_from_json(data: dict[str, Any]) -> Manifest:
-    return Manifest(
-        tokenizer_name=_typed(data['tokenizer']['name'], str, 'tokenizer.name'),
-        tokenizer_hash=_typed(data['tokenizer']['hash'], str, 'tokenizer.hash'),
-        vocab_size=_typed(data['vocab_size'], int, 'vocab_size'),
-        seq_len=_typed(data['seq_len'], int, 'seq_len'),
-        dtype=_typed(data['dtype'], str, 'dtype'),
-        columns=dict(data['columns']),
-        skills={name: _skill_from_json(name, skill) for name, skill in sorted(data['skills'].items())},
-        dropped=dict(data.get('dropped', {})),
-        corpus=dict(data.get('corpus', {})),
-    )
-
-
-def _skill_from_json(name: str, data: dict[str, Any]) -> SkillInfo:
-    return SkillInfo(
-        splits={
-            split: _record(SplitInfo, contents, f'{name}.{split}')
-            for split, contents in data['splits'].items()
-        },
-        sources=tuple(_record(SourceInfo, source, f'{name}.sources') for source in data.get('sources', ())),
-        dropped=dict(data.get('dropped', {})),
-    )
-
-
-def _record(make: Callable[..., Any], data: dict[str, Any], where: str) -> Any:
-    """Build the dataclass `make` from `data`; a key of a later release is passed over, one of this may be left out."""
-    return make(
-        **{
-            f.name: _typed(data[f.name], f.type, f'{where}.{f.name}')
-            for f in fields(make)  # type: ignore[arg-type]
-            if f.name in data or f.default is MISSING
-        }
-    )
-
-
-def _typed(value: Any, kind: Any, where: str) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f'{where} must be {getattr(kind, "__name__", kind)}, but got: {value!r}')
-    return value

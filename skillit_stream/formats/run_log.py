@@ -1,69 +1,103 @@
-"""mixture.jsonl as training leaves it: one line a round, read and checked into records.
+"""mixture.jsonl, the log of a run: a line a round, written while it trains, read by reports and audits.
 
-Reports and audits read it here. Lines may differ in their skills: streams come and go in a run.
+Lines may differ in their skills: streams come and go in a run. Version 2 of a line holds the dataset's state at the
+start of its round, from which the round's order of samples follows; lines without a version are of before that, and
+all but the order can be read from them.
 """
 
 import json
-import math
-from dataclasses import dataclass, field
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import from_plain, write_atomically
 
+VERSION = 2
+BEFORE_TRAINING = -1
+"""The round of an evaluation before training."""
 FIGURES = ('bits_per_byte', 'accuracy', 'exact_match')
+REMEDY = 'restore the file, or remove the line if its round may be trained again'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What an evaluation measured."""
+    """What an evaluation measured; skill -> value."""
 
     step: int
     """Batches trained before it."""
-    losses: dict[str, float]
-    """Nats per token per eval skill."""
-    figures: dict[str, dict[str, float]]
-    """What else, of `FIGURES`: figure -> eval skill -> value."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Nats per token per eval skill; empty where no evaluation ran."""
+    bits_per_byte: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
+    """Part of the target tokens that were predicted."""
+    exact_match: dict[str, float] = field(default_factory=dict)
+    """Part of the samples all of whose target tokens were predicted."""
+
+    @property
+    def figures(self) -> dict[str, dict[str, float]]:
+        """What else was measured along with the losses: figure, of `FIGURES`, -> eval skill -> value."""
+        return {name: values for name in FIGURES if (values := getattr(self, name))}
+
+    def to_plain(self) -> dict[str, Any]:
+        """In plain Python, without what there is not."""
+        return _without_nothing(asdict(self))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundRecord:
-    """One line of mixture.jsonl; an evaluation before training has round -1."""
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord(Evaluation):
+    """One line of the log: a round and the evaluation at its end, or (round -1) an evaluation before training."""
 
     round: int
-    step: int
-    """Batches trained by the end of the round."""
+    version: int = 1
     proportions: dict[str, float] = field(default_factory=dict)
-    """Asked-for share per train skill, in the order of the run's streams."""
+    """Asked for, per train skill, in the order of the run's streams."""
     realised: dict[str, float] = field(default_factory=dict)
     samples: dict[str, float] = field(default_factory=dict)
-    """Samples drawn in this round per train skill."""
+    """Drawn in this round per train skill."""
     passes: dict[str, float] = field(default_factory=dict)
     """Walks over each stream since the start of the run."""
-    losses: dict[str, float] = field(default_factory=dict)
-    """Nats per token per eval skill at the end of the round; empty where no evaluation ran."""
-    figures: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What else the evaluation measured, of `FIGURES`: figure -> eval skill -> value."""
+    train_losses: dict[str, float] | None = None
+    """Nats per token per train skill that was drawn; None where the policy does not ask for them."""
+    stalled_seconds: float = 0.0
+    """Waiting for data."""
+    seconds: float = 0.0
+    """Of the whole round, waiting for data and evaluating included."""
+    eval_seconds: float = 0.0
     within: tuple[Evaluation, ...] = ()
     """The evaluations inside the round, before its end."""
-    stalled_seconds: float = 0.0
-    seconds: float = 0.0
-    """Of the whole round, waiting for data (`stalled_seconds`) and evaluating (`eval_seconds`) included."""
-    eval_seconds: float = 0.0
-    order: dict[str, Any] | None = None
-    """Settings and streams that the order of samples depends on; None: as in the rounds before."""
-    where: str = ''
+    notes: tuple[str, ...] = ()
+    """What the policy has to say of the mixture that it made after the round."""
+    state: dict[str, Any] | None = None
+    """The dataset's state at the start of the round (``SkillStreamingDataset.round_state``)."""
+    where: str = field(default='', compare=False)
     """``file:line``, for error messages."""
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Those inside the round and the one at its end, where it ran."""
-        end = Evaluation(self.step, self.losses, self.figures)
-        return (*self.within, end) if self.losses else self.within
+        return (*self.within, self) if self.losses else self.within
+
+    def to_line(self) -> str:
+        """The line, without what there is not."""
+        line = {key: value for key, value in asdict(self).items() if key not in ('where', 'version')}
+        line['within'] = [one.to_plain() for one in self.within]
+        first = {'version': VERSION, 'round': line.pop('round')}
+        return json.dumps({**first, **_without_nothing(line, keep=_ALWAYS)})
+
+
+_ALWAYS = ('proportions', 'realised', 'samples', 'passes', 'losses')
+
+
+def _without_nothing(line: dict[str, Any], keep: tuple[str, ...] = ('losses',)) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key in keep or value not in (None, {}, [], ())}
 
 
 @dataclass(frozen=True, slots=True)
-class MixtureLog:
+class RecordedRounds:
     """The rounds of one run in order, and what had to be left out to get there."""
 
     records: tuple[RoundRecord, ...]
@@ -72,136 +106,132 @@ class MixtureLog:
     replaced: int
     """Lines a resumed run wrote again: the newer ones count."""
 
+    @property
+    def rounds(self) -> tuple[RoundRecord, ...]:
+        """Those of rounds, without an evaluation before training."""
+        return tuple(record for record in self.records if record.round >= 0)
 
-def read_mixture_lines(path: Path, *, gapless: bool = False) -> MixtureLog:
-    """Read a mixture.jsonl; one without any line has no records.
+
+class RunLog:
+    """Appends rounds to a file and forgets those that are about to be trained again.
+
+    Args:
+        path: The file; its folder is made when it is started.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def start(self, number: int) -> None:
+        """Drop the lines of round `number` and later: they were not in the checkpoint that is resumed.
+
+        Raises:
+            InputError: A line is broken; the file stays as it is.
+        """
+        kept = (
+            [line for line, record in read_lines(self.path) if record.round < number]
+            if self.path.exists()
+            else []
+        )
+        write_atomically(self.path, lambda file: file.writelines(line + b'\n' for line in kept))
+
+    def append(self, record: RoundRecord) -> None:
+        """Add a line, which is on the disk afterwards."""
+        with open(self.path, 'a', encoding='utf-8') as file:
+            file.write(record.to_line() + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def has_rounds(path: Path) -> bool:
+    """Whether a log holds a round; one that is not there holds none. Raises InputError if a line is broken."""
+    return path.exists() and bool(read_rounds(path).rounds)
+
+
+def read_rounds(path: Path) -> RecordedRounds:
+    """Read a log; one without any line has no records.
 
     Args:
         path: The file. Its last line may break off; any other broken line is an error.
-        gapless: Refuse a file in which a round from 0 on is missing.
 
     Raises:
-        InputError: The file is missing, a line is not a round, or (`gapless`) a round is missing.
+        InputError: The file is missing, or a line is not a round.
     """
-    try:
-        lines = path.read_bytes().split(b'\n')
-    except OSError:
-        raise InputError(f'{path.parent} has no {path.name}: no round of this run has ended yet.') from None
-    ends_with_newline = not lines[-1]
-    if ends_with_newline:
-        lines.pop()
     records: list[RoundRecord] = []
-    half_written = replaced = 0
-    for number, line in enumerate(lines, start=1):
-        where = f'{path}:{number}'
-        if number == len(lines) and not ends_with_newline and not _is_json(line):
-            half_written = 1
-            continue
-        record = parse_record(line, where=where)
+    replaced = lines = 0
+    for _, record in read_lines(path):
+        lines += 1
         # A resumed run goes on from its checkpoint: what the log held from there on did not happen.
         while records and records[-1].round >= record.round:
             records.pop()
             replaced += 1
-        if gapless:
-            _refuse_gap(record, records[-1].round + 1 if records else 0)
         records.append(record)
-    return MixtureLog(tuple(records), half_written, replaced)
+    return RecordedRounds(tuple(records), len(_split(path)) - lines, replaced)
 
 
-def _refuse_gap(record: RoundRecord, following: int) -> None:
-    if record.round > following:
-        raise InputError(
-            f'{record.where} is round {record.round}, but round {following} is not in the file: the order of a '
-            f'round depends on all rounds before it; audit the folder of a run that began at round 0.'
-        )
+def find_round(path: Path, number: int) -> RoundRecord | None:
+    """The line of one round, without checking the others; None if there is none.
+
+    Raises:
+        InputError: The file is missing, or the line is broken.
+    """
+    marker = re.compile(rb'"round"\s*:\s*%d\b' % number)
+    lines = _split(path)
+    # The last first: a line that was written again stands behind the old one.
+    for at in range(len(lines), 0, -1):
+        line = lines[at - 1]
+        if marker.search(line) and (at < len(lines) or _is_whole(line)):
+            record = parse_line(line, where=f'{path}:{at}')
+            if record.round == number:
+                return record
+    return None
 
 
-def parse_record(line: bytes, *, where: str) -> RoundRecord:
-    """Parse one line of mixture.jsonl.
+def read_lines(path: Path) -> Iterator[tuple[bytes, RoundRecord]]:
+    """The lines of a log as they are and as records, but for a last line that breaks off."""
+    lines = _split(path)
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not _is_whole(line):
+            return
+        yield line.rstrip(b'\r\n'), parse_line(line, where=f'{path}:{number}')
+
+
+def parse_line(line: bytes, *, where: str) -> RoundRecord:
+    """Parse one line of a log.
 
     Args:
-        line: The line without its newline.
+        line: UTF-8, with or without its newline.
         where: ``file:line``, for error messages.
 
     Raises:
         InputError: The line is empty, no JSON object, or a field has the wrong type.
     """
-    remedy = 'remove the line or restore the file'
     if not line.strip():
-        raise InputError(f'{where} is an empty line: {remedy}')
+        raise InputError(f'{where} is an empty line: {REMEDY}')
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise InputError(f'{where} is not JSON ({error}): {remedy}') from None
-    if not isinstance(entry, dict):
-        raise InputError(f'{where} must be a JSON object, but got a {type(entry).__name__}: {remedy}')
-    return RoundRecord(
-        round=_integer(entry, 'round', where=where),
-        step=_integer(entry, 'step', where=where),
-        stalled_seconds=_number(entry.get('stalled_seconds', 0.0), 'stalled_seconds', where=where),
-        seconds=_number(entry.get('seconds', 0.0), 'seconds', where=where),
-        eval_seconds=_number(entry.get('eval_seconds', 0.0), 'eval_seconds', where=where),
-        order=_order(entry, where=where),
-        where=where,
-        **{
-            key: _numbers(entry.get(key, {}), key, where=where)
-            for key in ('proportions', 'realised', 'samples', 'passes', 'losses')
-        },
-        figures=_figures(entry, where=where),
-        within=_within(entry, where=where),
-    )
+        raise InputError(f'{where} is not JSON ({error}): {REMEDY}') from None
+    try:
+        return from_plain(RoundRecord, {**entry, 'where': where} if isinstance(entry, dict) else entry)
+    except ValueError as error:
+        raise InputError(f'{where}: {error}; {REMEDY}') from None
 
 
-def _within(entry: dict[str, Any], *, where: str) -> tuple[Evaluation, ...]:
-    value = entry.get('within', [])
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise InputError(
-            f"{where}: 'within' must be a list of evaluations, but got {value!r}: restore the file"
-        )
-    return tuple(_evaluation(one, where=where) for one in value)
+def _split(path: Path) -> list[bytes]:
+    try:
+        # A byte-order mark is an editor's, and no part of the first line.
+        return path.read_bytes().removeprefix(b'\xef\xbb\xbf').splitlines(keepends=True)
+    except OSError:
+        raise InputError(f'{path.parent} has no {path.name}: no round of this run has ended yet.') from None
 
 
-def _evaluation(entry: dict[str, Any], *, where: str) -> Evaluation:
-    losses = _numbers(entry.get('losses', {}), 'losses', where=where)
-    return Evaluation(_integer(entry, 'step', where=where), losses, _figures(entry, where=where))
-
-
-def _figures(entry: dict[str, Any], *, where: str) -> dict[str, dict[str, float]]:
-    return {key: _numbers(entry[key], key, where=where) for key in FIGURES if entry.get(key)}
-
-
-def _is_json(line: bytes) -> bool:
+def _is_whole(line: bytes) -> bool:
+    """Whether the last line of a log does not break off: a write that was cut short is no JSON."""
+    if line.endswith(b'\n'):
+        return True
     try:
         json.loads(line)
     except ValueError:
         return False
     return True
-
-
-def _integer(entry: dict[str, Any], key: str, *, where: str) -> int:
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f'{where}: {key!r} must be an integer, but got {value!r}: restore the file')
-    return value
-
-
-def _number(value: object, key: str, *, where: str) -> float:
-    """A number; null stands for a loss that is not a number, as strict JSON writers put it."""
-    if value is None:
-        return math.nan
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise InputError(f'{where}: {key!r} must hold numbers, but got {value!r}: restore the file')
-    return float(value)
-
-
-def _numbers(value: object, key: str, *, where: str) -> dict[str, float]:
-    if not isinstance(value, dict):
-        raise InputError(f'{where}: {key!r} must map skills to numbers, but got {value!r}: restore the file')
-    return {skill: _number(number, f'{key}.{skill}', where=where) for skill, number in value.items()}
-
-
-def _order(entry: dict[str, Any], *, where: str) -> dict[str, Any] | None:
-    value = entry.get('order')
-    if value is not None and not isinstance(value, dict):
-        raise InputError(f"{where}: 'order' must be a JSON object, but got {value!r}: restore the file")
-    return value

@@ -8,10 +8,8 @@ arrays are mapped: what is not asked for is not read.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import from_plain, write_array, write_json
 
 Int64 = NDArray[np.int64]
 
@@ -30,6 +29,16 @@ VERSION = 1
 def losses_folder(stream: Path, name: str) -> Path:
     """Where the losses of that name are, for the stream in a folder (ROOT/<skill>/train)."""
     return stream / FOLDER / name
+
+
+@dataclass(frozen=True)
+class _About:
+    """What `about.json` must say."""
+
+    version: int
+    stream: str
+    digest: str
+    shards: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +71,9 @@ class RankedLosses:
             InputError: There are none, or they are broken.
         """
         try:
-            about = json.loads((folder / ABOUT).read_bytes())
+            found = json.loads((folder / ABOUT).read_bytes())
             losses, rows = (np.load(folder / name, mmap_mode='r') for name in (LOSSES, ROWS))
+            about = from_plain(_About, found)
         except FileNotFoundError:
             raise InputError(
                 f'Skill {skill} has no losses of its samples at {folder}: run `skillit score YAML --name '
@@ -71,12 +81,12 @@ class RankedLosses:
             ) from None
         except (OSError, ValueError) as error:
             raise _broken(skill, folder, str(error).splitlines()[0]) from None
-        if about.get('version') != VERSION:
-            raise _broken(skill, folder, f'version {about.get("version")!r}, not {VERSION}')
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(about['shards'], dtype=np.int64)])
+        if about.version != VERSION:
+            raise _broken(skill, folder, f'version {about.version!r}, not {VERSION}')
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(about.shards, dtype=np.int64)])
         if not len(losses) == len(rows) == starts[-1]:
             raise _broken(skill, folder, f'{len(losses)} losses and {len(rows)} rows of {starts[-1]} samples')
-        return cls(folder.name, losses, rows, starts, about['stream'], about['digest'])
+        return cls(folder.name, losses, rows, starts, about.stream, about.digest)
 
     @property
     def samples(self) -> int:
@@ -159,23 +169,9 @@ def save_losses(
         begin += size
     digest = hashlib.blake2b(rows.tobytes() + ranked.tobytes() + stream.encode(), digest_size=16).hexdigest()
     facts = {'version': VERSION, 'stream': stream, 'digest': digest, 'shards': sizes.tolist()}
-    replace_file(folder / LOSSES, array_bytes(ranked))
-    replace_file(folder / ROWS, array_bytes(rows))
-    replace_file(folder / ABOUT, json.dumps({**about, **facts}, indent=1).encode())
-
-
-def array_bytes(array: NDArray) -> memoryview:
-    """An array as the contents of a .npy file."""
-    buffer = BytesIO()
-    np.save(buffer, array)
-    return buffer.getbuffer()
-
-
-def replace_file(path: Path, contents: bytes | memoryview) -> None:
-    """Write a file at once or not at all, whoever else writes it at the same time."""
-    scratch = path.with_name(f'{path.name}.{os.getpid()}.partial')
-    scratch.write_bytes(contents)
-    os.replace(scratch, path)
+    write_array(folder / LOSSES, ranked)
+    write_array(folder / ROWS, rows)
+    write_json(folder / ABOUT, {**about, **facts})
 
 
 def _broken(skill: str, folder: Path, why: str) -> InputError:

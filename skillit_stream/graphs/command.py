@@ -3,10 +3,11 @@
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.tasks import Task, leave_launcher, parse_task
+from skillit_stream.base.tasks import add_task_arguments, leave_launcher, ray_cluster, task_of
 from skillit_stream.graphs.formulas import BRUTE_FORCE, METHODS
 
 _METHODS_HELP = (
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learn.add_argument(
         '--work', metavar='DIR', help='records of finished runs, which are kept (default: GRAPH with .runs)'
     )
-    learn.add_argument('--task', metavar='i/n', help='do share i (from 0) of n of the runs')
+    add_task_arguments(learn, 'the runs')
     learn.add_argument('--seed', type=int, metavar='S', help='the same as the override seed=S')
     finished = actions.add_parser('from-runs', help='from the losses of runs that are there already')
     finished.add_argument(
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _learn(args: argparse.Namespace) -> None:
     _check_out(args.out)
     # Before torch is imported: each rank of a launcher gets a GPU of its own.
-    task = leave_launcher(parse_task(args.task) if args.task else Task())
+    task = leave_launcher(task_of(args))
     from skillit_stream.graphs.formulas import not_learned
     from skillit_stream.graphs.learning import assemble, do_runs, names_of, plan_learning
     from skillit_stream.training.config import load_config
@@ -72,7 +73,11 @@ def _learn(args: argparse.Namespace) -> None:
     config = load_config(args.yaml, [*args.overrides, *seed, 'algorithms.data_mixing.graph=null'])
     work = Path(args.work) if args.work else Path(args.out).with_suffix('.runs')
     plan = plan_learning(config, args.method, args.steps, work)
-    do_runs(plan, task)
+    if args.ray:
+        with ray_cluster(args.ray) as cluster:
+            cluster.run_tasks(partial(do_runs, plan), task, len(plan.mixes), _warn)
+    else:
+        do_runs(plan, task)
     done = assemble(plan)
     if done is None:
         missing = plan.records.missing([(), *plan.mixes])

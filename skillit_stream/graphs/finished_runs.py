@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_json, read_text
-from skillit_stream.formats.run_log import RoundRecord, read_mixture_lines
+from skillit_stream.formats.run_log import RoundRecord, read_rounds
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix, mix_of
 from skillit_stream.graphs.records import START_ROW
 
@@ -103,7 +103,7 @@ def _read_run(folder: str, steps: int | None) -> _Run:
     path = Path(folder) / LOG
     if not path.is_file():
         raise InputError(f'{folder} has no {LOG}: name the run folder of a run that has finished a round.')
-    records = read_mixture_lines(path).records
+    records = read_rounds(path).records
     rounds = [record for record in records if record.round >= 0]
     evaluated = [record for record in rounds if record.losses and steps in (None, record.step)]
     if not evaluated:

@@ -149,7 +149,7 @@ def _run(plan: Plan, runs: 'ShortRuns', weights: str, mix: Mix, after_step: Call
 
 
 class _Shown(Protocol):
-    """What is shown of the runs while they go on."""
+    """What reports on the runs while they go on."""
 
     def begin(self, name: str) -> None: ...
 
@@ -158,7 +158,7 @@ class _Shown(Protocol):
     def end(self) -> None: ...
 
 
-class _Lines:
+class _RunLines:
     """A line a run, for logs."""
 
     def __init__(self, runs: int) -> None:
@@ -186,7 +186,7 @@ def _progress(runs: int, steps: int) -> Iterator[_Shown]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(runs)
+        yield _RunLines(runs)
         return
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:

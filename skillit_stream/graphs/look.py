@@ -13,8 +13,7 @@ from rich.table import Table
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_array, write_atomically
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.report.figures import graph_png
-from skillit_stream.report.run_folder import Graph
+from skillit_stream.report.figures import graph_sheet, png
 from skillit_stream.report.terminal import default_console
 
 # The authors give no numbers for "nearly"; these are ours.
@@ -157,7 +156,7 @@ def write_picture(graph: SkillsGraph, title: str, path: str) -> None:
     """
     if Path(path).suffix != '.png':
         raise InputError(f'`--out` must be a .png file, but got: {path}.')
-    picture = graph_png([(title, Graph(graph.train_skills, graph.eval_skills, graph.weights))])
+    picture = png(graph_sheet([(title, graph)]))
     try:
         write_atomically(Path(path), lambda file: file.write(picture))
     except OSError as error:

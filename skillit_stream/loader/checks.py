@@ -1,15 +1,11 @@
 """Checks of what comes into the loader: arguments, indexes, proportions and saved states."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from streaming import Stream
-from streaming.base.format import get_index_basename
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.apportion import checked_proportions
@@ -76,60 +72,29 @@ def check_arguments(
             )
 
 
-@contextmanager
-def naming_bad_index(streams: Mapping[str, Stream], split: str | None = None) -> Iterator[None]:
-    """While a StreamingDataset of these streams is built, say which stream's index is missing or bad."""
-    paths = {
-        skill: Path(stream.local, stream.split or split or '', get_index_basename())
-        for skill, stream in streams.items()
-    }
-    for skill, path in paths.items():
-        if not streams[skill].remote and not path.is_file():
-            raise InputError(f'Stream {skill} has no index at {path}: convert it, or correct its path.')
-    try:
-        yield
-    except RuntimeError as error:
-        for skill, path in paths.items():
-            if str(path) in str(error) and 'no samples' in str(error):
-                raise InputError(f'Stream {skill} has no samples ({path}): leave it out.') from error
-        raise
-    except (ValueError, KeyError) as error:
-        for skill, path in paths.items():
-            if not _is_index(path):
-                raise InputError(f'Stream {skill} has a broken index at {path}: convert it again.') from error
-        raise
-
-
-def _is_index(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_text(encoding='utf-8'))['shards'], list)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def _check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f'`{name}` must be a positive whole number, but got: {value!r}.')
 
 
-def named_shares(proportions: Mapping[str, float], skills: Sequence[str]) -> NDArray[np.float64]:
+def proportions_by_skill(proportions: Mapping[str, float], skills: Sequence[str]) -> NDArray[np.float64]:
     """Proportions by name as float64 [skills], in the order of `skills`.
 
     Raises:
-        InputError: A skill is missing or unknown, or the shares are not shares that sum to 1.
+        InputError: A skill is missing or unknown, or the values are not proportions that sum to 1.
     """
     missing = [skill for skill in skills if skill not in proportions]
     unknown = [name for name in proportions if name not in skills]
     if missing or unknown:
-        problem = f'no share for {missing[0]!r}' if missing else f'a share for unknown skill {unknown[0]!r}'
+        problem = f'none for {missing[0]!r}' if missing else f'one for unknown skill {unknown[0]!r}'
         raise InputError(
             f'`proportions` must name every skill once ({_shortened(skills)}), but has {problem}.'
         )
     try:
-        shares = [float(proportions[skill]) for skill in skills]
+        values = [float(proportions[skill]) for skill in skills]
     except (TypeError, ValueError) as error:
         raise InputError(f'`proportions` must be numbers by skill, but got: {dict(proportions)}.') from error
-    return checked_proportions(shares)
+    return checked_proportions(values)
 
 
 def check_orders(
@@ -149,34 +114,56 @@ def check_orders(
         order.ranked.check_stream(skill, shards[skill].digest())
 
 
+def upgrade_state(state: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """A state as the present version has it.
+
+    Args:
+        state: As saved by ``SkillStreamingDataset.state_dict`` of this version or the one before, which counted
+            every round for itself: nothing is owed.
+        version: The present version.
+
+    Raises:
+        InputError: It is of another version, something is missing, or a stream had been lengthened in its pass,
+            which the version before went on with in another order.
+    """
+    found = state.get('version')
+    if found not in (version, version - 1):
+        raise InputError(
+            f'The dataset state must be of version {version}, but got: {found}; it may come from another kind of '
+            f'dataset.'
+        )
+    missing = [name for name in STATE_KEYS if name not in state]
+    if missing:
+        raise InputError(f'The dataset state must hold {missing[0]!r}, but holds: {", ".join(state)}.')
+    if found == version:
+        return dict(state)
+    streams = {}
+    for skill, stream in state['streams'].items():
+        if stream['growths']:
+            raise InputError(
+                f'The dataset state is of version {found}, and {skill} had been lengthened in the pass that was under '
+                f'way: train to the end of that pass with the release that saved it.'
+            )
+        rest = {key: value for key, value in stream.items() if key != 'growths'}
+        streams[skill] = {**rest, 'grown_at': [], 'owed': 0.0}
+    return {**state, 'version': version, 'streams': streams}
+
+
 def check_state(
-    state: Mapping[str, Any],
-    present: Mapping[str, Any],
-    version: int,
-    changes: Mapping[str, str],
-    on_changed: str,
+    state: Mapping[str, Any], present: Mapping[str, Any], changes: Mapping[str, str], on_changed: str
 ) -> None:
     """Refuse a dataset state that does not fit the present dataset.
 
     Args:
         state: As saved by ``SkillStreamingDataset.state_dict``.
-        present: What ``SkillStreamingDataset.describe`` says of it.
-        version: The version that can be read.
+        present: What ``SkillStreamingDataset.describe`` gives of it.
         changes: Skill -> how its stream differs from the one in the state.
         on_changed: Whether such changes are an 'error' or to 'allow'.
     """
-    missing = [name for name in STATE_KEYS if name not in state]
-    if state.get('version') == version and missing:
-        raise InputError(f'The dataset state must hold {missing[0]!r}, but holds: {", ".join(state)}.')
-    if state.get('version') != version:
-        raise InputError(
-            f'The dataset state must be of version {version}, but got: {state.get("version")}; it may come from '
-            f'another kind of dataset.'
-        )
     if changes and on_changed == 'error':
         raise InputError(
-            f'The streams must be those of the saved state, but {_said(changes, state, present)}: resume with the '
-            f"same streams folder, or pass on_changed='allow' to go on with the streams as they are now."
+            f'The streams must be those of the saved state, but {_format_changes(changes, state, present)}: resume '
+            f"with the same streams folder, or pass on_changed='allow' to go on with the streams as they are now."
         )
     if state['shuffle'] != present['shuffle']:
         raise InputError(
@@ -186,8 +173,8 @@ def check_state(
     if changes and in_the_middle:
         raise InputError(
             f'Streams can change between rounds, but round {state["epoch"]} was interrupted at sample '
-            f'{state["sample_in_epoch"]} and {_said(changes, state, present)}: resume from a checkpoint of the end '
-            f'of a round, or finish the round with the old streams.'
+            f'{state["sample_in_epoch"]} and {_format_changes(changes, state, present)}: resume from a '
+            f'checkpoint of the end of a round, or finish the round with the old streams.'
         )
     for name in ('round_size', 'global_batch_size', 'batching'):
         if in_the_middle and state[name] != present[name]:
@@ -197,28 +184,28 @@ def check_state(
             )
 
 
-def _said(changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]) -> str:
     """The changes in words."""
 
     def samples(of: Mapping[str, Any], skill: str) -> str:
         return f'{of["streams"][skill]["samples"]} samples'
 
-    said = []
+    parts = []
     for skill, change in changes.items():
         if change == 'added':
-            said.append(f'{skill} ({samples(present, skill)}) was not among them')
+            parts.append(f'{skill} ({samples(present, skill)}) was not among them')
         elif change == 'removed':
-            said.append(f'{skill} ({samples(state, skill)}) is missing')
+            parts.append(f'{skill} ({samples(state, skill)}) is missing')
         elif change == 'lengthened':
-            said.append(f'{skill} has grown from {samples(state, skill)} to {samples(present, skill)}')
+            parts.append(f'{skill} has grown from {samples(state, skill)} to {samples(present, skill)}')
         elif change == 'reordered':
-            said.append(
+            parts.append(
                 f'{skill} was drawn in another order (by the losses of its samples: name, pacing and length of the '
                 f'run must stay)'
             )
         else:
-            said.append(f'{skill} has other shards than its {samples(state, skill)} had')
-    return _shortened(said, most=3)
+            parts.append(f'{skill} has other shards than its {samples(state, skill)} had')
+    return _shortened(parts, most=3)
 
 
 def _shortened(names: Sequence[str], most: int = 8) -> str:

@@ -44,15 +44,15 @@ class Ledger:
 
     Args:
         skills: Number of skills.
-        canonical_nodes: Columns of the cursors.
+        columns: Columns of the cursors.
     """
 
-    def __init__(self, skills: int, canonical_nodes: int) -> None:
+    def __init__(self, skills: int, columns: int) -> None:
         self.skills = skills
-        self.canonical_nodes = canonical_nodes
+        self.columns = columns
         table = (MAX_WORKERS + 1) * MAX_WORKERS
-        shares, cursors = _HEADER + skills, _HEADER + skills * (1 + canonical_nodes)
-        lengths = [2, table, table, shares, shares, cursors, cursors]
+        proportions, cursors = _HEADER + skills, _HEADER + skills * (3 + columns)
+        lengths = [2, table, table, proportions, proportions, cursors, cursors]
         # One tensor: each costs a file descriptor.
         memory = torch.zeros(sum(lengths), dtype=torch.int64).share_memory_()
         self._base, self._begun, self._dealt_out, *records = memory.split(lengths)
@@ -124,7 +124,8 @@ class Ledger:
 
     def publish_cursors(self, number: int, cursors: Cursors) -> None:
         """The tapes stand here at the start of the given round."""
-        values = np.concatenate([cursors.passes, cursors.taken.ravel()])
+        owed = cursors.owed.view(np.int64)
+        values = np.concatenate([cursors.passes, cursors.drawn, owed, cursors.taken.ravel()])
         _write(self._cursors[number % 2], number, values)
 
     def latest_cursors(self, number: int) -> tuple[int, Cursors]:
@@ -133,8 +134,9 @@ class Ledger:
         if not found:
             raise RuntimeError(f'Internal error: no cursors are known for round {number}.')
         tag, values = max(found, key=lambda read: read[0])
-        taken = values[self.skills :].reshape(self.skills, self.canonical_nodes)
-        return tag, Cursors(values[: self.skills], taken)
+        passes, drawn, owed = values[: 3 * self.skills].reshape(3, self.skills)
+        taken = values[3 * self.skills :].reshape(self.skills, self.columns)
+        return tag, Cursors(passes, taken, drawn, owed.view(np.float64))
 
 
 def _table(record: torch.Tensor) -> NDArray[np.int64]:

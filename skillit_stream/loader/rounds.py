@@ -17,7 +17,7 @@ from skillit_stream.order.plan import RoundShape, Window, look_up, round_counts,
 from skillit_stream.order.tape import Tape
 
 Int64 = NDArray[np.int64]
-Shares = NDArray[np.float64]
+Proportions = NDArray[np.float64]
 
 
 class Rounds:
@@ -50,7 +50,8 @@ class Rounds:
         self.shape = shape
         self._sample_offsets = sample_offsets
         self._may_repeat = may_repeat
-        self._ledger = Ledger(len(tapes), start.cursors.taken.shape[1])
+        self._columns = start.cursors.taken.shape[1]
+        self._ledger = Ledger(len(tapes), self._columns)
         self.restart(start, sample)
 
     def restart(self, start: RoundStart, sample: int) -> None:
@@ -61,10 +62,11 @@ class Rounds:
                 f'A round can be resumed after whole global batches of {shape.global_batch} samples, at most '
                 f'{shape.round_size}, but got: sample {sample}.'
             )
-        # What this process was told, for sample_ids; workers rely on the ledger alone.
-        self._told = {start.number: start.proportions}
-        self._starts = {start.number: start.cursors.copy()}
-        self._ledger.restart(start, sample)
+        # What this process knows, for sample_ids; workers rely on the ledger alone.
+        cursors = start.cursors.with_columns(self._columns)
+        self._set = {start.number: start.proportions}
+        self._starts = {start.number: cursors}
+        self._ledger.restart(RoundStart(start.number, cursors, start.proportions), sample)
 
     @property
     def base(self) -> tuple[int, int]:
@@ -95,26 +97,26 @@ class Rounds:
         self.cursors_at(number + before)
         return number + before, 0 if before else sample // self.shape.global_batch
 
-    def shares(self, number: int) -> Shares:
+    def proportions(self, number: int) -> Proportions:
         """Proportions of a round, float64 [skills]."""
         return self._ledger.proportions(number)
 
     def counts(self, number: int) -> Int64:
         """Samples of each skill in a round, int64 [skills]."""
-        return self._apportion(self.shares(number))
+        return self._count(self.proportions(number), self._accounts(number)[1])[0]
 
-    def set_shares(self, number: int, shares: Shares) -> None:
+    def set_proportions(self, number: int, proportions: Proportions) -> None:
         """Set the proportions of a round that has not begun and of those after it."""
-        self.refuse_exhausted(number, shares)
-        self._ledger.publish_proportions(number, shares)
-        self._told[number] = shares
+        self.refuse_exhausted(number, proportions)
+        self._ledger.publish_proportions(number, proportions)
+        self._set[number] = proportions
         for later in [start for start in self._starts if start > number]:
             del self._starts[later]
 
     def walk(self, number: int) -> Iterator[Window]:
         """The windows of a round; the start of the next is known to all once the last is planned."""
         cursors = self.cursors_at(number)
-        for window in walk_round(self.tapes, self.shape, number, self.counts(number), cursors):
+        for window in self._windows(number, self.proportions(number), cursors):
             if window.first_batch + len(window.skills) == self.shape.batches:
                 self._ledger.publish_cursors(number + 1, cursors)
             yield window
@@ -130,28 +132,23 @@ class Rounds:
         known = max(start for start in self._starts if start <= number)
         cursors = self._starts[known].copy()
         for between in range(known, number):
-            self._skip(between, self._told_shares(between), cursors)
+            deque(self._windows(between, self._proportions_set_for(between), cursors), maxlen=0)
             self._starts[between + 1] = cursors.copy()
-        counts = self._apportion(self._told_shares(number))
-        windows = walk_round(self.tapes, self.shape, number, counts, cursors)
+        windows = self._windows(number, self._proportions_set_for(number), cursors)
         return np.concatenate([self.look_up(window).ravel() for window in windows])
 
     def cursors_at(self, number: int) -> Cursors:
         """The tapes at the start of a round: published by whoever has been there, else walked to."""
         known, cursors = self._ledger.latest_cursors(number)
         while known < number:
-            self._skip(known, self.shares(known), cursors)
+            deque(self._windows(known, self.proportions(known), cursors), maxlen=0)
             known += 1
             self._ledger.publish_cursors(known, cursors)
         return cursors
 
-    def consumed_before(self, number: int) -> Int64:
+    def drawn_before(self, number: int) -> Int64:
         """Samples of each skill drawn in all rounds before this one, int64 [skills]."""
-        known, cursors = self._ledger.latest_cursors(number)
-        consumed = cursors.consumed(self.tapes)
-        for between in range(known, number):
-            consumed = consumed + self.counts(between)
-        return consumed
+        return self._accounts(number)[0]
 
     def deal_out(self, worker: int, workers: int, number: int) -> None:
         """This worker hands out its last batch of a round."""
@@ -163,26 +160,39 @@ class Rounds:
         played = self.shape.batches - (sample // self.shape.global_batch if number == base else 0)
         return self.begun and self._ledger.is_dealt_out(number, played)
 
-    def refuse_exhausted(self, number: int, shares: Shares) -> None:
+    def refuse_exhausted(self, number: int, proportions: Proportions) -> None:
         """Raise InputError if a tape that may not repeat has too few samples left for a round."""
         if self._may_repeat:
             return
-        consumed = self.consumed_before(number)
-        wanted = self._apportion(shares)
-        for tape, used, wants in zip(self.tapes, consumed.tolist(), wanted.tolist(), strict=True):
+        drawn, owed = self._accounts(number)
+        wanted, _ = self._count(proportions, owed)
+        for tape, used, wants in zip(self.tapes, drawn.tolist(), wanted.tolist(), strict=True):
             left = max(0, tape.samples - used)
             if wants > left:
                 raise InputError(
-                    f'Skill {tape.skill} runs out in round {number}: it has {left} samples left '
-                    f"and the round draws {wants}. Lower its share, add data, or pass on_exhausted='repeat'."
+                    f'Skill {tape.skill} runs out in round {number}: it has {left} samples left and the round draws '
+                    f"{wants}. Lower its proportion, add data, or pass on_exhausted='repeat'."
                 )
 
-    def _told_shares(self, number: int) -> Shares:
-        return self._told[max(first for first in self._told if first <= number)]
+    def _accounts(self, number: int) -> tuple[Int64, NDArray[np.float64]]:
+        """Samples drawn and owed before a round, int64 and float64 [skills]: by counts alone, without a walk."""
+        known, cursors = self._ledger.latest_cursors(number)
+        drawn, owed = cursors.drawn, cursors.owed
+        for between in range(known, number):
+            counts, owed = self._count(self.proportions(between), owed)
+            drawn = drawn + counts
+        return drawn, owed
 
-    def _skip(self, number: int, shares: Shares, cursors: Cursors) -> None:
-        """Move the cursors over a whole round."""
-        deque(walk_round(self.tapes, self.shape, number, self._apportion(shares), cursors), maxlen=0)
+    def _proportions_set_for(self, number: int) -> Proportions:
+        return self._set[max(first for first in self._set if first <= number)]
 
-    def _apportion(self, shares: Shares) -> Int64:
-        return round_counts(self.tapes, shares, self.shape.round_size)
+    def _windows(self, number: int, proportions: Proportions, cursors: Cursors) -> Iterator[Window]:
+        """The windows of a round that begins at these cursors, which are moved to the next."""
+        counts, cursors.owed = self._count(proportions, cursors.owed)
+        yield from walk_round(self.tapes, self.shape, number, counts, cursors)
+
+    def _count(
+        self, proportions: Proportions, owed: NDArray[np.float64]
+    ) -> tuple[Int64, NDArray[np.float64]]:
+        """Samples of each skill in a round, and what is owed after it."""
+        return round_counts(self.tapes, proportions, self.shape.round_size, owed)

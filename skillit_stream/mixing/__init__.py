@@ -1,0 +1,9 @@
+"""The mixture of a run, driven by a policy: for any trainer.
+
+    losses of evaluations ─┐
+                           ├─> MixtureDriver ─> dataset.set_proportions, mixture.jsonl
+    policy, dataset ───────┘
+
+A trainer calls ``start`` before the first step, ``observe`` for an evaluation inside a round, ``end_round`` with the
+evaluation at its end, and puts ``state_dict`` into its checkpoints. Nothing here knows Composer.
+"""

@@ -1,4 +1,4 @@
-"""What the evaluations of the running round have measured, kept until the policy has been shown it."""
+"""What the last evaluations have measured, and after which batch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,6 @@ class SeenLosses:
         # Eval skill -> (batch of its evaluation, loss): an older evaluation is not this round's.
         self._seen: dict[str, tuple[int, float]] = {}
         self._figures: Figures = {}
-        self._within: list[dict[str, Any]] = []
 
     def note(self, batch: int, losses: Mapping[str, float], figures: Figures | None = None) -> None:
         """Note what an evaluation after `batch` measured; without `figures` those known before stay."""
@@ -34,23 +33,14 @@ class SeenLosses:
         }
         return {name: values for name, values in figures.items() if values}
 
-    def keep_within(self, batch: int) -> None:
-        """Keep the evaluation at a batch for the line of the round that it lies in."""
-        losses = self.at(batch)
-        self._within.append({'step': batch, 'losses': losses, **self.figures_of(losses)})
-
-    def take_within(self) -> list[dict[str, Any]]:
-        """The evaluations kept since the last call."""
-        taken, self._within = self._within, []
-        return taken
-
     def state_dict(self) -> dict[str, Any]:
         """The state in plain Python."""
-        seen = {skill: list(entry) for skill, entry in self._seen.items()}
-        return {'losses': seen, 'figures': self._figures, 'within': list(self._within)}
+        return {
+            'losses': {skill: list(entry) for skill, entry in self._seen.items()},
+            'figures': self._figures,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; one without figures or evaluations inside of rounds is of before there were any."""
+        """Go on from a state; one without figures is of before there were any."""
         self._seen = {skill: (int(batch), float(loss)) for skill, (batch, loss) in state['losses'].items()}
         self._figures = dict(state.get('figures', {}))
-        self._within = list(state.get('within', []))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture.apportion import largest_remainder
+from skillit_stream.mixture.apportion import cumulative_counts
 from skillit_stream.mixture.checks import number_within, one_of, whole_number
 from skillit_stream.mixture.context import required
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -131,14 +131,15 @@ class SampleCurriculum(MixturePolicy):
 
     def _paces_of(self, keys: Sequence[float], round_size: int) -> list[Pace]:
         """At how many of its own draws each skill is let go on to the next key."""
-        # Ties of the largest remainder go by name, as when the loader counts.
+        # By name, as the loader counts: ties go by it.
         by_name = sorted(range(len(self.skills)), key=lambda skill: self.skills[skill])
-        drawn = np.zeros(len(self.skills), np.int64)
+        drawn, owed = np.zeros(len(self.skills), np.int64), np.zeros(len(self.skills))
         stages: list[dict[int, float]] = [{} for _ in self.skills]
         for number, (proportions, key) in enumerate(zip(self._mixtures, keys, strict=True)):
             if not number or key != keys[number - 1]:
                 # Of two stages of a skill that begin at the same draw only the later one is drawn from.
                 for own, before in zip(stages, drawn.tolist(), strict=True):
                     own[before] = key
-            drawn[by_name] += largest_remainder(proportions[by_name], round_size)
+            counts, owed = cumulative_counts(proportions[by_name], round_size, owed)
+            drawn[by_name] += counts
         return [Pace(tuple(own), tuple(own.values())) for own in stages]

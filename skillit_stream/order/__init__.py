@@ -1,9 +1,30 @@
-"""Which sample comes next: tapes, round plans and the mixed loader that plays them.
+"""Which sample comes next: pure functions of streams, seed, canonical nodes, proportions and cursors. NumPy alone.
 
-A stream's samples lie on a *tape* (:mod:`.tape`): its endless order, one shuffled pass after another,
-computed a block at a time. A *cursor* (:mod:`.cursor`) says how far each tape is consumed. A round's
-*plan* (:mod:`.plan`) deals exact counts of every skill to global batches and takes the next samples of
-each tape; it is a pure function, so every process computes the same. ``SkillStreamingDataset``
-(:mod:`.dataset`) plays it on Streaming's shards, cache and processes. What is in a streams folder says its
-manifest (:mod:`.manifest`), which needs none of these and no torch; so nothing is imported here.
+How a sample id comes about::
+
+    proportions, samples owed ── apportion ──> samples of each skill in the round
+                                                   │  plan: dealt to global batches and canonical nodes,
+                                                   v        shuffled there
+    slot 17 of the round: skill `arxiv`, canonical node 1
+                                                   │  cursor: the next sample of that node's span
+                                                   v
+    pass 3, line position 40,211 of the tape of `arxiv`
+                                                   │  tape: block -> its permutation -> shard -> row
+                                                   v
+    sample id = first id of `arxiv` + 1,204,551
+
+A tape (:mod:`.tape`) is the endless order of a stream, a cursor (:mod:`.cursor`) how far it is consumed, a plan
+(:mod:`.plan`) the order of one round. :mod:`.paced_tape` is the tape of a curriculum over samples, :mod:`.grown_tape`
+that of a stream that was lengthened in its pass; :mod:`.carry_over` takes a saved state to the streams there are now;
+:mod:`.index` finds the shard of a sample; :mod:`.keys` are the keyed shuffles under all of it.
+
+Words, beside those of the design (stream, round, tape, pass, cursor, canonical node):
+
+- *line position*: place of a sample in a pass, before its block is shuffled;
+- *span*: the equal stretch of a pass that one canonical node reads;
+- *block*: some shards in a row within a span, whose samples are shuffled together;
+- *slot*: a place in a round, by global batch, canonical node and number; it gets a skill, then its next sample;
+- *window*: global batches that are planned at once, and the reach of the `random` shuffle;
+- *stage*: samples that a curriculum lets in until more are let in;
+- *part*: the shards that a stream had at first, or that one lengthening brought, in the pass under way.
 """

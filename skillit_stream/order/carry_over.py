@@ -3,8 +3,8 @@
 A corpus changes while a model trains. State is by skill name, so each stream is carried over for itself:
 
 - *same*: goes on where it was;
-- *lengthened* (the shards it had, then new ones): goes on with what its pass has left and the new shards,
-  shuffled together (:mod:`~skillit_stream.order.tape`);
+- *lengthened* (the shards it had, then new ones): goes on with what its pass has left and the new shards
+  (:mod:`~skillit_stream.order.grown_tape`);
 - *added*, *changed* in any other way, or *reordered* (another curriculum): begins at its beginning;
 - *removed*: forgotten.
 
@@ -12,6 +12,7 @@ All of it is a function of the state and the new indexes alone, so an audit repe
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.cursor import Cursors
+from skillit_stream.order.grown_tape import GrownTape
 from skillit_stream.order.index import ShardList
-from skillit_stream.order.tape import Growth, Tape, TapeStart
+from skillit_stream.order.tape import Tape
 
 StreamState = Mapping[str, Any]
 
@@ -37,13 +39,16 @@ def stream_states(
     """The streams and how far their tapes have come, in plain Python by skill name."""
     states = {}
     for row, (skill, tape) in enumerate(zip(shards, tapes, strict=True)):
-        number, taken = int(cursors.passes[row]), cursors.taken[row].tolist()
+        number = int(cursors.passes[row])
+        grown_at = tape.grown_at(number)
+        columns = tape.canonical_nodes * (1 + len(grown_at))
         states[skill] = {
             **describe_stream(shards[skill], tape.order),
             'pass': number,
-            'taken': taken,
-            'drawn': tape.drawn(number, sum(taken)),
-            'growths': [{'shards': one.shards, 'taken': list(one.taken)} for one in tape.growths_in(number)],
+            'taken': cursors.taken[row, :columns].tolist(),
+            'grown_at': list(grown_at),
+            'drawn': int(cursors.drawn[row]),
+            'owed': float(cursors.owed[row]),
         }
     return states
 
@@ -77,69 +82,69 @@ def _change(saved: StreamState | None, shards: ShardList, order: SampleOrder | N
     return 'changed'
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """How the tape of a stream goes on in the pass that is under way; the default: as one that is new.
+
+    Attributes:
+        grown_in: The pass.
+        grown_at: Shards that the stream had before it was lengthened in that pass, once for each time.
+    """
+
+    grown_in: int = 0
+    grown_at: tuple[int, ...] = ()
+
+
 def carry_over(
     saved: Mapping[str, StreamState],
     present: Mapping[str, ShardList],
     canonical_nodes: int,
     orders: Mapping[str, SampleOrder] | None = None,
-) -> tuple[list[TapeStart], Cursors]:
+) -> tuple[list[Continuation], Cursors]:
     """Where the tapes of the present streams go on.
 
     Returns:
         ([skills], cursors of [skills]): in the order of `present`.
     """
+    continuations, taken = [], []
     cursors = Cursors.at_start(len(present), canonical_nodes)
-    starts = []
     for row, (skill, shards) in enumerate(present.items()):
-        order = (orders or {}).get(skill)
-        change = _change(saved.get(skill), shards, order)
+        change = _change(saved.get(skill), shards, (orders or {}).get(skill))
         if change in ('added', 'changed', 'reordered'):
-            starts.append(TapeStart())
+            continuations.append(Continuation())
+            taken.append([])
             continue
-        cursors.passes[row] = saved[skill]['pass']
-        if change == 'lengthened':
-            starts.append(_lengthened(saved[skill]))
-        else:
-            # A paced tape never grows, so it always starts as a new one.
-            starts.append(TapeStart() if order else _as_it_was(saved[skill]))
-            cursors.taken[row] = saved[skill]['taken']
-    return starts, cursors
+        stream = saved[skill]
+        grown_at = tuple(stream['grown_at'])
+        if change == 'lengthened' and (grown_at or sum(stream['taken'])):
+            grown_at = (*grown_at, int(stream['shards']))
+        continuations.append(Continuation(int(stream['pass']), grown_at) if grown_at else Continuation())
+        taken.append(stream['taken'])
+        cursors.passes[row], cursors.drawn[row] = stream['pass'], stream['drawn']
+        cursors.owed[row] = stream['owed']
+    parts = 1 + max((len(one.grown_at) for one in continuations), default=0)
+    cursors.taken = np.zeros((len(present), parts * canonical_nodes), np.int64)
+    for row, own in enumerate(taken):
+        cursors.taken[row, : len(own)] = own
+    return continuations, cursors
 
 
-def _as_it_was(saved: StreamState) -> TapeStart:
-    before = saved['drawn'] - sum(saved['taken'])
-    if not saved['growths'] and before == saved['pass'] * saved['samples']:
-        return TapeStart()
-    return TapeStart(saved['pass'], before, _growths(saved))
-
-
-def _lengthened(saved: StreamState) -> TapeStart:
-    growths = _growths(saved)
-    if growths or sum(saved['taken']):
-        growths = (*growths, Growth(saved['shards'], tuple(saved['taken'])))
-    return TapeStart(saved['pass'], saved['drawn'], growths)
-
-
-def _growths(saved: StreamState) -> tuple[Growth, ...]:
-    return tuple(Growth(one['shards'], tuple(one['taken'])) for one in saved['growths'])
-
-
-def are_on(tapes: Sequence[Tape], saved: Mapping[str, StreamState]) -> bool:
+def is_resumable_on(tapes: Sequence[Tape], saved: Mapping[str, StreamState]) -> bool:
     """Whether these tapes, with a cursor set, go on as the state says."""
     return all(
-        tape.drawn(saved[tape.skill]['pass'], sum(saved[tape.skill]['taken'])) == saved[tape.skill]['drawn']
-        and tape.growths_in(saved[tape.skill]['pass']) == _growths(saved[tape.skill])
+        tape.grown_at(saved[tape.skill]['pass']) == tuple(saved[tape.skill]['grown_at'])
+        and (not isinstance(tape, GrownTape) or saved[tape.skill]['pass'] >= tape.grown_in)
         for tape in tapes
     )
 
 
-def carry_shares(saved: Mapping[str, float], sizes: Mapping[str, int]) -> NDArray[np.float64]:
+def carry_proportions(saved: Mapping[str, float], sizes: Mapping[str, int]) -> NDArray[np.float64]:
     """Proportions for the present streams from those of a state.
 
-    A stream that is new gets its share of all samples; the others share the rest in the ratio they had.
+    A stream that is new gets its part of all samples; the others divide the rest in the ratio they had.
 
     Args:
-        saved: Skill -> share in the state.
+        saved: Skill -> proportion in the state.
         sizes: Skill -> samples now.
 
     Returns:

@@ -1,13 +1,6 @@
-"""How far each tape has been consumed, and which tape positions the next draws get.
+"""How far each tape has been consumed, and which tape positions the next draws get."""
 
-A cursor holds, per skill, the pass and how many samples of each canonical node's span are taken in it.
-A draw made on node *c* takes the next sample of span *c*; near the end of a pass, where some spans are
-used up before others, a draw borrows from a span that has samples to spare. So every sample of a pass is
-drawn once before any is drawn again, and nodes leave their own shards only at the very end of a pass.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,34 +12,43 @@ Int64 = NDArray[np.int64]
 
 @dataclass
 class Cursors:
-    """Positions on every tape.
+    """Positions on every tape, and the accounts of its skill.
 
     Attributes:
         passes: int64 [skills], the pass each tape is in (from 0).
-        taken: int64 [skills, canonical nodes], samples of each span taken in that pass. A tape of one
-            span uses the first column alone.
+        taken: int64 [skills, columns], samples of each span taken in that pass: a column a canonical node (a tape
+            of one span uses the first alone), and as many more for each time that the longest-growing stream was
+            lengthened in its pass.
+        drawn: int64 [skills], samples drawn in all.
+        owed: float64 [skills], samples that the proportions so far would have given and rounding has not.
     """
 
     passes: Int64
     taken: Int64
+    drawn: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    owed: NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
+
+    def __post_init__(self) -> None:
+        if not len(self.drawn):
+            self.drawn = np.zeros(len(self.passes), np.int64)
+        if not len(self.owed):
+            self.owed = np.zeros(len(self.passes), np.float64)
 
     @classmethod
-    def at_start(cls, skills: int, canonical_nodes: int) -> 'Cursors':
+    def at_start(cls, skills: int, columns: int) -> 'Cursors':
         """Nothing consumed yet."""
-        return cls(np.zeros(skills, np.int64), np.zeros((skills, canonical_nodes), np.int64))
+        return cls(np.zeros(skills, np.int64), np.zeros((skills, columns), np.int64))
 
     def copy(self) -> 'Cursors':
         """An independent copy."""
-        return Cursors(self.passes.copy(), self.taken.copy())
+        return self.with_columns(self.taken.shape[1])
 
-    def consumed(self, tapes: Sequence[Tape]) -> Int64:
-        """Samples drawn from each tape so far, all passes together; int64 [skills]."""
-        taken = self.taken.sum(axis=1).tolist()
-        drawn = [
-            tape.drawn(number, own)
-            for tape, number, own in zip(tapes, self.passes.tolist(), taken, strict=True)
-        ]
-        return np.array(drawn, np.int64)
+    def with_columns(self, columns: int) -> 'Cursors':
+        """An independent copy with this many columns; those that are not needed are empty."""
+        taken = np.zeros((len(self.taken), columns), np.int64)
+        both = min(columns, self.taken.shape[1])
+        taken[:, :both] = self.taken[:, :both]
+        return Cursors(self.passes.copy(), taken, self.drawn.copy(), self.owed.copy())
 
 
 def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64, Int64]:
@@ -61,22 +63,18 @@ def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64,
     Returns:
         (int64 [n], int64 [n]): the pass and the line position of each draw.
     """
+    cursors.drawn[skill] += len(nodes)
     if tape.spans == 1 and tape.has_even_passes:
-        start = skip_one_span(tape, cursors, skill, len(nodes))
-        passes, line = np.divmod(np.arange(start, start + len(nodes)), tape.samples)
-        return passes, line
-    if tape.spans == 1:
-        nodes = np.zeros_like(nodes)
+        return _draw_from_one_span(tape, cursors, skill, len(nodes))
     passes = np.empty(len(nodes), np.int64)
     line = np.empty(len(nodes), np.int64)
     begin = 0
     while begin < len(nodes):
         number, taken = int(cursors.passes[skill]), cursors.taken[skill]
-        edges = tape.span_edges(number)
         left_in_pass = tape.draws_in(number) - int(taken.sum())
         end = min(len(nodes), begin + left_in_pass)
-        passes[begin:end] = cursors.passes[skill]
-        line[begin:end] = _draw_within_pass(edges, taken[: tape.spans], nodes[begin:end])
+        passes[begin:end] = number
+        line[begin:end] = tape.draw_in_pass(number, taken, nodes[begin:end])
         if end - begin == left_in_pass:
             cursors.passes[skill] += 1
             taken[:] = 0
@@ -84,55 +82,9 @@ def draw(tape: Tape, cursors: Cursors, skill: int, nodes: Int64) -> tuple[Int64,
     return passes, line
 
 
-def skip_one_span(tape: Tape, cursors: Cursors, skill: int, count: int) -> int:
-    """Move the cursor of a tape of one span and even passes past `count` draws, which no node shapes.
-
-    Returns:
-        Line position of the first of them, counted from the start of pass 0.
-    """
-    number = int(cursors.passes[skill])
-    start = number * tape.samples + int(tape.span_edges(number)[0] + cursors.taken[skill, 0])
-    number, line = divmod(start + count, tape.samples)
-    cursors.passes[skill] = number
-    cursors.taken[skill, 0] = line - tape.span_edges(number)[0]
-    return start
-
-
-def _draw_within_pass(edges: Int64, taken: Int64, nodes: Int64) -> Int64:
-    """Line positions of draws that all belong to one pass with the given span edges; moves `taken`."""
-    wanted = np.bincount(nodes, minlength=len(edges) - 1)
-    own = np.minimum(wanted, np.diff(edges) - taken)
-    order = np.argsort(nodes, kind='stable')
-    rank = np.empty(len(nodes), np.int64)
-    rank[order] = np.arange(len(nodes)) - (wanted.cumsum() - wanted)[nodes[order]]
-    line = edges[nodes] + taken[nodes] + rank
-    taken += own
-    borrowing = np.flatnonzero(rank >= own[nodes])
-    if len(borrowing):
-        line[borrowing] = _borrow(edges, taken, len(borrowing))
-    return line
-
-
-def _borrow(edges: Int64, taken: Int64, count: int) -> Int64:
-    """The next `count` free line positions, from the spans with most to spare; moves `taken`."""
-    spare = np.diff(edges) - taken
-    # Even out what is left: lower the fullest spans to a common level, then hand out the remainder.
-    level = _common_level(spare, count)
-    lent = np.maximum(spare - level, 0)
-    excess = int(lent.sum()) - count
-    lent[np.flatnonzero(lent)[:excess]] -= 1
-    starts = edges[:-1] + taken
-    taken += lent
-    return np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lent, strict=True) if n])
-
-
-def _common_level(spare: Int64, count: int) -> int:
-    """The largest level such that lowering every span to it frees at least `count` samples."""
-    low, high = 0, int(spare.max())
-    while low < high:
-        middle = (low + high + 1) // 2
-        if int(np.maximum(spare - middle, 0).sum()) >= count:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def _draw_from_one_span(tape: Tape, cursors: Cursors, skill: int, count: int) -> tuple[Int64, Int64]:
+    """Passes and line positions of draws from a tape of one span and even passes: no node shapes them."""
+    start = int(cursors.passes[skill]) * tape.samples + int(cursors.taken[skill, 0])
+    cursors.passes[skill], cursors.taken[skill, 0] = divmod(start + count, tape.samples)
+    passes, line = np.divmod(np.arange(start, start + count), tape.samples)
+    return passes, line

@@ -14,7 +14,8 @@ import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.sample_order import SampleOrder
-from skillit_stream.order.tape import DEFAULT_BLOCK_SIZE, Int64, Tape, TapeStart
+from skillit_stream.order.grown_tape import GrownTape
+from skillit_stream.order.tape import DEFAULT_BLOCK_SIZE, Int64, Tape
 
 
 class PacedTape(Tape):
@@ -56,7 +57,6 @@ class PacedTape(Tape):
             shuffle=shuffle,
         )
         self.order, self._ranked, self._keys = order, order.ranked, order.pace.keys
-        self._first_samples = self.samples_per_shard.cumsum() - self.samples_per_shard
         if order.ranked.samples != self.samples:
             raise InputError(
                 f'Skill {skill} has {self.samples} samples, but the losses given for it are of {order.ranked.samples}: '
@@ -102,21 +102,18 @@ class PacedTape(Tape):
         """Samples drawn in a pass until the next begins; fewer than it holds where a stage ends in it."""
         return self._begin(number + 1) - self._begin(number)
 
-    def drawn(self, number: int, taken: int) -> int:
-        """Samples drawn in all, when `taken` have been taken in a pass."""
-        return self._begin(number) + taken
-
-    def _whole_pass_ids(self, passes: Int64, line: Int64) -> Int64:
+    def local_ids(self, passes: Int64, line: Int64) -> Int64:
+        """Stream-local sample ids at the given line positions of the given passes; see :meth:`Tape.local_ids`."""
         ids = np.empty_like(line)
         for number in np.unique(passes):
             chosen = np.flatnonzero(passes == number)
             ranked = self._pass_ids(int(number), line[chosen])
-            shards = np.searchsorted(self._first_samples, ranked, side='right') - 1
-            ids[chosen] = self._ranked.ids(shards, ranked - self._first_samples[shards])
+            shards = np.searchsorted(self._first_sample, ranked, side='right') - 1
+            ids[chosen] = self._ranked.ids(shards, ranked - self._first_sample[shards])
         return ids
 
     def _pieces(self, number: int) -> tuple[Int64, Int64]:
-        return self._first_samples, self._admitted(self._stage(number))
+        return self._first_sample, self._admitted(self._stage(number))
 
     def _block_size(self, number: int) -> int:
         return max(1, self.block_size * int(self._stage_sizes[self._stage(number)]) // self.samples)
@@ -126,11 +123,14 @@ def make_tape(
     skill: str,
     samples_per_shard: Int64,
     *,
-    order: SampleOrder | None,
-    start: TapeStart | None,
+    order: SampleOrder | None = None,
+    grown_in: int = 0,
+    grown_at: Sequence[int] = (),
     **settings: Any,
 ) -> Tape:
-    """The tape of a stream, paced if it has an order; `settings` are those of both."""
-    if order is None:
-        return Tape(skill, samples_per_shard, start=start, **settings)
-    return PacedTape(skill, samples_per_shard, order=order, **settings)
+    """The tape of a stream: paced if it has an order, grown if it was lengthened in the pass that is under way."""
+    if order is not None:
+        return PacedTape(skill, samples_per_shard, order=order, **settings)
+    if grown_at:
+        return GrownTape(skill, samples_per_shard, grown_in=grown_in, grown_at=grown_at, **settings)
+    return Tape(skill, samples_per_shard, **settings)

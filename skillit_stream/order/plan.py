@@ -2,11 +2,11 @@
 
 The round's slots are ordered by global batch, canonical node, place. Which skill a slot belongs to comes
 from dealing: line up the round's draws skill after skill (counts are exact, by largest remainder) and deal
-them to the global batches in turn, as cards. Every batch so gets each skill's share rounded down or up,
+them to the global batches in turn, as cards. Every batch so gets each skill's quota rounded down or up,
 and the round's totals stay exact. The cards of a batch are dealt to its canonical nodes in the same way.
 
 - ``stratified`` shuffles inside a batch and node: every global batch is within one sample of the
-  proportions for every skill, a tiny share included.
+  proportions for every skill, a tiny one included.
 - ``random`` shuffles inside a window of batches on each node, so a batch's make-up is a random draw.
 
 Skills' slots are then filled in the order of their tapes. The walk goes a window of batches at a time, so
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture.apportion import largest_remainder
+from skillit_stream.mixture.apportion import cumulative_counts
 from skillit_stream.order.cursor import Cursors, draw
 from skillit_stream.order.keys import make_key, random_words
 from skillit_stream.order.tape import Tape
@@ -74,15 +74,23 @@ class RoundShape:
         return self.round_size // self.global_batch
 
 
-def round_counts(tapes: Sequence[Tape], shares: NDArray[np.float64], round_size: int) -> Int64:
-    """Exact samples of each skill in a round, int64 [skills], for proportions float64 [skills].
+def round_counts(
+    tapes: Sequence[Tape], proportions: NDArray[np.float64], round_size: int, owed: NDArray[np.float64]
+) -> tuple[Int64, NDArray[np.float64]]:
+    """Exact samples of each skill in a round, int64 [skills], and what is owed after it, float64 [skills].
 
     Ties go by name: in which order a configuration lists its streams must not change what is drawn.
+
+    Args:
+        tapes: One a skill.
+        proportions: float64 [skills].
+        round_size: Samples in the round.
+        owed: float64 [skills], samples owed before it (:attr:`Cursors.owed`).
     """
     by_name = _by_name(tapes)
-    counts = np.empty(len(tapes), np.int64)
-    counts[by_name] = largest_remainder(shares[by_name], round_size)
-    return counts
+    counts, after = np.empty(len(tapes), np.int64), np.empty(len(tapes), np.float64)
+    counts[by_name], after[by_name] = cumulative_counts(proportions[by_name], round_size, owed[by_name])
+    return counts, after
 
 
 def _by_name(tapes: Sequence[Tape]) -> NDArray[np.int32]:
@@ -145,7 +153,7 @@ def _deal(edges: Int64, shape: RoundShape, batches: Int64) -> NDArray[np.int64]:
     """
     rows = shape.batches
     # A stride near rows/phi visits the rows evenly: the batches of a window, and those that get the odd
-    # sample of a tiny share, lie spread over the round instead of side by side.
+    # sample of a tiny proportion, lie spread over the round instead of side by side.
     stride = round(rows * 0.6180339887498949) or 1
     while gcd(stride, rows) > 1:
         stride += 1
@@ -241,17 +249,14 @@ def shards_ahead(
         (skill, int64 [shards]): stream-local numbers of shards.
     """
     following = []
+    nodes = list(nodes)
     for skill, tape in enumerate(tapes):
         number = int(cursors.passes[skill])
-        edges = tape.span_edges(number)
-        for span in {node % tape.spans for node in nodes}:
-            line = int(edges[span] + cursors.taken[skill, span])
-            if line >= edges[span + 1]:
-                continue
+        for line, span_end in tape.fronts(number, cursors.taken[skill], nodes):
             yield skill, tape.shards_at(number, line)
-            end = tape.block_end(number, line)
+            _, end = tape.block_bounds(number, line)
             wanted = int(expected[skill]) / tape.spans
-            if end - line < wanted and end < edges[span + 1]:
+            if end - line < wanted and end < span_end:
                 following.append(((end - line) / wanted, skill, end))
     for _, skill, line in sorted(following):
         yield skill, tapes[skill].shards_at(int(cursors.passes[skill]), line)

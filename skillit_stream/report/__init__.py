@@ -1,29 +1,43 @@
 """What training did, from its run folders: one self-contained HTML page, PNG figures, tables.
 
-    run folders → run_folder, mixture_log → methods → tables, views → figures, hover, page, terminal, summary
+In go run folders (``run.json`` and ``mixture.jsonl``, written during training), out come ``report.html``, which
+loads nothing from anywhere, its figures as ``*.png``, its numbers as ``summary.json``, and a table on the
+terminal::
 
-Runs of one method (``method`` in run.json, else its ``name``) are seeds of each other: their losses become a
-mean with a spread, and two methods are compared on the seeds both have. Only NumPy, matplotlib and rich are
-needed, so a report can be made far from the machine that trained.
+    run folders ── run_folder ── methods ─┬─ comparison ─┬─ terminal ── table on the terminal
+                   (checked)    (grouped) │   (numbers)  ├─ summary ─── summary.json
+                                          │              │
+                                          └─── views ────┼─ drawing ── figures ─┬─ *.png
+                                              (arrays)   │  (one panel)         │ SVG, numbers for hovering
+                                                         └──────────── page ────┴─ report.html
+                                                                       (page.html, page.css, page.js)
+
+`command` is `skillit report` and :func:`write_report`: it calls the others in this order.
+
+- A *method* is all runs of one ``method`` in run.json (else of one ``name``): they are seeds of each other, their
+  losses become a mean with a spread, and two methods are compared on the seeds both have.
+- A *view* holds the arrays of a figure, kept few enough to be read; a *panel* is one pair of axes in it.
+- A *picture* is a panel as SVG in the page; a *sheet* is all panels of a figure, for its PNG.
+- The *baseline* is the method that the others are compared with; a method *reaches* it at the first evaluation
+  at or below its final loss.
+
+Only NumPy, SciPy, matplotlib, jinja2 and rich are needed, so a report can be made far from the machine that
+trained.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skillit_stream.report.command import write_report
+    from skillit_stream.report.terminal import print_summary
 
 __all__ = ['print_summary', 'write_report']
 
 
-def write_report(
-    runs: Sequence[str | Path], out: str | Path | None = None, *, baseline: str | None = None
-) -> Path:
-    """Write the report of `runs` into `out`: see :func:`skillit_stream.report.writing.write_report`."""
-    from skillit_stream.report import writing
-
-    return writing.write_report(runs, out, baseline=baseline)
-
-
-def print_summary(runs: Sequence[str | Path], *, baseline: str | None = None) -> None:
-    """Print final losses and paired wins: see :func:`skillit_stream.report.terminal.print_summary`."""
-    from skillit_stream.report import terminal
-
-    terminal.print_summary(runs, baseline=baseline)
+def __getattr__(name: str) -> Any:
+    """Import what a report needs when it is first used."""
+    homes = {'print_summary': 'terminal', 'write_report': 'command'}
+    if name not in homes:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{homes[name]}'), name)

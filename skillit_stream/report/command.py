@@ -4,12 +4,20 @@ import argparse
 import os
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 
-from skillit_stream.report.methods import group_runs
-from skillit_stream.report.run_folder import read_runs
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import write_atomically
+from skillit_stream.report.figures import png_files
+from skillit_stream.report.methods import Method, group_runs
+from skillit_stream.report.page import build_page
+from skillit_stream.report.run_folder import RecordedRun, read_runs
+from skillit_stream.report.summary import summarise, to_json
 from skillit_stream.report.terminal import print_methods
-from skillit_stream.report.writing import default_folder, write_methods
+from skillit_stream.report.views import report_views
+
+PAGE = 'report.html'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,17 +36,81 @@ def run(args: argparse.Namespace) -> int:
     """Write the report, print the table and the path of the page."""
     runs = read_runs(args.runs)
     methods = group_runs(runs)
-    folder = Path(args.out) if args.out else default_folder(runs)
-    page = write_methods(methods, folder, baseline=args.baseline)
+    page = write_methods(methods, _folder(runs, args.out), baseline=args.baseline)
     print_methods(methods, baseline=args.baseline)
     # Not through rich: a path that is wrapped cannot be copied.
     print(f'report: {page}')
-    if not args.open_nothing and _on_a_desktop():
+    if not args.open_nothing and _is_desktop():
         webbrowser.open(page.resolve().as_uri())
     return 0
 
 
-def _on_a_desktop() -> bool:
+def write_report(
+    runs: Sequence[str | Path], out: str | Path | None = None, *, baseline: str | None = None
+) -> Path:
+    """Write report.html, mixture.png, losses.png, accuracy.png, reach.png, graph.png and summary.json.
+
+    losses.png needs an evaluation, accuracy.png one that measured accuracy, reach.png a baseline with one, and
+    graph.png a graph; without those the file is left out.
+
+    Args:
+        runs: Run folders.
+        out: Folder to write to; None: `report` inside the only run, or beside several.
+        baseline: The method to compare the others with; None: every two.
+
+    Returns:
+        Path of report.html.
+
+    Raises:
+        InputError: A folder is no run folder, or the report cannot be written.
+    """
+    read = read_runs(runs)
+    return write_methods(group_runs(read), _folder(read, out), baseline=baseline)
+
+
+def _folder(runs: Sequence[RecordedRun], out: str | Path | None) -> Path:
+    """`out`, else `report` inside the only run, or in the folder that several have in common."""
+    if out:
+        return Path(out)
+    if len(runs) == 1:
+        return runs[0].folder / 'report'
+    return Path(os.path.commonpath([run.folder.resolve() for run in runs])) / 'report'
+
+
+def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | None = None) -> Path:
+    """Write the report of runs that are read already; returns the path of report.html.
+
+    Raises:
+        InputError: The folder cannot be written to, or `baseline` is none of the methods.
+    """
+    names = [method.name for method in methods]
+    if baseline is not None and baseline not in names:
+        raise InputError(
+            f'the baseline must be one of the methods, {", ".join(names)}, but got: {baseline!r}'
+        )
+    views = report_views(methods, baseline)
+    files = {
+        'summary.json': to_json(summarise(methods, baseline)),
+        **png_files(views, methods),
+        PAGE: build_page(methods, views, baseline).encode(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            if content is None:
+                # A figure left by an earlier report of other runs would pass for one of these.
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_atomically(folder / name, lambda file, content=content: file.write(content))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(
+            f'the report cannot be written to {str(folder)!r} ({reason}): choose another folder with --out'
+        ) from None
+    return folder / PAGE
+
+
+def _is_desktop() -> bool:
     """Whether someone sits in front of a screen: a terminal, and a display to open a browser on."""
     if not sys.stdout.isatty() or os.environ.get('SSH_CONNECTION'):
         return False

@@ -1,6 +1,6 @@
 """Runs grouped into methods: what several seeds of one method say together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.formats.run_log import Evaluation
-from skillit_stream.report.run_folder import Run
+from skillit_stream.report.run_folder import RecordedRun
 
 AVERAGE = 'mean of the skills'
-LOSS = 'loss'  # beside the names in `mixture_lines.FIGURES`
+LOSS = 'loss'  # beside the names in `run_log.FIGURES`
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Method:
     """All runs of one method, usually one a seed."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -44,26 +44,14 @@ class Method:
 
     def finals(self, skills: Sequence[str], figure: str = LOSS) -> np.ndarray:
         """Final loss (or `figure`) of each run, averaged over `skills`: float64, one a run that has them all."""
-        ends = [measured(run.evaluations[-1], figure) for run in self.runs if run.evaluations]
-        values = [
-            float(np.mean([end[skill] for skill in skills]))
-            for end in ends
-            if skills and all(skill in end for skill in skills)
-        ]
-        return np.array(values, dtype=np.float64)
+        ends = (
+            mean_over(measured(run.evaluations[-1], figure), skills) for run in self.runs if run.evaluations
+        )
+        return np.array([mean for mean in ends if mean is not None], dtype=np.float64)
 
     def curve(self, skills: Sequence[str], figure: str = LOSS) -> Curve | None:
         """Loss (or `figure`) over training, averaged over `skills`, at the steps all seeds have; None without."""
-        per_run = [
-            {
-                record.step: float(np.mean([values[skill] for skill in skills]))
-                for record in run.evaluations
-                for values in [measured(record, figure)]
-                if skills and all(skill in values for skill in skills)
-            }
-            for run in self.runs
-        ]
-        per_run = [points for points in per_run if points]
+        per_run = [points for run in self.runs if (points := means_by_step(run, skills, figure))]
         steps = sorted(set.intersection(*map(set, per_run))) if per_run else []
         if not steps:
             return None
@@ -79,14 +67,14 @@ class Method:
         """Proportions over the rounds all seeds have, averaged over the seeds.
 
         Returns:
-            Steps where rounds begin and end (rounds + 1), and shares: float64, rounds x train skills.
+            Steps where rounds begin and end (rounds + 1), and proportions: float64, rounds x train skills.
         """
         n_rounds = min(len(run.rounds) for run in self.runs)
-        shares = np.zeros((n_rounds, len(self.train_skills)))
+        proportions = np.zeros((n_rounds, len(self.train_skills)))
         for run in self.runs:
             columns = [self.train_skills.index(skill) for skill in run.train_skills]
-            shares[:, columns] += run.shares()[:n_rounds] / len(self.runs)
-        return self.runs[0].edges[: n_rounds + 1], shares
+            proportions[:, columns] += run.proportions()[:n_rounds] / len(self.runs)
+        return self.runs[0].edges[: n_rounds + 1], proportions
 
     def passes(self) -> dict[str, float]:
         """Passes per skill at the end of training, averaged over the runs that logged them."""
@@ -100,9 +88,22 @@ def measured(record: Evaluation, figure: str) -> dict[str, float]:
     return record.losses if figure == LOSS else record.figures.get(figure, {})
 
 
-def group_runs(runs: Sequence[Run]) -> list[Method]:
+def mean_over(values: Mapping[str, float], skills: Sequence[str]) -> float | None:
+    """The mean of `values` over `skills`; None where one is missing, or there are none."""
+    if not skills or any(skill not in values for skill in skills):
+        return None
+    return float(np.mean([values[skill] for skill in skills]))
+
+
+def means_by_step(run: RecordedRun, skills: Sequence[str], figure: str = LOSS) -> dict[int, float]:
+    """Step -> loss (or `figure`) averaged over `skills`, of the evaluations that measured them all."""
+    means = ((record.step, mean_over(measured(record, figure), skills)) for record in run.evaluations)
+    return {step: mean for step, mean in means if mean is not None}
+
+
+def group_runs(runs: Sequence[RecordedRun]) -> list[Method]:
     """Group runs by method, both in the order given; runs of a method go by seed."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RecordedRun]] = {}
     for run in runs:
         groups.setdefault(run.method, []).append(run)
     return [Method(name, tuple(sorted(group, key=lambda run: run.seed))) for name, group in groups.items()]
@@ -141,7 +142,7 @@ def notes(methods: Sequence[Method]) -> list[str]:
     return found
 
 
-def _run_notes(run: Run) -> list[str]:
+def _run_notes(run: RecordedRun) -> list[str]:
     found = []
     if run.log.half_written:
         found.append(
@@ -183,7 +184,7 @@ def _method_notes(method: Method) -> list[str]:
     return found
 
 
-def _policy(run: Run) -> dict[str, Any]:
+def _policy(run: RecordedRun) -> dict[str, Any]:
     """What makes the policy of a run: the losses of samples are of its own initial model, their name is no setting."""
     named = run.policy.get('name') == 'sample_curriculum'
     return {key: value for key, value in run.policy.items() if not (named and key == 'losses')}

@@ -1,6 +1,5 @@
 """A run folder (run.json, mixture.jsonl) as one checked object."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.formats.run_log import Evaluation, MixtureLog, RoundRecord
-from skillit_stream.report.mixture_log import read_mixture_log
+from skillit_stream.base.files import from_plain, read_json
+from skillit_stream.formats.run_log import Evaluation, RecordedRounds, RoundRecord, read_rounds
+from skillit_stream.mixture import SkillsGraph
 
 RUN_VERSION = 1
 WHAT_A_RUN_IS = (
@@ -20,24 +20,21 @@ WHAT_A_RUN_IS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """A skills graph: weights[i, j] says how much training on skill i helps eval skill j."""
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What run.json says."""
 
-    train_skills: tuple[str, ...]
-    eval_skills: tuple[str, ...]
-    weights: np.ndarray
-    """float64, train skills x eval skills."""
-
-    def same_as(self, other: 'Graph') -> bool:
-        """Whether names and weights are equal."""
-        names = (self.train_skills, self.eval_skills) == (other.train_skills, other.eval_skills)
-        return names and np.array_equal(self.weights, other.weights)
+    seed: int
+    name: str | None = None
+    method: str | None = None
+    policy: dict[str, Any] | None = None
+    dataset: dict[str, Any] | None = None
+    graph: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One training run, as its folder tells it."""
+class RecordedRun:
+    """One training run, as its folder describes it."""
 
     folder: Path
     name: str
@@ -46,8 +43,8 @@ class Run:
     seed: int
     policy: dict[str, Any]
     dataset: dict[str, Any]
-    graph: Graph | None
-    log: MixtureLog
+    graph: SkillsGraph | None
+    log: RecordedRounds
 
     @cached_property
     def rounds(self) -> tuple[RoundRecord, ...]:
@@ -99,7 +96,7 @@ class Run:
         start = first.step * first.round / (first.round + 1)
         return np.array([start, *(record.step for record in self.rounds)], dtype=np.float64)
 
-    def shares(self) -> np.ndarray:
+    def proportions(self) -> np.ndarray:
         """Asked-for proportions: float64, rounds x train skills."""
         rows = [[record.proportions.get(skill, 0.0) for skill in self.train_skills] for record in self.rounds]
         return np.array(rows, dtype=np.float64)
@@ -115,7 +112,7 @@ class Run:
         return max(misses, key=lambda miss: miss[0], default=None)
 
 
-def read_runs(folders: Sequence[str | Path]) -> list[Run]:
+def read_runs(folders: Sequence[str | Path]) -> list[RecordedRun]:
     """Read run folders, in the order given.
 
     Raises:
@@ -133,7 +130,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     return [read_run(path) for path in paths]
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> RecordedRun:
     """Read one run folder.
 
     Raises:
@@ -149,16 +146,17 @@ def read_run(folder: str | Path) -> Run:
         if not (path / name).is_file():
             raise InputError(f'{str(path)!r} has no {name}: {_remedy(path)}')
     facts = _read_facts(path / 'run.json')
-    name = str(facts.get('name') or path.resolve().name)
-    return Run(
+    name = facts.name or path.resolve().name
+    where = f"{path / 'run.json'}: 'graph'"
+    return RecordedRun(
         folder=path,
         name=name,
-        method=str(facts.get('method') or name),
-        seed=_seed(facts, path / 'run.json'),
-        policy=_mapping(facts, 'policy', path / 'run.json'),
-        dataset=_mapping(facts, 'dataset', path / 'run.json'),
-        graph=_graph(facts.get('graph'), path / 'run.json'),
-        log=read_mixture_log(path / 'mixture.jsonl'),
+        method=facts.method or name,
+        seed=facts.seed,
+        policy=facts.policy or {},
+        dataset=facts.dataset or {},
+        graph=SkillsGraph.from_dict(facts.graph, where=where) if facts.graph else None,
+        log=_read_log(path / 'mixture.jsonl'),
     )
 
 
@@ -169,47 +167,24 @@ def _remedy(path: Path) -> str:
     return WHAT_A_RUN_IS
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f'{path} is not JSON ({error}): restore it or leave this run out') from None
-    if not isinstance(facts, dict):
-        raise InputError(f'{path} must be a JSON object, but got a {type(facts).__name__}: restore it')
-    if facts.get('version') != RUN_VERSION:
+def _read_facts(path: Path) -> _Facts:
+    facts = read_json(path)
+    if isinstance(facts, dict) and facts.get('version') != RUN_VERSION:
         raise InputError(
             f'{path}: version {facts.get("version")!r} cannot be read, only {RUN_VERSION}: '
             'use the skillit_stream that wrote the run'
         )
-    return facts
-
-
-def _seed(facts: dict[str, Any], path: Path) -> int:
-    seed = facts.get('seed')
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise InputError(f"{path}: 'seed' must be an integer, but got {seed!r}: restore the file")
-    return seed
-
-
-def _mapping(facts: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    value = facts.get(key) or {}
-    if not isinstance(value, dict):
-        raise InputError(f'{path}: {key!r} must be a JSON object, but got {value!r}: restore the file')
-    return value
-
-
-def _graph(value: Any, path: Path) -> Graph | None:
-    if value is None:
-        return None
     try:
-        rows, columns = tuple(map(str, value['train_skills'])), tuple(map(str, value['eval_skills']))
-        weights = np.array(value['weights'], dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        problem = f'{type(error).__name__}: {error}'
-        raise InputError(f"{path}: 'graph' cannot be read ({problem}): restore the file") from None
-    if weights.shape != (len(rows), len(columns)):
-        raise InputError(
-            f"{path}: 'graph' has weights of shape {weights.shape} for {len(rows)} train skills and "
-            f'{len(columns)} eval skills: restore the file'
-        )
-    return Graph(rows, columns, weights)
+        return from_plain(_Facts, facts)
+    except ValueError as error:
+        raise InputError(f'{path}: {error}; restore the file, or leave this run out') from None
+
+
+def _read_log(path: Path) -> RecordedRounds:
+    """The rounds of a run, of which at least one has ended."""
+    log = read_rounds(path)
+    if not log.records and not log.half_written:
+        raise InputError(f'{path} is empty: no round has ended yet; train on, or leave this run out')
+    if not log.rounds:
+        raise InputError(f'{path} holds no finished round: train on, or leave this run out')
+    return log

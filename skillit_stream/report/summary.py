@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, verdicts
 from skillit_stream.report.methods import AVERAGE, LOSS, Method, common_eval_skills, eval_skills, notes
-from skillit_stream.report.reach import find_reaches
-from skillit_stream.report.run_folder import Run
-from skillit_stream.report.tables import Spread, loss_rows, pairs, verdicts
+from skillit_stream.report.run_folder import RecordedRun
 from skillit_stream.report.views import common_measured, measured_skills
 
 SUMMARY_VERSION = 1
@@ -87,7 +86,7 @@ def to_json(summary: dict[str, Any]) -> bytes:
     return json.dumps(_finite(summary), indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n'
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: RecordedRun) -> dict[str, Any]:
     miss = run.largest_miss()
     return {
         'folder': str(run.folder),

@@ -7,10 +7,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skillit_stream.report.comparison import (
+    LOWEST,
+    WITHIN,
+    LossRow,
+    loss_rows,
+    pairs,
+    reach_sentences,
+    verdicts,
+)
 from skillit_stream.report.methods import AVERAGE, Method, group_runs, notes
-from skillit_stream.report.reach import reach_sentences
 from skillit_stream.report.run_folder import read_runs
-from skillit_stream.report.tables import LOWEST, WITHIN, LossRow, loss_rows, pairs, verdicts
 
 MAX_ROWS = 24  # skills on the terminal; the page has more, summary.json all
 MAX_PAIRS = 10

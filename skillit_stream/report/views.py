@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skillit_stream.mixture import SkillsGraph
+from skillit_stream.report.comparison import Reach, find_reaches
 from skillit_stream.report.methods import (
     AVERAGE,
     LOSS,
@@ -14,7 +16,6 @@ from skillit_stream.report.methods import (
     eval_skills,
     measured,
 )
-from skillit_stream.report.run_folder import Graph
 
 MAX_SKILLS = 12  # areas in a mixture panel; the smaller ones are summed
 MAX_LOSS_PANELS = 8  # eval skills with a panel of their own, beside the average
@@ -29,8 +30,8 @@ class MixturePanel:
     title: str
     edges: np.ndarray
     """Steps where the drawn spans begin and end: spans + 1."""
-    shares: np.ndarray
-    """Spans x areas; rows sum to the share the proportions sum to."""
+    proportions: np.ndarray
+    """Spans x areas; each row sums to what the proportions of its rounds sum to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,57 @@ class LossPanel:
     figure: str = LOSS
 
 
+@dataclass(frozen=True, slots=True)
+class ReachView:
+    """The steps of all methods to the baseline's final loss."""
+
+    baseline: str
+    reaches: tuple[Reach, ...]
+    """One a method, in their order."""
+    last_step: int
+    """Of the last evaluation of any run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """All that a report draws; what there is nothing of is empty or None."""
+
+    mixture: MixtureView
+    losses: list[LossPanel]
+    accuracies: list[LossPanel]
+    reach: ReachView | None
+    graphs: list[tuple[str, SkillsGraph]]
+
+
+def report_views(methods: Sequence[Method], baseline: str | None = None) -> Views:
+    """What the figures of a report show; `baseline` is the method to compare the others with."""
+    return Views(
+        mixture_view(methods),
+        loss_panels(methods),
+        accuracy_panels(methods),
+        reach_view(methods, baseline),
+        graph_panels(methods),
+    )
+
+
+def reach_view(methods: Sequence[Method], baseline: str | None) -> ReachView | None:
+    """What a figure shows of the steps to the baseline's final loss; None where there is nothing to compare."""
+    reaches = find_reaches(methods, baseline) if baseline is not None else []
+    if baseline is None or not any(reach.steps for reach in reaches):
+        return None
+    last = max(run.final_step or 0 for method in methods for run in method.runs)
+    return ReachView(baseline, tuple(reaches), last)
+
+
 def mixture_view(methods: Sequence[Method]) -> MixtureView:
-    """The mixture of each method over rounds, the largest skills by mean share shown by name."""
+    """The mixture of each method over rounds, the largest skills on average shown by name."""
     skills = list(dict.fromkeys(skill for method in methods for skill in method.train_skills))
-    mean_share = dict.fromkeys(skills, 0.0)
+    mean = dict.fromkeys(skills, 0.0)
     for method in methods:
-        for skill, share in zip(method.train_skills, method.mixture()[1].mean(axis=0), strict=True):
-            mean_share[skill] += share / len(methods)
+        for skill, proportion in zip(method.train_skills, method.mixture()[1].mean(axis=0), strict=True):
+            mean[skill] += proportion / len(methods)
     # One more skill than fits may be drawn itself: "other (1 skill)" would say less in the same room.
-    largest = sorted(skills, key=lambda skill: -mean_share[skill])
+    largest = sorted(skills, key=lambda skill: -mean[skill])
     kept = set(largest if len(skills) <= MAX_SKILLS + 1 else largest[:MAX_SKILLS])
     shown = [skill for skill in skills if skill in kept]
     n_other = len(skills) - len(shown)
@@ -72,13 +115,13 @@ def mixture_view(methods: Sequence[Method]) -> MixtureView:
 
 
 def _mixture_panel(method: Method, shown: Sequence[str], *, with_other: bool) -> MixturePanel:
-    edges, shares = method.mixture()
-    areas = np.zeros((len(shares), len(shown) + with_other))
+    edges, proportions = method.mixture()
+    areas = np.zeros((len(proportions), len(shown) + with_other))
     for column, skill in enumerate(method.train_skills):
         area = shown.index(skill) if skill in shown else len(shown)
-        areas[:, area] += shares[:, column]
-    if len(shares) > MAX_POINTS:
-        starts = np.unique(np.linspace(0, len(shares), MAX_POINTS + 1).astype(np.int64))
+        areas[:, area] += proportions[:, column]
+    if len(proportions) > MAX_POINTS:
+        starts = np.unique(np.linspace(0, len(proportions), MAX_POINTS + 1).astype(np.int64))
         lengths = np.maximum(np.diff(edges), 1e-9)
         weights = np.add.reduceat(lengths, starts[:-1])
         areas = np.add.reduceat(areas * lengths[:, None], starts[:-1], axis=0) / weights[:, None]
@@ -100,7 +143,7 @@ def accuracy_figure(methods: Sequence[Method]) -> str | None:
 
 
 def accuracy_panels(methods: Sequence[Method]) -> list[LossPanel]:
-    """As `loss_panels`, of the share of answers (or tokens) that are right; empty where no run measured it."""
+    """As `loss_panels`, of the answers (or tokens) that are right, from 0 to 1; empty where no run measured it."""
     figure = accuracy_figure(methods)
     if figure is None:
         return []
@@ -160,14 +203,14 @@ def _unlikeness(panel: LossPanel) -> tuple[float, float]:
     return (apart if np.isfinite(apart) else np.inf, float(np.ptp(values)) if len(values) else 0.0)
 
 
-def graph_panels(methods: Sequence[Method]) -> list[tuple[str, Graph]]:
+def graph_panels(methods: Sequence[Method]) -> list[tuple[str, SkillsGraph]]:
     """The distinct graphs, each titled with the methods that used it."""
-    found: list[tuple[list[str], Graph]] = []
+    found: list[tuple[list[str], SkillsGraph]] = []
     for method in methods:
         for run in method.runs:
             if run.graph is None:
                 continue
-            users = next((users for users, graph in found if graph.same_as(run.graph)), None)
+            users = next((users for users, graph in found if graph == run.graph), None)
             if users is None:
                 users = []
                 found.append((users, run.graph))

@@ -19,11 +19,12 @@ from skillit_stream.base.names import is_url
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
-from skillit_stream.training.evaluation import EvalStreams, skill_evaluator, token_data_spec
+from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.models import build_model

@@ -1,4 +1,4 @@
-"""Evaluation by skill, over one StreamingDataset of the eval splits: all skills in one pass, or one after another.
+"""Evaluation by skill with Composer: all skills in one pass, or one after another.
 
 One pass (:func:`skill_evaluator`) fills its batches across skills and takes the model's
 :class:`~skillit_stream.training.skill_metrics.MeanSkillLoss`. An Evaluator a skill (:func:`build_evaluators`) does
@@ -8,109 +8,20 @@ sampler repeats to give all of them the same number.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from composer.core import DataSpec, Evaluator
 from composer.utils import dist
-from streaming import Stream, StreamingDataset
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.loader.batches import IGNORE_INDEX, Sample, causal_lm_inputs, collate, samples_of
-from skillit_stream.loader.checks import naming_bad_index
-from skillit_stream.loader.dataset import SKILL_COLUMN
-from skillit_stream.loader.host.cache import separate_connections
-from skillit_stream.loader.host.construction import quick_construction
-from skillit_stream.loader.host.shared_memory import own_prefix
-from skillit_stream.loader.shards import BatchReader, Int64, common_dtype
-from skillit_stream.order.index import ShardIndex
+from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
+from skillit_stream.loader.eval_streams import EvalSamples, EvalStreams
 from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 ALL_SKILLS = 'all'
 """Label of the Evaluator that evaluates them in one pass."""
-
-
-class EvalStreams:
-    """The eval streams of all skills: shards, cache and shared memory of one StreamingDataset.
-
-    Args:
-        streams: Skill -> Stream of its eval split.
-        **kwargs: For the StreamingDataset, e.g. ``cache_limit``.
-    """
-
-    def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
-        with quick_construction(), own_prefix(), naming_bad_index(streams):
-            self.dataset = StreamingDataset(
-                streams=list(streams.values()), batch_size=1, shuffle=False, **kwargs
-            )
-        separate_connections(self.dataset.streams)
-        self.skills = tuple(streams)
-        offsets = self.dataset.shard_offset_per_stream
-        shards = {skill: self.dataset.shards[at] for skill, at in zip(self.skills, offsets, strict=True)}
-        dtype = common_dtype(shards, reserved=(SKILL_COLUMN,))
-        self._reader = dtype and BatchReader(
-            self.dataset.shards, dtype=dtype, prepare=self.dataset.prepare_shard
-        )
-
-    def skill(self, name: str, limit: int | None = None) -> 'EvalSamples':
-        """The eval samples of one skill, in the order of its shards; the first `limit` of them."""
-        return EvalSamples(self, self._ids(self.skills.index(name), limit))
-
-    def all_skills(self, limit: int | None = None) -> 'EvalSamples':
-        """The eval samples of all skills, one skill after another; the first `limit` of each."""
-        return EvalSamples(self, np.concatenate([self._ids(at, limit) for at in range(len(self.skills))]))
-
-    def _ids(self, skill: int, limit: int | None) -> Int64:
-        first, count = (
-            int(numbers[skill])
-            for numbers in (self.dataset.sample_offset_per_stream, self.dataset.samples_per_stream)
-        )
-        return np.arange(first, first + (count if limit is None else min(limit, count)), dtype=np.int64)
-
-    def samples(self, ids: Sequence[int]) -> list[Sample] | list[dict[str, Any]]:
-        """Samples by id, gathered as one batch where their columns allow it; ``skill`` numbers their skills."""
-        where = np.asarray(ids, np.int64)
-        skills = (
-            np.searchsorted(self.dataset.sample_offset_per_stream, where, side='right').astype(np.int32) - 1
-        )
-        if self._reader is None:
-            return [
-                {**self.dataset.get_item(sample_id), SKILL_COLUMN: skill}
-                for sample_id, skill in zip(ids, skills, strict=True)
-            ]
-        index = self.dataset.spanner
-        if not isinstance(index, ShardIndex):
-            raise RuntimeError('Internal error: StreamingDataset was built without the binary search index.')
-        return list(samples_of(self._reader.read(*index.locate(where), **{SKILL_COLUMN: skills})))
-
-
-class EvalSamples(Dataset):
-    """A map-style view of some eval samples, so that each is seen exactly once over all ranks.
-
-    Args:
-        streams: That hold them.
-        ids: int64 [samples].
-    """
-
-    def __init__(self, streams: EvalStreams, ids: Int64) -> None:
-        self.skills = streams.skills
-        self._streams = streams
-        self._ids = ids
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._ids)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample."""
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """A batch of samples."""
-        return list(self._streams.samples(self._ids[list(indices)].tolist()))
 
 
 def skill_evaluator(

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from composer.core import DataSpec, Event, State
-from composer.loggers import Logger
+from composer.core import DataSpec, State
 from composer.utils import dist
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,12 +19,13 @@ from transformers import PreTrainedTokenizerBase
 from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
-from skillit_stream.mixture import MixturePolicy, build_policy
+from skillit_stream.loader.eval_streams import EvalStreams
+from skillit_stream.mixture import RunContext
 from skillit_stream.training.builders import build_dataset, build_loader
 from skillit_stream.training.config import TrainConfig, TrainLoaderConfig
 from skillit_stream.training.data_mixing import DataMixing, dataset_of
-from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
-from skillit_stream.training.run_policy import chosen_skills, named_graph, rounds_of
+from skillit_stream.training.evaluation import build_evaluators, token_data_spec
+from skillit_stream.training.run_policy import chosen_policy, chosen_skills, run_context
 
 EVAL_PREFIX = 'eval/'
 
@@ -34,59 +34,41 @@ class FoundryDataMixing(DataMixing):
     """DataMixing whose policy is named in a YAML and built once streams and evaluators are known.
 
     Args:
-        policy: Its name, as in the YAMLs of this package.
-        graph: A .json or .npy file, or `identity`, for the policies that have a graph.
         metric: As in :class:`DataMixing`, and so are `warn_passes` and `log_path`.
-        **options: The policy's own.
+        **options: `policy` and `graph`, as in the YAMLs of this package, and the policy's own.
     """
 
     def __init__(
         self,
         *,
-        policy: str = 'skill_it',
-        graph: str | None = None,
         metric: str = 'LanguageCrossEntropy',
         warn_passes: float = 4.0,
         log_path: str | None = None,
         **options: Any,
     ) -> None:
-        self._chosen = {'policy': policy, 'graph': graph, 'options': options}
-        self._settings: dict[str, Any] = {'metric': metric, 'warn_passes': warn_passes, 'log_path': log_path}
-
-    def match(self, event: Event, state: State) -> bool:
-        """Where DataMixing runs, and before a checkpoint is loaded."""
-        return event == Event.BEFORE_LOAD or super().match(event, state)
-
-    def apply(self, event: Event, state: State, logger: Logger) -> None:
-        """Become a DataMixing before a checkpoint is loaded into it."""
-        if event == Event.BEFORE_LOAD:
-            super().__init__(self._policy(state), **self._settings)
-        else:
-            super().apply(event, state, logger)
+        super().__init__(
+            lambda state: chosen_policy(options, self._context(state))[0],
+            metric=metric,
+            warn_passes=warn_passes,
+            log_path=log_path,
+        )
 
     def _skill_of(self, label: str) -> str:
         return label.removeprefix(EVAL_PREFIX)
 
-    def _policy(self, state: State) -> MixturePolicy:
+    def _context(self, state: State) -> RunContext:
         dataset = dataset_of(state)
-        skills = list(dataset.skills)
         labels = [evaluator.label for evaluator in state.evaluators]
-        # The labels of in-context learning tasks have no such prefix.
-        eval_skills = [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)]
-        batch, rounds = dataset.global_batch_size, None
-        if state.max_duration is not None:
-            rounds = rounds_of(
-                state.max_duration, round_size=dataset.round_size, batch_size=batch, seq_len=None
-            )
-        return build_policy(
-            self._chosen['policy'],
-            skills=skills,
-            eval_skills=eval_skills,
-            graph=named_graph(self._chosen['graph'], skills, eval_skills),
-            sizes=dict(zip(skills, map(int, dataset.samples_per_stream), strict=True)),
-            rounds=rounds,
+        streams = dict(zip(dataset.skills, dataset.streams, strict=True))
+        return run_context(
+            dict(zip(dataset.skills, map(int, dataset.samples_per_stream), strict=True)),
+            # The labels of in-context learning tasks have no such prefix.
+            [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)],
+            duration=state.max_duration,
             round_size=dataset.round_size,
-            **self._chosen['options'],
+            batch_size=dataset.global_batch_size,
+            seq_len=None,
+            train_folder=lambda skill: Path(streams[skill].local, streams[skill].split or ''),
         )
 
 

@@ -25,8 +25,8 @@ from composer.utils import (
 
 from skillit_stream.base.errors import InputError, blaming
 from skillit_stream.base.names import is_url
+from skillit_stream.formats.run_log import has_rounds
 from skillit_stream.training.config import TrainConfig, dump_config
-from skillit_stream.training.mixture_log import MixtureLog
 
 LOG, CONFIG, ABOUT = 'mixture.jsonl', 'config.yaml', 'run.json'
 
@@ -54,7 +54,7 @@ def prepare_folder(config: TrainConfig) -> None:
             return
         for log, key in ((path, 'save_folder'), (remote, 'checkpoint_folder')):
             # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
-            if log and MixtureLog(log).last_round() >= 0 and not config.save_overwrite:
+            if log and not config.save_overwrite and has_rounds(log):
                 raise InputError(
                     f'There is a run in {getattr(config, key)} already: pass autoresume=true to go on with it, '
                     f'save_overwrite=true to start over, or another {key}.'

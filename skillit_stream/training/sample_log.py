@@ -8,7 +8,7 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from composer.utils import dist
 
-from skillit_stream.loader.dataset import SAMPLE_ID_COLUMN
+from skillit_stream.loader.skill_shards import SAMPLE_ID_COLUMN
 
 
 class SampleLog(Callback):

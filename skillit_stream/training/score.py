@@ -7,8 +7,10 @@ where it was when it is typed again.
 
 import argparse
 import sys
+from functools import partial
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.tasks import Task, add_task_arguments, leave_launcher, ray_cluster, task_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,31 +18,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('yaml', help='the YAML of a training run, e.g. yamls/addition/sample_curriculum.yaml')
     parser.add_argument('overrides', nargs='*', metavar='key=value', help='as for skillit train')
     parser.add_argument('--name', default='initial', help='name of the losses (default: initial)')
-    parser.add_argument('--task', metavar='i/n', help='do share i (from 0) of n of the work')
+    add_task_arguments(parser, 'the work')
     parser.add_argument('--overwrite', action='store_true', help='take losses of that name anew')
 
 
 def run(args: argparse.Namespace) -> int:
     """Score what is missing."""
-    from skillit_stream.base.tasks import Task, leave_launcher, parse_task
-
     if not args.name.replace('-', '').replace('_', '').isalnum():
         raise InputError(f'`--name` must be letters, digits, - and _, but got: {args.name!r}.')
     # Before torch is imported: each rank of a launcher gets a GPU of its own.
-    task = leave_launcher(parse_task(args.task) if args.task else Task())
+    task = leave_launcher(task_of(args))
     if args.overwrite and task.count > 1:
         raise InputError('`--overwrite` would throw away the work of other tasks: remove the losses first.')
     from skillit_stream.training.config import load_config
     from skillit_stream.training.scoring import ScoringPass
 
     scoring = ScoringPass(load_config(args.yaml, args.overrides), args.name, overwrite=args.overwrite)
-    scoring.do([part for part in task.share(scoring.parts()) if scoring.is_missing(part)])
+    if args.ray:
+        with ray_cluster(args.ray) as cluster:
+            work = partial(_score_share, args.yaml, args.overrides, args.name)
+            cluster.run_tasks(work, task, len(scoring.parts()), _say)
+    else:
+        scoring.do_share(task)
     lacking = scoring.finish()
     done = [skill for skill in scoring.streams if skill not in lacking]
     _say(f'Losses {args.name!r}: {len(done)} of {len(scoring.streams)} skills are whole.')
     if lacking:
         _say(f'Not done yet, by other tasks: {", ".join(lacking)}. The last task puts them together.')
     return 0
+
+
+def _score_share(yaml: str, overrides: list[str], name: str, task: Task) -> None:
+    from skillit_stream.training.config import load_config
+    from skillit_stream.training.scoring import ScoringPass
+
+    ScoringPass(load_config(yaml, overrides), name).do_share(task)
 
 
 def _say(line: str) -> None:

@@ -21,17 +21,17 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from skillit_stream.base.errors import InputError, blaming
+from skillit_stream.base.files import write_array, write_json
+from skillit_stream.base.tasks import Task
 from skillit_stream.formats.sample_losses import (
     ABOUT,
-    array_bytes,
     losses_folder,
-    replace_file,
     save_losses,
 )
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.order.index import ShardList
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.evaluation import EvalStreams
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
 from skillit_stream.training.run_policy import chosen_skills
@@ -42,7 +42,7 @@ PARTS = 'parts'
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ScoredPart:
     """Some shards of a stream in a row."""
 
     skill: str
@@ -58,9 +58,9 @@ class _Scored:
 
     folder: Path
     shards: ShardList
-    parts: list[Part]
+    parts: list[ScoredPart]
 
-    def part_file(self, part: Part) -> Path:
+    def part_file(self, part: ScoredPart) -> Path:
         return self.folder / PARTS / f'{part.number:06d}.npy'
 
 
@@ -105,12 +105,8 @@ class ScoringPass:
             self._check(skill, stream)
 
     def _stream(self, skill: str, name: str) -> _Scored:
-        dataset, number = self._streams.dataset, self._streams.skills.index(skill)
-        begin, count = (
-            int(values[number]) for values in (dataset.shard_offset_per_stream, dataset.shards_per_stream)
-        )
-        shards = ShardList.of(dataset.shards[begin : begin + count])
-        first = int(dataset.sample_offset_per_stream[number])
+        streams, number = self._streams, self._streams.skills.index(skill)
+        shards, first = streams.shard_lists[skill], int(streams.sample_offset_per_stream[number])
         stream = local_root(self._config) / skill / 'train'
         return _Scored(losses_folder(stream, name), shards, list(cut_into_parts(skill, shards.sizes, first)))
 
@@ -129,21 +125,25 @@ class ScoringPass:
                     )
         if not self.is_done(skill):
             (stream.folder / PARTS).mkdir(parents=True, exist_ok=True)
-            replace_file(stream.folder / PARTS / ABOUT, json.dumps(signature).encode())
+            write_json(stream.folder / PARTS / ABOUT, signature)
 
     def is_done(self, skill: str) -> bool:
         """Whether the losses of a skill are whole."""
         return (self.streams[skill].folder / ABOUT).exists()
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ScoredPart]:
         """All of the work: the same list for every task, whatever is done already."""
         return [part for stream in self.streams.values() for part in stream.parts]
 
-    def is_missing(self, part: Part) -> bool:
+    def is_missing(self, part: ScoredPart) -> bool:
         """Whether nobody has done a part yet."""
         return not self.is_done(part.skill) and not self.streams[part.skill].part_file(part).exists()
 
-    def do(self, parts: list[Part]) -> None:
+    def do_share(self, task: Task) -> None:
+        """Score what is missing of a task's parts."""
+        self.do([part for part in task.share(self.parts()) if self.is_missing(part)])
+
+    def do(self, parts: list[ScoredPart]) -> None:
         """Score parts, each saved when it is done, with a bar of samples on a terminal."""
         with tqdm(total=sum(part.samples for part in parts), unit=' samples', disable=None) as bar:
             for part in parts:
@@ -158,7 +158,7 @@ class ScoringPass:
                         f'The loss on sample {part.first + worst} ({part.skill}) is {losses[worst]}: the model or '
                         f'`precision` is not fit for it.'
                     )
-                replace_file(self.streams[part.skill].part_file(part), array_bytes(losses))
+                write_array(self.streams[part.skill].part_file(part), losses)
 
     def finish(self) -> list[str]:
         """Put together the losses of the skills whose parts are all there; returns those that lack some."""
@@ -176,7 +176,7 @@ class ScoringPass:
 
     def _losses(self, ids: range) -> NDArray[np.float32]:
         """Mean loss over each sample's target tokens, in nats; float32 [samples]."""
-        samples: list[Any] = list(self._streams.samples(ids))
+        samples: list[Any] = list(self._streams.samples_by_id(np.array(ids, np.int64)))
         batch = self._device.batch_to_device(causal_lm_inputs(collate(samples)))
         inputs = {name: batch[name] for name in ('input_ids', 'attention_mask')}
         with torch.no_grad(), get_precision_context(self._config.precision):
@@ -190,13 +190,13 @@ class ScoringPass:
         return (losses.double().sum(dim=1) / targets_of).float().cpu().numpy()
 
 
-def cut_into_parts(skill: str, sizes: NDArray[np.int64], first: int) -> Iterator[Part]:
+def cut_into_parts(skill: str, sizes: NDArray[np.int64], first: int) -> Iterator[ScoredPart]:
     """Parts of whole shards, each of at least `PART` samples but the last."""
     number = samples = 0
     for size in sizes.tolist():
         samples += size
         if samples >= PART:
-            yield Part(skill, number, first, samples)
+            yield ScoredPart(skill, number, first, samples)
             number, first, samples = number + 1, first + samples, 0
     if samples:
-        yield Part(skill, number, first, samples)
+        yield ScoredPart(skill, number, first, samples)

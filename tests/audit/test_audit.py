@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from streaming import Stream
 
-from skillit_stream.audit.record import read_run
 from skillit_stream.audit.replay import Replay, replay_round
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
+from skillit_stream.formats.run_log import RoundRecord, RunLog
 from skillit_stream.loader.dataset import SkillStreamingDataset
-from skillit_stream.training.mixture_log import MixtureLog
-from tests.support.audit_runs import asked, change_line, refused
+from tests.support.audit_runs import asked, change_line, record_of, refused
 from tests.support.mds import SIZES, mixed_dataset, write_stream
 
 MIXTURES = [
@@ -41,37 +40,23 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def play(streams: Path, **options: Any) -> tuple[SkillStreamingDataset, list[list[int]]]:
-    """Play `MIXTURES` round after round; the dataset and the ids of every round in the order they came."""
+def play(streams: Path, **options: Any) -> tuple[SkillStreamingDataset, list[list[int]], list[RoundRecord]]:
+    """Play `MIXTURES` round after round; the dataset, the ids of every round in the order they came, its lines."""
     opened = {skill: Stream(local=str(streams / skill), split='train') for skill in SIZES}
     dataset = mixed_dataset(streams, streams=opened, **options)
-    rounds = []
-    for shares in MIXTURES:
-        dataset.set_proportions(shares)
+    rounds, lines = [], []
+    for number, proportions in enumerate(MIXTURES, start=1):
+        dataset.set_proportions(proportions)
         rounds.append([int(sample['sample_id']) for sample in dataset])
-    return dataset, rounds
+        lines.append(record_of(dataset, number * dataset.round_size // dataset.global_batch_size))
+    return dataset, rounds, lines
 
 
-def line_of(dataset: SkillStreamingDataset, number: int) -> dict[str, Any]:
-    """What mixture.jsonl says of a round, reduced to what an audit reads."""
-    ids = dataset.sample_ids(number)
-    ends = np.cumsum([sum(sizes) for sizes in SIZES.values()])
-    drawn = np.bincount(np.searchsorted(ends, ids, side='right'), minlength=len(SIZES)).tolist()
-    return {
-        'round': number,
-        'step': (number + 1) * dataset.round_size // dataset.global_batch_size,
-        'proportions': MIXTURES[number],
-        'samples': dict(zip(SIZES, drawn, strict=True)),
-        'losses': {},
-    }
-
-
-def write_run(folder: Path, dataset: SkillStreamingDataset, streams: Path) -> Path:
+def write_run(folder: Path, lines: list[RoundRecord], streams: Path) -> Path:
     """The files of a run that finished the rounds of `MIXTURES`."""
-    before = {'round': -1, 'step': 0, 'proportions': {}, 'samples': {}, 'losses': {'a': 2.5}}
-    log = MixtureLog(folder / 'mixture.jsonl')
-    log.start(-1, dataset.describe())
-    for line in [before, *(line_of(dataset, number) for number in range(len(MIXTURES)))]:
+    log = RunLog(folder / 'mixture.jsonl')
+    log.start(-1)
+    for line in [RoundRecord(round=-1, step=0, losses={'a': 2.5}), *lines]:
         log.append(line)
     (folder / 'config.yaml').write_text(f'streams: {streams}\nseed: 17\n')
     return folder
@@ -80,8 +65,8 @@ def write_run(folder: Path, dataset: SkillStreamingDataset, streams: Path) -> Pa
 @pytest.fixture
 def played(tmp_path: Path, streams: Path) -> tuple[Path, list[list[int]]]:
     """A run folder with stratified batches, and the ids its rounds drew."""
-    dataset, rounds = play(streams, batching='stratified')
-    return write_run(tmp_path / 'run', dataset, streams), rounds
+    _, rounds, lines = play(streams, batching='stratified')
+    return write_run(tmp_path / 'run', lines, streams), rounds
 
 
 @pytest.fixture
@@ -91,17 +76,17 @@ def run(played: tuple[Path, list[list[int]]]) -> Path:
 
 
 def change(path: Path, number: int = 2, **values: Any) -> None:
-    """Change keys of the `order` in a line of mixture.jsonl, counted from 1; None takes one out."""
-    order = {**json.loads(path.read_text().splitlines()[number - 1])['order'], **values}
-    change_line(path, number, order={name: value for name, value in order.items() if value is not None})
+    """Change keys of the `state` in a line of mixture.jsonl, counted from 1; None takes one out."""
+    state = {**json.loads(path.read_text().splitlines()[number - 1])['state'], **values}
+    change_line(path, number, state={name: value for name, value in state.items() if value is not None})
 
 
 @pytest.mark.parametrize('batching', ['random', 'stratified'])
 @pytest.mark.parametrize('nodes', [1, 2, 4])
 def test_replay_is_the_order_that_was_played(tmp_path: Path, streams: Path, batching: str, nodes: int):
-    dataset, rounds = play(streams, batching=batching, num_canonical_nodes=nodes)
-    run = write_run(tmp_path / 'run', dataset, streams)
-    replay = Replay(read_run(run))
+    dataset, rounds, lines = play(streams, batching=batching, num_canonical_nodes=nodes)
+    run = write_run(tmp_path / 'run', lines, streams)
+    replay = Replay(run)
     # Backwards too: a round must not depend on which were asked for before it.
     for number in (*range(len(rounds)), *reversed(range(len(rounds)))):
         assert replay.sample_ids(number).tolist() == rounds[number]
@@ -118,8 +103,8 @@ def test_replay_is_the_order_that_was_played(tmp_path: Path, streams: Path, batc
     ],
 )
 def test_replay_takes_every_setting_from_the_run(tmp_path: Path, streams: Path, options: Mapping[str, Any]):
-    dataset, rounds = play(streams, **options)
-    run = write_run(tmp_path / 'run', dataset, streams)
+    _, rounds, lines = play(streams, **options)
+    run = write_run(tmp_path / 'run', lines, streams)
     last = len(rounds) - 1
     assert replay_round(run, last).tolist() == rounds[last]
 
@@ -127,8 +112,8 @@ def test_replay_takes_every_setting_from_the_run(tmp_path: Path, streams: Path, 
 def test_every_draw_of_every_sample_is_found_where_it_was(played: tuple[Path, list[list[int]]]):
     run, rounds = played
     flat = np.concatenate(rounds)
-    record = read_run(run)
-    draws = list(Replay(record).draws(range(record.samples)))
+    replay = Replay(run)
+    draws = list(replay.draws(range(replay.last.samples)))
     assert [draw.step * BATCH + draw.place for draw in draws] == list(range(len(flat)))
     assert [draw.sample for draw in draws] == flat.tolist()
     assert [draw.round for draw in draws] == (np.arange(len(flat)) // ROUND).tolist()
@@ -138,7 +123,8 @@ def test_every_draw_of_every_sample_is_found_where_it_was(played: tuple[Path, li
 
 def test_samples_are_where_the_indexes_say(run: Path, streams: Path):
     # Streams a, b, c of shards of 7, 5, 12, 3 / 10, 10 / 3 samples lie end to end.
-    homes = Replay(read_run(run)).homes([0, 7, 26, 27, 46, 47, 49])
+    replay = Replay(run)
+    homes = replay.homes([0, 7, 26, 27, 46, 47, 49], replay.last)
     assert [(home.skill, home.file.name, home.row) for home in homes] == [
         ('a', 'shard.00000.mds', 0),
         ('a', 'shard.00001.mds', 0),
@@ -220,8 +206,8 @@ def test_only_the_indexes_are_read_and_another_folder_may_hold_them(run: Path, s
         index = Path(skill, 'train', 'index.json')
         (tmp_path / 'indexes' / index).write_bytes((streams / index).read_bytes())
     (run / 'config.yaml').unlink()
-    record = read_run(run, streams=tmp_path / 'indexes')
-    assert replay_round(record, 2).tolist() == Replay(read_run(run, streams=streams)).sample_ids(2).tolist()
+    found = Replay(run, streams=tmp_path / 'indexes').sample_ids(2)
+    assert found.tolist() == Replay(run, streams=streams).sample_ids(2).tolist()
 
 
 def test_an_audit_needs_neither_torch_nor_streaming(run: Path):
@@ -292,34 +278,29 @@ def test_broken_files_are_named(run: Path, capsys: pytest.CaptureFixture[str]):
         assert told in refused(capsys, run, '--round', '0')
     config.write_text('streams: s3://bucket/streams')
     assert 'pass a local copy' in refused(capsys, run, '--round', '0')
-    change_line(run / 'mixture.jsonl', 2, order=None)
+    change_line(run / 'mixture.jsonl', 2, state=None, version=1)
     told = refused(capsys, run, '--round', '0', '--streams', run)
-    assert 'mixture.jsonl:2 does not say `order`' in told
-    change_line(run / 'mixture.jsonl', 2, order=[1])
-    assert "mixture.jsonl:2: 'order' must be" in refused(capsys, run, '--round', '0', '--streams', run)
+    assert 'mixture.jsonl:2 has no `state`: lines of version 1' in told
+    change_line(run / 'mixture.jsonl', 2, state=[1])
+    assert "mixture.jsonl:2: 'state' must be" in refused(capsys, run, '--round', '0', '--streams', run)
 
 
 @pytest.mark.parametrize(
     ('values', 'told'),
     [
-        ({'shuffle': None}, 'does not say `order.shuffle`'),
-        ({'shuffle': 1}, '`order.shuffle` must be true or false'),
-        ({'shuffle_seed': '17'}, '`order.shuffle_seed` must be a whole number'),
-        ({'shuffle_block_size': 0}, '`order.shuffle_block_size` must be positive'),
-        ({'streams': {}}, '`order.streams` must map'),
-        ({'streams': {'a': {}}}, 'does not say `order.streams.a.samples`'),
-        ({'streams': {'a': {'samples': '27'}}}, '`order.streams.a.samples` must be a whole number'),
+        ({'shuffle': None}, "'state.shuffle' is missing"),
+        ({'shuffle': 1}, "'state.shuffle' must be true or false"),
+        ({'shuffle_seed': '17'}, "'state.shuffle_seed' must be a whole number"),
+        ({'streams': {'a': {}}}, "'state.streams.a.samples' is missing"),
+        ({'streams': {'a': {'samples': '27'}}}, "'state.streams.a.samples' must be a whole number"),
         ({'batching': 'sorted'}, '`batching` must be one of random, stratified'),
         ({'round_size': 50}, '`round_size` must be a positive multiple'),
-        (
-            {'round_size': 96},
-            'ended at step 12 with 48 samples, where the last `order` up to it says step 24',
-        ),
-        ({'global_batch_size': 8}, 'its order cannot be recomputed'),
-        ({'streams': {'a': {'samples': 27, 'shards': 4, 'digest': ''}}}, 'has a share for unknown skill b'),
+        ({'round_size': 96}, 'ended at step 12 with other samples'),
+        ({'proportions': {'a': 0.5, 'b': 0.5}}, 'lacks the proportion or the pass of skill c'),
+        ({'proportions': {'a': 0.5, 'b': 0.5, 'c': 0.5}}, 'must sum to 1'),
     ],
 )
-def test_an_order_that_does_not_fit_is_refused(run: Path, capsys, values: Mapping[str, Any], told: str):
+def test_a_state_that_does_not_fit_is_refused(run: Path, capsys, values: Mapping[str, Any], told: str):
     change(run / 'mixture.jsonl', **values)
     line = refused(capsys, run, '--round', '0')
     assert told in line
@@ -329,20 +310,32 @@ def test_an_order_that_does_not_fit_is_refused(run: Path, capsys, values: Mappin
 @pytest.mark.parametrize(
     ('values', 'told'),
     [
-        ({'proportions': {'a': 0.5, 'b': 0.5}}, 'lacks a share for skill c'),
-        ({'proportions': {'a': 0.5, 'b': 0.5, 'c': 0.5}}, 'must sum to 1'),
-        ({'proportions': [1]}, "'proportions' must map skills to numbers"),
+        ({'proportions': [1]}, "'proportions' must be a mapping of names"),
         ({'samples': {'a': 48, 'b': 0, 'c': 0}}, 'its order cannot be recomputed'),
-        ({'step': 'x'}, "'step' must be an integer"),
-        ({'order': {}}, 'does not say `order.num_canonical_nodes`'),
-        ({'round': 3}, 'is round 3, but round 1 is not in the file'),
+        ({'step': 'x'}, "'step' must be a whole number"),
+        ({'state': {}}, "'state.proportions' is missing"),
     ],
 )
-def test_a_mixture_log_that_does_not_fit_is_refused(run: Path, capsys, values: Mapping[str, Any], told: str):
+def test_a_line_that_does_not_fit_is_refused(run: Path, capsys, values: Mapping[str, Any], told: str):
     change_line(run / 'mixture.jsonl', 3, **values)
-    line = refused(capsys, run, '--round', '0')
+    line = refused(capsys, run, '--round', '1')
     assert told in line
     assert 'mixture.jsonl:3' in line
+
+
+def test_a_round_is_answered_from_its_line_alone(played: tuple[Path, list[list[int]]], capsys):
+    run, rounds = played
+    lines = (run / 'mixture.jsonl').read_text().splitlines(keepends=True)
+    (run / 'mixture.jsonl').write_text('no JSON at all\n' + lines[4])
+    assert replay_round(run, 3).tolist() == rounds[3]
+    told = refused(capsys, run, '--sample', '3')
+    assert 'mixture.jsonl:1 is not JSON' in told
+
+
+def test_a_log_that_lacks_a_round_cannot_say_when_a_sample_was_drawn(run: Path, capsys):
+    lines = (run / 'mixture.jsonl').read_text().splitlines(keepends=True)
+    (run / 'mixture.jsonl').write_text(''.join([*lines[:3], *lines[4:]]))
+    assert 'is round 3, but round 2 is not in the file' in refused(capsys, run, '--sample', '3')
 
 
 def test_changed_streams_are_refused_by_name(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streaming import Stream
 
-from skillit_stream.audit.record import read_run
 from skillit_stream.audit.replay import Replay
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
+from skillit_stream.formats.run_log import RunLog
 from skillit_stream.loader.dataset import SkillStreamingDataset
-from skillit_stream.training.mixture_log import MixtureLog
-from tests.support.audit_runs import asked, change_line, refused
+from tests.support.audit_runs import asked, record_of, refused
 from tests.support.mds import mixed_dataset, owners, write_stream
 
 Sizes = dict[str, list[int]]
@@ -105,27 +103,13 @@ def shares_of(launch: Launch, random: np.random.Generator) -> dict[str, float]:
     return {**dict(zip(others, rest.tolist(), strict=True)), 'a': launch.a_share}
 
 
-def line_of(dataset: SkillStreamingDataset, step: int) -> dict[str, Any]:
-    """A round's line, as DataMixing writes it."""
-    samples = dataset.samples
-    return {
-        'round': dataset.round,
-        'step': step,
-        'proportions': dataset.proportions,
-        'realised': {skill: count / dataset.round_size for skill, count in samples.items()},
-        'samples': samples,
-        'passes': dataset.passes,
-        'losses': {},
-    }
-
-
 def play(folder: Path, launches: Sequence[Launch], *, nodes: int = 2, seed: int = 0) -> Played:
     """Train nothing, but draw and log as training does; streams and run folder are made in `folder`.
 
     Returns:
         What was drawn. The streams folder is left as the last launch had it.
     """
-    random, log = np.random.default_rng(seed), MixtureLog(folder / 'run' / 'mixture.jsonl')
+    random, log = np.random.default_rng(seed), RunLog(folder / 'run' / 'mixture.jsonl')
     played, state, begun, step = Played(), None, [], 0
     for number, launch in enumerate(launches):
         root = folder / f'streams.{number}'
@@ -133,7 +117,7 @@ def play(folder: Path, launches: Sequence[Launch], *, nodes: int = 2, seed: int 
         dataset = open_launch(root, launch, nodes)
         if state:
             dataset.load_state_dict(json.loads(json.dumps(state)))
-        log.start(dataset.round if state else -1, dataset.describe())
+        log.start(dataset.round if state else -1)
         if not begun:
             dataset.set_proportions(shares_of(launch, random))
         for _ in range(launch.rounds + bool(begun)):
@@ -141,7 +125,7 @@ def play(folder: Path, launches: Sequence[Launch], *, nodes: int = 2, seed: int 
             played.streams.append(launch.streams)
             played.batches.append(launch.batch)
             begun, step = [], step + launch.round_size // launch.batch
-            log.append(line_of(dataset, step))
+            log.append(record_of(dataset, step))
             dataset.set_proportions(shares_of(launch, random))
         if launch.stop_at:
             samples = iter(dataset)
@@ -167,14 +151,14 @@ def last_ids(streams: Sizes) -> dict[tuple[str, int], int]:
 @pytest.mark.parametrize(('nodes', 'seed'), [(1, 1), (2, 2), (4, 3), (4, 4)])
 def test_replay_and_draws_are_what_was_played(tmp_path: Path, nodes: int, seed: int):
     played = play(tmp_path, LAUNCHES, nodes=nodes, seed=seed)
-    record = read_run(tmp_path / 'run')
-    # Launches on which nothing changed are of one stretch.
-    assert [stretch.first_round for stretch in record.stretches] == [0, 3, 5, 8]
-    replay = Replay(record)
-    for number in (*range(record.rounds), *reversed(range(record.rounds))):
+    replay = Replay(tmp_path / 'run')
+    for number in (*range(replay.rounds), *reversed(range(replay.rounds))):
         assert replay.sample_ids(number).tolist() == played.ids[number]
     # The first question may be about the end.
-    assert Replay(record).sample_ids(record.rounds - 1).tolist() == played.ids[-1]
+    assert Replay(tmp_path / 'run').sample_ids(replay.rounds - 1).tolist() == played.ids[-1]
+    # Sample ids stand for the same samples as long as the streams do.
+    of_ids = [replay.rounds_of_these_ids(replay.round(number)) for number in (0, 3, 5, 9)]
+    assert of_ids == [(0, 2), (3, 4), (5, 9), (5, 9)]
 
     now = last_ids(LAUNCHES[-1].streams)
     expected = [
@@ -182,7 +166,7 @@ def test_replay_and_draws_are_what_was_played(tmp_path: Path, nodes: int, seed: 
         for number, step, place, id_then, where in played.drawn()
         if where in now
     ]
-    draws = list(Replay(record).draws(range(record.samples)))
+    draws = list(replay.draws(range(replay.last.samples)))
     assert [(one.round, one.step, one.place, one.id_then, one.sample) for one in draws] == expected
     for step in {one.step for one in draws[::7]}:
         batch = [id_then for _, at, _, id_then, _ in played.drawn() if at == step]
@@ -225,23 +209,22 @@ def test_any_run_of_changes_is_replayed(launches: list[Launch], nodes: int, seed
         played = play(root, launches, nodes=nodes, seed=seed)
         # Streams that the run has left, and `a` longer than it knew it: the digests tell what was.
         write_all(root / 'all', ALL)
-        record = read_run(root / 'run', streams=root / 'all')
-        assert [Replay(record).sample_ids(number).tolist() for number in range(record.rounds)] == played.ids
+        replay = Replay(root / 'run', streams=root / 'all')
+        assert [replay.sample_ids(number).tolist() for number in range(replay.rounds)] == played.ids
         now = last_ids(launches[-1].streams)
         drawn = [(one[1], one[2], now[one[4]]) for one in played.drawn() if one[4] in now]
-        found = Replay(record).draws(range(record.samples))
+        found = replay.draws(range(replay.last.samples))
         assert [(one.step, one.place, one.sample) for one in found] == drawn
 
 
 def test_streams_listed_in_another_order_are_counted_in_that_order(tmp_path: Path):
     launches = [Launch({'a': A, 'b': B, 'c': C}, 2), Launch({'c': C, 'a': A, 'b': B}, 2)]
     played = play(tmp_path, launches)
-    record = read_run(tmp_path / 'run')
-    replay = Replay(record)
+    replay = Replay(tmp_path / 'run')
     assert [replay.sample_ids(number).tolist() for number in range(4)] == played.ids
     now = last_ids(launches[-1].streams)
     drawn = [now[where] for *_, where in played.drawn()]
-    assert [one.sample for one in replay.draws(range(record.samples))] == drawn
+    assert [one.sample for one in replay.draws(range(replay.last.samples))] == drawn
 
 
 def test_a_sample_is_told_with_the_ids_it_had(changed: tuple[Path, Played], capsys):
@@ -249,17 +232,17 @@ def test_a_sample_is_told_with_the_ids_it_had(changed: tuple[Path, Played], caps
     sample = last_ids(LAUNCHES[-1].streams)['a', 2]
     drawn = [one for one in played.drawn() if one[4] == ('a', 2)]
     answer = asked(capsys, folder / 'run', '--sample', str(sample))
-    assert answer['ids_of_rounds'] == [8, 9]
+    assert answer['ids_of_rounds'] == [5, 9]
     assert answer['covered'] == {'rounds': [0, 9], 'steps': [0, 65]}
     draws = answer['samples'][0]['draws']
     assert [(one['round'], one['step'], one['place']) for one in draws] == [one[:3] for one in drawn]
-    assert [one.get('id') for one in draws] == [one[3] if one[0] < 8 else None for one in drawn]
+    assert [one.get('id') for one in draws] == [one[3] if one[0] < 5 else None for one in drawn]
     assert any('id' in one for one in draws)
     assert answer['samples'][0]['rounds_of_other_shards'] == []
     assert main(['audit', str(folder / 'run'), '--sample', str(sample)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[1].endswith(f'id {drawn[0][3]}')
-    assert printed[-2].startswith('ids: as of rounds 8 to 9; where streams changed')
+    assert printed[-2].startswith('ids: as of rounds 5 to 9; where streams changed')
 
 
 def test_a_round_and_a_step_keep_the_ids_of_their_time(changed: tuple[Path, Played], tmp_path: Path, capsys):
@@ -301,17 +284,17 @@ def test_streams_that_are_gone_are_refused_by_name_where_they_are_needed(lost: t
     assert 'which rounds 3 to 4 of the run drew from' in told
     # With `b` as it was, what only lacks `c` or the newest `b` is answered.
     shutil.copytree(folder / 'streams.0' / 'b', folder / 'streams.2' / 'b')
-    assert Replay(read_run(run)).sample_ids(2).tolist() == played.ids[2]
+    assert Replay(run).sample_ids(2).tolist() == played.ids[2]
     told = refused(capsys, run, '--round', '1')
     assert 'Skill c has no index at' in told
     assert 'which rounds 0 to 1 of the run drew from' in told
-    replay = Replay(read_run(run, streams=folder / 'streams.0'))
+    replay = Replay(run, streams=folder / 'streams.0')
     assert [replay.sample_ids(number).tolist() for number in (0, 1)] == played.ids[:2]
 
 
 def test_what_does_not_need_a_lost_stream_is_answered(lost: tuple[Path, Played]):
     folder, played = lost
-    replay = Replay(read_run(folder / 'run'))
+    replay = Replay(folder / 'run')
     of_c = {step for _, step, _, _, (skill, _) in played.drawn() if skill == 'c'}
     of_b = {number for number, *_, (skill, _) in played.drawn() if skill == 'b'}
     assert of_b == set(range(5))
@@ -322,7 +305,7 @@ def test_what_does_not_need_a_lost_stream_is_answered(lost: tuple[Path, Played])
     assert [(one.step, one.place, one.sample) for one in found] == drawn
     # Steps without `c`, by the streams of the first launch but `c`.
     shutil.rmtree(folder / 'streams.0' / 'c')
-    replay = Replay(read_run(folder / 'run', streams=folder / 'streams.0'))
+    replay = Replay(folder / 'run', streams=folder / 'streams.0')
     batches = [played.ids[step // 12][step % 12 * 4 : step % 12 * 4 + 4] for step in range(24)]
     without = [step for step in range(24) if step not in of_c]
     assert without
@@ -341,13 +324,3 @@ def test_a_stream_that_was_written_anew_has_other_samples(lost: tuple[Path, Play
     assert answer['rounds_of_other_shards'] == [[0, 2]]
     assert main(['audit', str(folder / 'run'), '--sample', str(sample)]) == 0
     assert 'in rounds 0 to 2 skill b had other shards' in capsys.readouterr().out
-
-
-def test_settings_that_a_run_takes_from_its_checkpoint_cannot_change(changed: tuple[Path, Played], tmp_path):
-    folder, _ = changed
-    shutil.copytree(folder / 'run', tmp_path / 'run')
-    log = tmp_path / 'run' / 'mixture.jsonl'
-    order = json.loads(log.read_text().splitlines()[3])['order']
-    change_line(log, 4, order={**order, 'shuffle_seed': 5})
-    with pytest.raises(InputError, match=r'mixture.jsonl:4 says `order.shuffle_seed` is 5, but .* say'):
-        read_run(tmp_path / 'run')

@@ -4,12 +4,14 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 
+from tests.support import commands
 from tests.support.paths import SHARED
 from tests.support.streams_reading import EOS
 
@@ -54,32 +56,13 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run `skillit` with arguments that must be refused: exit code 2 and one line, which is returned."""
-    from skillit_stream.cli import main
-
-    def run(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main([str(argument) for argument in arguments]) == 2
-        output = capsys.readouterr()
-        assert output.err.count('\n') == 1, output.err
-        assert output.out == ''
-        return output.err
-
-    return run
+    return partial(commands.refusal, capsys)
 
 
 @pytest.fixture
 def skillit(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run `skillit` with arguments that must work and return what it printed."""
-    from skillit_stream.cli import main
-
-    def run(*arguments: object) -> str:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        output = capsys.readouterr()
-        assert code == 0, output.err
-        return output.out
-
-    return run
+    return lambda *arguments: commands.done(capsys, *arguments)[0]
 
 
 @pytest.fixture(scope='session')

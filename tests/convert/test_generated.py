@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
 from skillit_stream.convert.corpora import addition, lego
-from skillit_stream.convert.examples import chain_graph
+from skillit_stream.convert.generated import chain_graph
 from skillit_stream.convert.sampling import PERMUTED_SPACE, distinct_draws
 from skillit_stream.convert.verify import verify
 from skillit_stream.formats.manifest import Manifest

@@ -97,9 +97,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     numbers: list[int] = []
     run = pipeline.run_in_process
 
-    def count(job, tasks, report, tokenizer) -> None:
-        numbers.extend(task.part.number for task in tasks)
-        run(job, tasks, report, tokenizer)
+    def count(job, parts, report, tokenizer) -> None:
+        numbers.extend(part.number for part in parts)
+        run(job, parts, report, tokenizer)
 
     monkeypatch.setattr(pipeline, 'run_in_process', count)
     return numbers

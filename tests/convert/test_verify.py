@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.convert.packing import Samples
+from skillit_stream.convert.shard_writer import ShardWriter
+from skillit_stream.convert.shards import index_hash, token_columns
 from skillit_stream.convert.verify import verify
-from skillit_stream.convert.writer import StreamsWriter, index_hash
 
 
 @pytest.fixture(scope='module')
@@ -38,9 +40,10 @@ def rewrite_split(root: Path, split: str, samples: list[np.ndarray]) -> None:
     """Write a split of digit_0 anew with shards and index in order, and let the manifest agree."""
     folder = root / 'digit_0' / split
     shutil.rmtree(folder)
-    writer = StreamsWriter(str(root), seq_len=17, dtype=np.uint16, masked=True)
-    for sample in samples:
-        writer.write('digit_0', split, sample, np.eye(17)[-1])
+    writer = ShardWriter(str(folder), token_columns(np.uint16, 17, masked=True), 1 << 26)
+    mask = np.zeros((len(samples), 17), np.uint8)
+    mask[:, -1] = 1
+    writer.write_samples(Samples(np.stack(samples).astype(np.uint16), mask))
     writer.finish()
 
     def change(data):

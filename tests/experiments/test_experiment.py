@@ -310,7 +310,7 @@ def test_a_graph_is_learned_once_and_stands_in_the_results(yaml: Path, capfd: py
     assert not run.is_finished()
 
 
-# Four training processes: about a minute.
+@pytest.mark.usefixtures('forked_runs')
 def test_streams_are_made_runs_are_trained_once_and_reported(yaml: Path, capsys: pytest.CaptureFixture[str]):
     assert main(['experiment', str(yaml)]) == 0
     printed = capsys.readouterr().out

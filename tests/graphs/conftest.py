@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from skillit_stream.cli import main
-from tests.support.graph_runs import settings, write_yaml
-from tests.support.refusals import refused_line
+from tests.support import commands
+from tests.support.graph_runs import settings
+from tests.support.training_runs import write_yaml
 
 
 @pytest.fixture(scope='session')
@@ -32,18 +33,12 @@ def training_yaml(addition: Path) -> Path:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """`skillit graph ...` that must be refused: exit code 2 and one line on stderr, which is returned."""
-    return partial(refused_line, capsys, 'graph')
+
+    return partial(commands.refusal, capsys, 'graph')
 
 
 @pytest.fixture
 def done(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
     """`skillit graph ...` that must work; returns what it printed on stdout and on stderr."""
 
-    def run(*arguments: object) -> tuple[str, str]:
-        capsys.readouterr()
-        code = main(['graph', *map(str, arguments)])
-        output = capsys.readouterr()
-        assert code == 0, output.err
-        return output.out, output.err
-
-    return run
+    return partial(commands.done, capsys, 'graph')

@@ -15,7 +15,8 @@ from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.graphs.short_runs import ShortRuns
 from skillit_stream.training.config import load_config
-from tests.support.graph_runs import SKILLS, STEPS, settings, write_yaml
+from tests.support.graph_runs import STEPS, settings
+from tests.support.training_runs import SKILLS, write_yaml
 
 Done = Callable[..., tuple[str, str]]
 Refused = Callable[..., str]
@@ -147,6 +148,18 @@ def test_tasks_give_the_graph_of_one_process(
     assert out.read_bytes() == (brute_force / 'graph.json').read_bytes()
     out.unlink()
     done(*learning(training_yaml, out, 'brute-force')[1:])
+    assert out.read_bytes() == (brute_force / 'graph.json').read_bytes()
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_learns_the_same_graph(
+    brute_force: Path, tmp_path: Path, done: Done, training_yaml: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip('ray')
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    out = tmp_path / 'graph.json'
+    _, told = done(*learning(training_yaml, out, 'brute-force', '--ray', 'local')[1:])
+    assert 'Ray: ' in told
     assert out.read_bytes() == (brute_force / 'graph.json').read_bytes()
 
 

@@ -34,6 +34,13 @@ def test_shares_are_disjoint_and_complete():
     assert sorted(item for share in shares for item in share) == items
 
 
+def test_the_parts_of_a_task_have_its_items_and_no_others():
+    items = list(range(23))
+    for task in (Task(0, 3), Task(2, 3)):
+        parts = [task.split(number, 4).share(items) for number in range(4)]
+        assert sorted(item for part in parts for item in part) == task.share(items)
+
+
 @pytest.mark.parametrize('text', ['2/2', '0/0', '1', '-1/2', 'a/b', '0/4/2'])
 def test_a_task_that_is_none_is_refused(text: str):
     with pytest.raises(InputError, match='`--task` must be i/n'):

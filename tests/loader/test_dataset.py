@@ -1,5 +1,6 @@
 """SkillStreamingDataset in one process: what it draws, what it says, what it refuses."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -244,7 +245,7 @@ def test_exhausted_streams_are_refused_before_the_round_that_needs_them(streams_
     assert len({int(sample['sample_id']) for sample in dataset}) == 16
     message = (
         r'^Skill b runs out in round 1: it has 12 samples left and the round draws 16\. '
-        r"Lower its share, add data, or pass on_exhausted='repeat'\.$"
+        r"Lower its proportion, add data, or pass on_exhausted='repeat'\.$"
     )
     with pytest.raises(InputError, match=message):
         dataset.set_proportions({'a': 0.0, 'b': 1.0, 'c': 0.0})
@@ -284,7 +285,7 @@ def test_an_exhausted_first_round_is_refused_at_once(streams_root: Path):
             {'proportions': {'a': 1.0}},
             r"^`proportions` must name every skill once \(a, b, c\), .* for 'b'\.$",
         ),
-        ({'proportions': {**SHARES, 'd': 0.0}}, r"but has a share for unknown skill 'd'\.$"),
+        ({'proportions': {**SHARES, 'd': 0.0}}, r"but has one for unknown skill 'd'\.$"),
         ({'proportions': {'a': 0.5, 'b': 0.4, 'c': 0.0}}, r'must sum to 1, but got: 0\.9'),
         ({'proportions': {'a': 1.5, 'b': -0.5, 'c': 0.0}}, r'finite and not negative, but got: -0\.5'),
         ({'proportions': {'a': 1.0, 'b': float('nan'), 'c': 0.0}}, r'finite and not negative, but got: nan'),
@@ -352,3 +353,28 @@ def test_rounds_before_the_first_are_not_known(streams_root: Path):
         InputError, match=r'^`round` must be at least 0, where this process resumed, .*: -1\.$'
     ):
         mixed_dataset(streams_root).sample_ids(-1)
+
+
+def test_a_source_of_less_than_half_a_sample_a_round_is_drawn_when_its_time_comes(streams_root: Path):
+    dataset = mixed_dataset(streams_root, proportions={'a': 0.5 - 1 / 384, 'b': 0.5 - 1 / 384, 'c': 1 / 192})
+    drawn = []
+    for _ in range(8):
+        ids_of(dataset)
+        drawn.append(dataset.samples_seen['c'])
+    # A quarter of a sample a round.
+    assert drawn[3] == 1
+    assert drawn[7] == 2
+    assert all(abs(count - number / 4) < 1 for number, count in enumerate(drawn, start=1))
+
+
+def test_what_rounding_owes_is_in_the_state(streams_root: Path):
+    proportions = {'a': 0.51, 'b': 0.3, 'c': 0.19}
+    dataset = mixed_dataset(streams_root, proportions=proportions)
+    straight = [ids_of(dataset) for _ in range(6)]
+    resumed = mixed_dataset(streams_root, proportions=proportions)
+    for number in range(6):
+        state = json.loads(json.dumps(resumed.state_dict(0, True)))
+        resumed = mixed_dataset(streams_root)
+        resumed.load_state_dict(state)
+        assert resumed.sample_ids(number).tolist() == straight[number]
+        assert ids_of(resumed) == straight[number]

@@ -321,7 +321,38 @@ def test_in_the_middle_of_a_round_they_may_not(streams_root: Path, change: dict,
 
 @pytest.mark.parametrize('state', [{'epoch': 1, 'sample_in_epoch': 8}, {'version': 1}])
 def test_states_of_another_version_or_kind_are_refused(streams_root: Path, state: dict):
-    message = r'^The dataset state must be of version 2, but got: (None|1); it may come from another kind'
+    message = r'^The dataset state must be of version 3, but got: (None|1); it may come from another kind'
+    with pytest.raises(InputError, match=message):
+        mixed_dataset(streams_root).load_state_dict(state)
+
+
+def as_before_growth_and_accounts(state: dict) -> dict:
+    """The state as version 2 had it."""
+    streams = {
+        skill: {**{key: one for key, one in stream.items() if key not in ('grown_at', 'owed')}, 'growths': []}
+        for skill, stream in state['streams'].items()
+    }
+    return {**state, 'version': 2, 'streams': streams}
+
+
+def test_a_state_of_the_version_before_goes_on_with_nothing_owed(streams_root: Path):
+    dataset = mixed_dataset(streams_root)
+    for _ in range(2):
+        ids_of(dataset)
+    state = dataset.state_dict(0, True)
+    again = mixed_dataset(streams_root)
+    again.load_state_dict(as_before_growth_and_accounts(state))
+    forgotten = {skill: {**one, 'owed': 0.0} for skill, one in state['streams'].items()}
+    same = mixed_dataset(streams_root)
+    same.load_state_dict({**state, 'streams': forgotten})
+    assert again.sample_ids(2).tolist() == same.sample_ids(2).tolist()
+    assert again.samples_seen == dataset.samples_seen
+
+
+def test_a_state_of_the_version_before_within_a_grown_pass_is_refused(streams_root: Path):
+    state = as_before_growth_and_accounts(mixed_dataset(streams_root).state_dict(0, True))
+    state['streams']['a']['growths'] = [{'shards': 2, 'taken': [1, 0]}]
+    message = r'^The dataset state is of version 2, and a had been lengthened in the pass .* the release that saved it'
     with pytest.raises(InputError, match=message):
         mixed_dataset(streams_root).load_state_dict(state)
 

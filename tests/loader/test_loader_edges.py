@@ -48,7 +48,8 @@ def test_rounds_begun_but_not_drawn_from(streams_root):
     for share in (1.0, 0.9, 0.8):
         dataset.set_proportions({'a': share, 'b': 1 - share, 'c': 0.0})
         iter(dataset)
-    assert dataset.samples_seen == {'a': 48 + 43 + 38, 'b': 0 + 5 + 10, 'c': 0}
+    # 43.2 and 38.4 of 48: what the second round rounded off, the third makes up for.
+    assert dataset.samples_seen == {'a': 48 + 43 + 39, 'b': 0 + 5 + 9, 'c': 0}
 
 
 def test_evicted_shard_message(tmp_path):

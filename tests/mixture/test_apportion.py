@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture.apportion import largest_remainder
+from skillit_stream.mixture.apportion import cumulative_counts, largest_remainder
 
 thorough = settings(max_examples=150, deadline=None)
 
@@ -91,3 +91,65 @@ def test_a_total_out_of_range_is_refused(total):
         InputError, match=f'total must be between 0 and 1099511627776 samples, but got: {total}'
     ):
         largest_remainder([1.0], total)
+
+
+def test_a_tiny_proportion_gets_its_sample_when_it_is_due():
+    """Half a part in a hundred thousand of 64,000: a third of a sample a round."""
+    shares, owed, drawn = [0.4999975, 0.4999975, 5e-6], np.zeros(3), np.zeros(3, np.int64)
+    for number in range(1, 101):
+        counts, owed = cumulative_counts(shares, 64_000, owed)
+        drawn += counts
+        assert (np.abs(drawn - np.array(shares) * 64_000 * number) < 1).all()
+    assert drawn[2] == 32
+
+
+@thorough
+@given(proportions(), st.integers(1, 500), st.integers(1, 40))
+def test_after_any_number_of_rounds_each_skill_is_within_a_sample_of_its_quotas(shares, total, rounds):
+    owed, drawn = np.zeros(len(shares)), np.zeros(len(shares), np.int64)
+    quotas = np.array(shares) * (total / np.sum(shares))
+    for number in range(1, rounds + 1):
+        counts, owed = cumulative_counts(shares, total, owed)
+        assert counts.sum() == total
+        assert (counts >= 0).all()
+        assert (counts[np.array(shares) == 0] == 0).all()
+        drawn += counts
+        assert (np.abs(drawn - quotas * number) < 1 + 1e-6).all()
+        assert owed == pytest.approx(quotas * number - drawn, abs=1e-6)
+
+
+@thorough
+@given(
+    st.lists(st.lists(st.integers(1, 50), min_size=4, max_size=4), min_size=1, max_size=30), st.integers(0, 3)
+)
+def test_changing_proportions_that_leave_every_skill_a_sample_keep_to_it_too(mixtures, more):
+    owed, drawn, due = np.zeros(4), np.zeros(4, np.int64), np.zeros(4)
+    for weights in mixtures:
+        total = sum(weights) + more
+        shares = np.array(weights) / sum(weights)
+        counts, owed = cumulative_counts(shares, total, owed)
+        drawn, due = drawn + counts, due + shares * total
+        assert counts.sum() == total
+        assert (np.abs(drawn - due) < 1 + 1e-6).all()
+
+
+@thorough
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3).filter(any), min_size=1, max_size=30))
+def test_whatever_the_proportions_a_proportion_of_zero_draws_nothing_and_counts_are_exact(mixtures):
+    owed = np.zeros(3)
+    for weights in mixtures:
+        shares = np.array(weights) / sum(weights)
+        counts, owed = cumulative_counts(shares, 5, owed)
+        assert counts.sum() == 5
+        assert (counts >= 0).all()
+        assert (counts[shares == 0] == 0).all()
+        assert abs(owed.sum()) < 1e-9
+
+
+@thorough
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=9).filter(any), st.integers(1, 30))
+def test_quotas_of_whole_samples_are_what_is_drawn(counts, rounds):
+    total, owed = sum(counts), np.zeros(len(counts))
+    for _ in range(rounds):
+        found, owed = cumulative_counts(np.array(counts) / total, total, owed)
+        assert found.tolist() == counts

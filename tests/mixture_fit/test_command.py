@@ -11,9 +11,9 @@ from skillit_stream.formats.manifest import Manifest, SkillInfo, SplitInfo
 from skillit_stream.mixture import build_policy
 from skillit_stream.mixture_fit import read_runs
 from skillit_stream.training.config import load_config
+from tests.support import commands
 from tests.support.mix_runs import SKILLS, table, write_table
 from tests.support.paths import ROOT
-from tests.support.refusals import refused_line
 
 SIZES = {'web': 6_000, 'code': 1_000, 'books': 3_000}
 
@@ -38,7 +38,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line that bad input ends in."""
-    return refused_line(capsys, 'mix', 'fit', *arguments)
+    return commands.refusal(capsys, 'mix', 'fit', *arguments)
 
 
 def test_rows_are_matched_by_name(tmp_path: Path):

@@ -76,7 +76,7 @@ def test_each_span_is_used_from_its_start_without_holes(tape: Tape, calls: list[
 @given(tape=tapes(), calls=NODES)
 def test_consumed_counts_all_draws(tape: Tape, calls: list[list[int]]):
     drawn, cursors = draws_of_nodes(tape, calls)
-    assert cursors.consumed([tape]).tolist() == [len(drawn)]
+    assert cursors.drawn.tolist() == [len(drawn)]
 
 
 @quick
@@ -113,4 +113,4 @@ def test_drawing_nothing_moves_nothing(nodes: int):
     cursors = Cursors.at_start(1, nodes)
     passes, line = draw(tape, cursors, 0, np.empty(0, np.int64))
     assert len(passes) == len(line) == 0
-    assert cursors.consumed([tape]).tolist() == [0]
+    assert cursors.drawn.tolist() == [0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from streaming import Stream
 
@@ -50,7 +50,7 @@ def drawn(tape: PacedTape, count: int, nodes: int) -> tuple[list[int], list[int]
     """The first draws, one node after the other, and the pass of each."""
     cursors = Cursors.at_start(1, nodes)
     passes, line = draw(tape, cursors, 0, np.arange(count) % nodes)
-    assert cursors.consumed([tape]).tolist() == [count]
+    assert cursors.drawn.tolist() == [count]
     return tape.local_ids(passes, line).tolist(), passes.tolist()
 
 
@@ -77,7 +77,7 @@ def test_a_whole_pass_of_a_stage_is_all_that_it_admits(case: tuple[PacedTape, li
     assert tape.order is not None
     last = max(tape.order.pace.keys[-1], min(keys))
     first = tape.order.pace.begins[-1]
-    number = int(np.searchsorted([tape.drawn(one, 0) for one in range(200)], first))
+    number = int(np.searchsorted(np.cumsum([0, *(tape.draws_in(one) for one in range(200))]), first))
     size = tape.draws_in(number)
     ids = tape.local_ids(np.full(size, number), np.arange(size))
     assert sorted(ids.tolist()) == [sample for sample, key in enumerate(keys) if key <= last]
@@ -85,13 +85,17 @@ def test_a_whole_pass_of_a_stage_is_all_that_it_admits(case: tuple[PacedTape, li
 
 @quick
 @given(case=paced(), cut=st.integers(0, 119))
-def test_draws_do_not_depend_on_how_they_are_grouped(case: tuple[PacedTape, list[float]], cut: int):
+def test_draws_from_one_span_do_not_depend_on_how_they_are_grouped(
+    case: tuple[PacedTape, list[float]], cut: int
+):
+    # Which of several spans gives to a draw whose own is used up depends on the draws planned with it.
     tape, _ = case
-    nodes = np.arange(120) % tape.spans
-    cursors = Cursors.at_start(1, tape.spans)
+    assume(tape.spans == 1)
+    nodes = np.zeros(120, np.int64)
+    cursors = Cursors.at_start(1, 1)
     parts = [draw(tape, cursors, 0, nodes[:cut]), draw(tape, cursors, 0, nodes[cut:])]
     ids = [tape.local_ids(*part).tolist() for part in parts]
-    assert ids[0] + ids[1] == drawn(tape, 120, tape.spans)[0]
+    assert ids[0] + ids[1] == drawn(tape, 120, 1)[0]
 
 
 def test_hand_worked_counts_and_ids():

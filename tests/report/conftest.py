@@ -89,7 +89,12 @@ def write_run(
         steps = range(0, 200 * rounds + 1, 200)
         losses = [synthetic_losses(step, evals, seed=seed, speed=speed) for step in steps]
     facts = run_facts(name, seed=seed, skills=skills, method=method)
-    facts['graph'] = graph and {'train_skills': list(skills), 'eval_skills': evals, 'weights': graph}
+    facts['graph'] = graph and {
+        'version': 1,
+        'train_skills': list(skills),
+        'eval_skills': evals,
+        'weights': graph,
+    }
     lines: list[dict[str, Any]] = [{'round': -1, 'step': 0, 'proportions': {}, 'losses': losses[0]}]
     passes = dict.fromkeys(skills, 0.0)
     for round_ in range(rounds):

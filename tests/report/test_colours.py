@@ -10,7 +10,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from skillit_stream.report.panels import AREA_COLOURS, OTHER_COLOUR, area_paint, line_look
+from skillit_stream.report.drawing import AREA_COLOURS, OTHER_COLOUR, area_paint, line_look
 from skillit_stream.report.views import MAX_SKILLS, MixtureView
 
 VISIONS = {

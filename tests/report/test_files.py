@@ -18,12 +18,12 @@ from rich.console import Console
 from skillit_stream import cli
 from skillit_stream.base.errors import InputError
 from skillit_stream.report import print_summary, write_report
+from skillit_stream.report.drawing import draw_reaches, line_look
 from skillit_stream.report.methods import group_runs
-from skillit_stream.report.panels import line_look
-from skillit_stream.report.reach import reach_view
-from skillit_stream.report.reach_panel import draw_reaches
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.terminal import print_methods
+from skillit_stream.report.views import reach_view
+from tests.support.paths import ROOT
 
 FILES = {'report.html', 'mixture.png', 'losses.png', 'graph.png', 'summary.json'}
 GRAPH = [[1, 0.5, 0], [0.2, 1, 0.3], [0, -0.1, 1]]
@@ -218,7 +218,9 @@ def test_a_run_whose_skills_changed_gets_a_whole_report(make_run):
     log.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     run = read_runs([folder])[0]
     assert run.train_skills == ('hundreds', 'tens', 'ones', 'thousands')
-    assert (run.shares() > 0).tolist() == [[True, True, True, False]] * 2 + [[True, True, False, True]] * 2
+    assert (run.proportions() > 0).tolist() == [[True, True, True, False]] * 2 + [
+        [True, True, False, True]
+    ] * 2
     path = write_report([folder, other])
     assert {file.name for file in path.parent.iterdir()} == FILES
     assert Page(path.read_text()).open == []
@@ -340,3 +342,14 @@ def test_reports_need_no_training_engine():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_all_that_the_page_is_made_of_is_installed():
+    listed = (
+        (ROOT / 'pyproject.toml')
+        .read_text(encoding='utf-8')
+        .split('"skillit_stream.report" = [')[1]
+        .split(']')[0]
+    )
+    beside = {file.name for file in (ROOT / 'skillit_stream' / 'report').iterdir() if file.is_file()}
+    assert {name for name in beside if not name.endswith('.py')} == set(re.findall('"(.+?)"', listed))

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skillit_stream.report.figures import Picture
-from skillit_stream.report.hover import HoverData
+from skillit_stream.report.figures import HoverData, Picture
 from skillit_stream.report.methods import group_runs
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.views import MAX_POINTS, accuracy_panels, loss_panels, mixture_view
@@ -74,6 +73,6 @@ def test_a_method_whose_first_run_was_never_evaluated_keeps_its_rounds(make_run)
 def test_rounds_put_together_show_their_mean(make_run):
     methods = group_runs(read_runs([make_run(rounds=800)]))
     _, data = collected(methods)
-    shares = methods[0].runs[0].shares()
+    proportions = methods[0].runs[0].proportions()
     first = [line[2][0] for line in data['panels'][0]['lines']]
-    np.testing.assert_allclose(first, shares[:2].mean(axis=0), atol=5e-5)
+    np.testing.assert_allclose(first, proportions[:2].mean(axis=0), atol=5e-5)

@@ -10,23 +10,24 @@ from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.report import write_report
-from skillit_stream.report.methods import AVERAGE, group_runs
-from skillit_stream.report.reach import find_reaches, reach_sentences
-from skillit_stream.report.run_folder import read_runs
-from skillit_stream.report.summary import learning_curves, summarise, to_json
-from skillit_stream.report.tables import (
+from skillit_stream.report.comparison import (
     LOWEST,
     WITHIN,
     Spread,
     deviation,
+    find_reaches,
     loss_rows,
     marks,
     number,
     pairs,
     permutation_test,
+    reach_sentences,
     sign_test,
     verdicts,
 )
+from skillit_stream.report.methods import AVERAGE, group_runs
+from skillit_stream.report.run_folder import read_runs
+from skillit_stream.report.summary import learning_curves, summarise, to_json
 
 
 @pytest.fixture

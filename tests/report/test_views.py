@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from skillit_stream.report.drawing import coarsened, shorten
 from skillit_stream.report.methods import AVERAGE, group_runs
-from skillit_stream.report.panels import coarsened, shorten
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.views import MAX_LOSS_PANELS, MAX_POINTS, graph_panels, loss_panels, mixture_view
 
@@ -16,13 +16,13 @@ def test_few_skills_are_all_shown_as_asked(make_run):
     view = mixture_view(methods)
     assert view.areas == ('hundreds', 'tens', 'ones')
     assert view.panels[0].title == 'skill_it (mean of 2 seeds)'
-    np.testing.assert_allclose(view.panels[0].shares, methods[0].runs[0].shares())
+    np.testing.assert_allclose(view.panels[0].proportions, methods[0].runs[0].proportions())
 
 
 def test_of_many_skills_the_largest_are_shown_and_the_rest_summed(make_run):
     view = mixture_view(group_runs(read_runs([make_run('static', skills=FORTY)])))
     assert view.areas == (*FORTY[:12], 'other (28 skills)')
-    np.testing.assert_allclose(view.panels[0].shares.sum(axis=1), 1)
+    np.testing.assert_allclose(view.panels[0].proportions.sum(axis=1), 1)
 
 
 def test_thirteen_skills_need_no_other(make_run):
@@ -32,9 +32,9 @@ def test_thirteen_skills_need_no_other(make_run):
 def test_many_rounds_are_averaged_into_spans(make_run):
     run = read_runs([make_run(rounds=1003)])[0]
     panel = mixture_view(group_runs([run])).panels[0]
-    assert panel.shares.shape == (MAX_POINTS, 3)
+    assert panel.proportions.shape == (MAX_POINTS, 3)
     assert (panel.edges[0], panel.edges[-1]) == (0, 1003 * 200)
-    np.testing.assert_allclose(np.diff(panel.edges) @ panel.shares, 200 * run.shares().sum(axis=0))
+    np.testing.assert_allclose(np.diff(panel.edges) @ panel.proportions, 200 * run.proportions().sum(axis=0))
 
 
 def test_there_is_an_average_and_a_panel_per_skill(make_run):

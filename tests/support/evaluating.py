@@ -11,9 +11,9 @@ from composer.metrics.nlp import LanguageCrossEntropy
 from composer.utils import dist, get_device
 from streaming import Stream
 
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.training.evaluation import (
     ALL_SKILLS,
-    EvalStreams,
     build_evaluators,
     one_pass_metric,
     skill_evaluator,

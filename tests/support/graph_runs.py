@@ -5,34 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tests.support import training_runs
+from tests.support.training_runs import BATCH
 
-from tests.support.training_runs import LLAMA
-
-SKILLS = ('digit_0', 'digit_1', 'digit_2')
-STEPS, BATCH = 4, 4
+STEPS = 4
 
 
 def settings(streams: Path) -> dict[str, Any]:
     """The keys of a training YAML; a round is as long as a short run of `STEPS`."""
-    return {
-        'streams': str(streams),
-        'max_duration': '1ep',
-        'seed': 3,
-        'device': 'cpu',
-        'global_train_batch_size': BATCH,
-        'model': {'config': LLAMA, 'init': 'fan_in'},
-        'train_loader': {'round_size': STEPS * BATCH},
-        'eval_loader': {'batch_size': 7},
-        'optimizer': {'name': 'adamw', 'lr': 0.01},
-        'progress_bar': False,
-    }
-
-
-def write_yaml(path: Path, keys: Mapping[str, Any]) -> Path:
-    """Write a training YAML and return its path."""
-    path.write_text(yaml.safe_dump(dict(keys), sort_keys=False))
-    return path
+    keys = training_runs.settings(streams, streams)
+    for name in ('run_name', 'save_folder', 'algorithms', 'callbacks'):
+        del keys[name]
+    return {**keys, 'max_duration': '1ep', 'train_loader': {'round_size': STEPS * BATCH}}
 
 
 def write_run(

@@ -14,10 +14,7 @@ from torch.utils.data import DataLoader
 from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from tests.support.mds import SIZES
-from tests.support.paths import ROOT
-
-# What a process needs before it can import this and `mds`.
-FIND_HELPERS = f'import sys; sys.path.insert(0, {str(ROOT)!r})\n'
+from tests.support.paths import FIND_HELPERS
 
 
 def loader_of(dataset: SkillStreamingDataset, workers: int, **options: Any) -> DataLoader:

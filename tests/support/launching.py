@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.support.jobs import free_port
-from tests.support.paths import ROOT
+from tests.support.paths import IMPORTABLE, ROOT
 
 COMPOSER = Path(sys.executable).with_name('composer')
 SHARED_MEMORY = Path('/dev/shm')
@@ -119,7 +121,7 @@ class RankServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**_environment(), 'PYTHONPATH': str(ROOT)},
+            env={**_environment(), **IMPORTABLE},
         )
 
     def ask(self, **request: Any) -> Any:
@@ -133,6 +135,60 @@ class RankServer:
     def close(self) -> None:
         """End it."""
         self._process.communicate()
+
+
+class Forked:
+    """What `subprocess.Popen` starts for `python -m skillit_stream.cli ARGUMENTS`, forked by a server.
+
+    Args:
+        server: Has imported what the command needs.
+        command: From the interpreter on; anything else than that command is refused.
+        stdout: A file that gets all that is printed.
+        env: Its environment.
+        **kwargs: Others of Popen, without effect here.
+    """
+
+    def __init__(
+        self,
+        server: RankServer,
+        command: Sequence[str],
+        *,
+        stdout: Any,
+        env: Mapping[str, str],
+        **kwargs: Any,
+    ) -> None:
+        assert [sys.executable, '-m', 'skillit_stream.cli'] == list(command[:3])
+        self._server = server
+        self._code: int | None = None
+        self._process = server.ask(
+            environment={name: value for name, value in env.items() if name not in WORLD_VARIABLES},
+            arguments=list(command[3:]),
+            output=stdout.name,
+            script=str(ROOT / 'skillit_stream' / 'cli.py'),
+            folder=str(Path.cwd()),
+        )
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        if self._code is None:
+            self._code = self._server.ask(ended=self._process)
+        return self._code
+
+    def terminate(self) -> None:
+        """End it."""
+        if self.poll() is None:
+            os.kill(self._process, signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        while self.poll() is None:
+            time.sleep(0.01)
+
+
+def forking_subprocess(server: RankServer) -> SimpleNamespace:
+    """Stands in for the module `subprocess` where commands of `skillit` are started."""
+    constants = {'DEVNULL': subprocess.DEVNULL, 'STDOUT': subprocess.STDOUT}
+    return SimpleNamespace(Popen=partial(Forked, server), **constants)
 
 
 class Launcher:

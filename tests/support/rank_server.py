@@ -2,7 +2,8 @@
 
 Reads lines of JSON: ``{"environment": ..., "arguments": ..., "output": path}`` starts a process in a session of
 its own and answers with its number; ``{"ended": number}`` answers with its exit code, or null while it runs.
-With ``"script": path`` it is the `main` of that file that is run, in place of ``skillit_stream.train``.
+With ``"folder": path`` it runs there. With ``"script": path`` it is the `main` of that file that is run, in
+place of ``skillit_stream.train``.
 """
 
 import atexit
@@ -26,6 +27,7 @@ def start(request: dict[str, Any]) -> int:
         return process
     os.setsid()
     os.environ.update(request['environment'])
+    os.chdir(request.get('folder', '.'))
     output = os.open(request['output'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -1,4 +1,4 @@
-"""Reads streams back for the converter tests, shard by shard, without the loader under test elsewhere."""
+"""Reads streams back, shard by shard, without the loader under test elsewhere."""
 
 import json
 import os
@@ -9,11 +9,10 @@ import numpy as np
 EOS = '<|endoftext|>'
 
 
-def read_split(root: Path, skill: str, split: str) -> list[dict[str, np.ndarray]]:
-    """All samples of a split in the order they were written."""
+def samples_in(folder: Path) -> list[dict[str, np.ndarray]]:
+    """All samples of a stream in the order they were written."""
     from streaming.base.format import reader_from_json
 
-    folder = root / skill / split
     index = json.loads((folder / 'index.json').read_text())
     return [
         reader[i]
@@ -21,6 +20,11 @@ def read_split(root: Path, skill: str, split: str) -> list[dict[str, np.ndarray]
         for reader in [reader_from_json(str(folder), '', shard)]
         for i in range(shard['samples'])
     ]
+
+
+def read_split(root: Path, skill: str, split: str) -> list[dict[str, np.ndarray]]:
+    """All samples of a split in the order they were written."""
+    return samples_in(root / skill / split)
 
 
 def read_tokens(root: Path, skill: str, split: str) -> np.ndarray:

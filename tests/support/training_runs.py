@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
 from skillit_stream import DataMixing, MixturePolicy, SkillLossModel, SkillStreamingDataset, collate
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.training.config import ModelConfig
-from skillit_stream.training.evaluation import EvalStreams, build_evaluators, token_data_spec
+from skillit_stream.training.evaluation import build_evaluators, token_data_spec
 from skillit_stream.training.models import LOSS_METRIC, build_model
 from skillit_stream.training.sample_log import SampleLog
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from skillit_stream.cli import main
+from tests.support import commands
 from tests.support.launching import AS_NODE, Launcher, RankServer
-from tests.support.refusals import refused_line
 from tests.support.training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
 
 
@@ -47,7 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
     """Train with overrides that must be refused: exit code 2 and one line on stderr, which is returned."""
 
     def run(*overrides: str, path: Any = tiny_yaml) -> str:
-        return refused_line(capsys, 'train', path, *overrides)
+        return commands.refusal(capsys, 'train', path, *overrides)
 
     return run
 
@@ -57,19 +57,9 @@ def trained(capsys: pytest.CaptureFixture[str], tiny_yaml: Path) -> Callable[...
     """Train with overrides that must work."""
 
     def run(*overrides: str) -> None:
-        capsys.readouterr()
-        code = main(['train', str(tiny_yaml), *overrides])
-        assert code == 0, capsys.readouterr().err
+        commands.done(capsys, 'train', tiny_yaml, *overrides)
 
     return run
-
-
-@pytest.fixture(scope='session')
-def rank_server() -> Iterator[RankServer]:
-    """Imports everything while the first test that asks for it goes on."""
-    server = RankServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from streaming import MDSWriter, StreamingDataset
+from streaming import MDSWriter
 
 from tests.support.launching import NEEDS, Launcher, finish
+from tests.support.streams_reading import samples_in
 from tests.support.training_runs import SKILLS, settings, weights_of, write_yaml
 
 pytestmark = NEEDS
@@ -20,8 +21,7 @@ def uneven(streams: Path, tmp_path: Path) -> Path:
     root = Path(shutil.copytree(streams, tmp_path / 'uneven'))
     generator = np.random.default_rng(1)
     for skill in SKILLS:
-        dataset = StreamingDataset(local=str(streams / skill), split='train', batch_size=1)
-        samples = [dataset[number] for number in range(len(dataset))]
+        samples = samples_in(streams / skill / 'train')
         shutil.rmtree(root / skill / 'train')
         columns = {'tokens': 'ndarray:uint16:17', 'loss_mask': 'ndarray:uint8:17'}
         with MDSWriter(out=str(root / skill / 'train'), columns=columns) as writer:

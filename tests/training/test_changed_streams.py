@@ -78,10 +78,8 @@ def test_a_policy_of_other_skills_begins_anew(streams: Path, begun: Path):
 def test_the_log_says_which_streams_a_round_drew_from(streams: Path, begun: Path):
     with pytest.warns(UserWarning, match='streams have changed'):
         train(streams, begun, NEW, 3, skill_it(NEW), first=False, on_changed='allow')
-    orders = [line.get('order', {}) for line in rounds_of(begun)]
-    assert list(orders[0]['streams']) == list(OLD)
-    assert list(orders[1]['streams']) == list(NEW)
-    assert not orders[2]
+    states = [line['state'] for line in rounds_of(begun)]
+    assert [list(state['streams']) for state in states] == [list(OLD), list(NEW), list(NEW)]
     assert mixture_lines(begun)[0]['round'] == -1
 
 

@@ -241,8 +241,9 @@ def test_microbatches_do_not_change_the_samples(streams: Path, run_folder: Path,
 
 
 def test_nothing_is_written_without_a_path(streams: Path, run_folder: Path, graph: SkillsGraph):
-    mixing = DataMixing(SkillIt(graph))
-    fit(tiny_trainer(streams, mixing.policy, run_folder, algorithms=[mixing], max_duration='1ep'))
+    policy = SkillIt(graph)
+    mixing = DataMixing(policy)
+    fit(tiny_trainer(streams, policy, run_folder, algorithms=[mixing], max_duration='1ep'))
     assert not (run_folder / 'mixture.jsonl').exists()
 
 

@@ -98,5 +98,5 @@ def test_a_stream_that_runs_out_is_named_with_its_round(streams: Path, run_folde
         streams, run_folder, StaticMixture.stratified(SKILLS), dataset=dataset, max_duration='5ep'
     )
     assert message.startswith(
-        'Skill digit_0 runs out in round 2: it has 32 samples left and the round draws 134.'
+        'Skill digit_0 runs out in round 2: it has 33 samples left and the round draws 133.'
     )

@@ -1,32 +1,31 @@
 """A skill's loss is the mean over all its target tokens, each sample seen once, in one pass or apart."""
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from composer import Trainer
 from composer.models import HuggingFaceModel
-from streaming import MDSWriter, Stream, StreamingDataset
-from torch.nn.functional import cross_entropy
+from streaming import MDSWriter, Stream
 
 from skillit_stream import InputError
+from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.training.evaluation import (
-    EvalStreams,
     build_evaluators,
     evaluated_skills,
     skill_evaluator,
 )
 from skillit_stream.training.models import LOSS_METRIC
 from skillit_stream.training.skill_metrics import Figures, MeanSkillLoss
+from tests.support.by_hand import by_hand, mean_loss
 from tests.support.evaluating import LIMIT, WAYS, evaluate_all, figures_of
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.mds import SEQ_LEN, tokens_of, write_streams
 from tests.support.paths import SUPPORT
+from tests.support.streams_reading import samples_in
 from tests.support.training_runs import EVAL_SAMPLES, SKILLS, tiny_evaluators, tiny_model
 
 SIZES = {'long': [9, 4, 6], 'short': [3]}
@@ -55,31 +54,6 @@ def measured_at_once(model: HuggingFaceModel, evals: EvalStreams, **options: Any
         trainer.close()
 
 
-def by_hand(model: HuggingFaceModel, samples: list[dict[str, Any]]) -> dict[str, float]:
-    """The figures of a skill, one sample after the other, summed exactly."""
-    nats, right = [], []
-    for sample in samples:
-        tokens = torch.from_numpy(np.asarray(sample['tokens']).astype(np.int64))
-        wanted = torch.from_numpy(np.asarray(sample.get('loss_mask', np.ones(len(tokens)))) != 0)[1:]
-        with torch.no_grad():
-            logits = model.model.eval()(input_ids=tokens[None]).logits[0, :-1]
-        losses = cross_entropy(logits.float(), tokens[1:], reduction='none')[wanted]
-        nats.append(losses.tolist())
-        right.append((logits.argmax(dim=-1) == tokens[1:])[wanted].tolist())
-    targets = sum(map(len, nats))
-    whole = [all(one) for one in right if one]
-    return {
-        'losses': math.fsum(math.fsum(one) for one in nats) / targets,
-        'accuracy': sum(map(sum, right)) / targets,
-        'exact_match': sum(whole) / len(whole),
-    }
-
-
-def mean_loss(model: HuggingFaceModel, samples: list[dict[str, Any]]) -> float:
-    """Nats per target token."""
-    return by_hand(model, samples)['losses']
-
-
 def assert_as_by_hand(
     model: HuggingFaceModel, root: Path, figures: Figures, limit: int | None = None
 ) -> None:
@@ -91,12 +65,6 @@ def assert_as_by_hand(
         assert found['losses'] == pytest.approx(expected.pop('losses'), rel=1e-6)
         # Counts are whole numbers: nothing is lost in adding them up.
         assert {name: found[name] for name in expected} == expected
-
-
-def samples_in(folder: Path) -> list[dict[str, Any]]:
-    """All samples of a stream, read by Streaming itself."""
-    dataset = StreamingDataset(local=str(folder), batch_size=1, shuffle=False)
-    return [dict(dataset[number]) for number in range(len(dataset))]
 
 
 @pytest.fixture

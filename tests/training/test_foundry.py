@@ -2,16 +2,20 @@
 
 import importlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from composer import Evaluator, Trainer
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer, LlamaConfig
 
 from skillit_stream import InputError, SkillIt, SkillsGraph
+from skillit_stream.audit.stream_index import read_stream_index
+from skillit_stream.formats.sample_losses import losses_folder, save_losses
 from skillit_stream.training.data_mixing import dataset_of
 from skillit_stream.training.foundry import FoundryDataMixing, build_skill_streams
 from tests.support.paths import ROOT
@@ -20,6 +24,7 @@ from tests.support.training_runs import (
     LOSS_METRIC,
     SKILLS,
     STEPS,
+    TRAIN_SAMPLES,
     VOCABULARY,
     drawn_samples,
     fit,
@@ -173,3 +178,26 @@ def test_llm_foundry_trains_the_documented_yaml(
     assert [line['round'] for line in lines] == [-1, 0, 1, 2]
     assert all(set(line['losses']) == set(SKILLS) for line in lines)
     assert len({tuple(line['proportions'].values()) for line in lines[1:]}) == 3
+
+
+def test_a_curriculum_over_samples_is_offered_as_the_other_policies_are(
+    streams: Path, run_folder: Path, tmp_path: Path, yaml: dict[str, Any], fitted: Callable[..., Trainer]
+):
+    own = tmp_path / 'own'
+    shutil.copytree(streams, own)
+    for skill in SKILLS:
+        index = read_stream_index(own / skill / 'train')
+        # The later a sample, the easier.
+        losses = -np.arange(index.samples, dtype=np.float32)
+        folder = losses_folder(own / skill / 'train', 'initial')
+        save_losses(folder, losses, index.sizes, stream=index.digest(), about={})
+    for section in (yaml['train_loader'], *yaml['eval_loaders']):
+        section['streams'] = str(own)
+    mixing = {'policy': 'sample_curriculum', 'start': 0.05, 'full_at': 1.0}
+    yaml['algorithms']['data_mixing'] = {**mixing, 'log_path': str(run_folder / 'mixture.jsonl')}
+    fitted()
+    drawn, samples = drawn_samples(run_folder), TRAIN_SAMPLES
+    first = [one % samples for step in range(ROUND // BATCH) for one in drawn[step]]
+    assert min(first) >= samples * (1 - (0.05 + 0.95 / 3)) - 1
+    state = rounds_of(run_folder)[0]['state']
+    assert set(state['streams']['digit_0']['curriculum']) >= {'losses', 'begins', 'keys'}

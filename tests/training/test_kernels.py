@@ -32,7 +32,7 @@ from skillit_stream.training.kernels import (
 )
 from skillit_stream.training.token_losses import TokenLosses, chunked_linear_cross_entropy
 from tests.support.kernel_equality import differences, twins
-from tests.support.paths import ROOT, SUPPORT
+from tests.support.paths import IMPORTABLE, SUPPORT
 
 CPU = Machine()
 BARE = Machine(gpu=True, half=True)
@@ -228,7 +228,7 @@ needs_liger = pytest.mark.skipif(
 def test_fused_kernels_in_tritons_interpreter_are_the_eager_ones(precision: str, most: float):
     kinds = ['llama', 'qwen3', 'gpt_neox'] if precision == 'float32' else ['llama', 'gpt_neox']
     command = [sys.executable, str(SUPPORT / 'kernel_equality.py'), *kinds, precision]
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    environment = {**os.environ, **IMPORTABLE}
     # Compiling takes longer than all else, and has its own tests.
     environment['TORCH_COMPILE_DISABLE'] = '1'
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -14,12 +14,15 @@ from streaming import Stream
 from skillit_stream import DataMixing, InputError, SkillIt, SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.formats.manifest import Manifest
-from skillit_stream.training import data_mixing
+from skillit_stream.loader.eval_streams import EvalStreams
+from skillit_stream.mixing import stopwatch
 from skillit_stream.training.builders import build_material
 from skillit_stream.training.config import load_config
-from skillit_stream.training.evaluation import EvalStreams, skill_evaluator
+from skillit_stream.training.evaluation import skill_evaluator
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.skill_metrics import MeanSkillLoss
+from tests.support.by_hand import mean_loss
+from tests.support.streams_reading import samples_in
 from tests.support.training_runs import (
     BATCH,
     EVAL_BATCH,
@@ -32,7 +35,6 @@ from tests.support.training_runs import (
     tiny_trainer,
     write_yaml,
 )
-from tests.training.test_evaluation import mean_loss, samples_in
 
 FIGURES = ('losses', 'accuracy', 'exact_match')
 
@@ -113,7 +115,7 @@ def test_the_seconds_of_evaluating_and_their_share_are_told(
 ):
     # A clock that goes on by a second whenever it is looked at.
     clock = count()
-    monkeypatch.setattr(data_mixing, 'monotonic', lambda: float(next(clock)))
+    monkeypatch.setattr(stopwatch, 'monotonic', lambda: float(next(clock)))
     logger = InMemoryLogger()
     fit(
         one_pass_trainer(streams, run_folder, loggers=[logger], eval_interval='2ba'),
@@ -135,7 +137,7 @@ def test_a_run_resumed_within_a_round_tells_the_seconds_since(
     options = {'save_folder': str(folder), 'save_interval': '2ba'}
     fit(one_pass_trainer(streams, run_folder / 'first', max_duration='4ba', **options))
     clock = count()
-    monkeypatch.setattr(data_mixing, 'monotonic', lambda: float(next(clock)))
+    monkeypatch.setattr(stopwatch, 'monotonic', lambda: float(next(clock)))
     resumed = str(folder / 'ep0-ba4-rank0.pt')
     fit(one_pass_trainer(streams, run_folder / 'second', max_duration='1ep', load_path=resumed))
     [line] = rounds_of(run_folder / 'second')

@@ -182,15 +182,6 @@ def test_two_ranks_train_it(
     expect_trained(run, train, expected or [*train, *evaluated])
 
 
-def test_the_launcher_trains_the_largest(
-    corpus: Corpus, pretrained: Callable[[str], Path], launcher: Launcher, tmp_path: Path
-):
-    # Slow (about 15 s): three processes import everything anew.
-    path, root, run = FOLDER / 'redpajama' / 'llama_7b.yaml', corpus(SOURCES, []), tmp_path / 'run'
-    finish(launcher.composer(path, root, '-n', '2', overrides=shrunk(path, root, run, pretrained)))
-    expect_trained(run, SOURCES, SOURCES)
-
-
 @pytest.mark.parametrize(
     ('name', 'parameters'),
     [('llama_1b', 1.2e9), ('llama_7b', 6.9e9), ('incite_3b', 2.8e9)],

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from skillit_stream.audit.record import read_run
+from skillit_stream.audit.replay import Replay
 from skillit_stream.cli import main
 from skillit_stream.training.builders import Run, build_run
 from skillit_stream.training.config import load_config
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.object_store import Store
+from tests.support.paths import SUPPORT
+from tests.support.quick_uploads import quick_looks, uploads_from_threads
 from tests.support.training_runs import drawn_samples, mixture_lines, settings, without_clocks, write_yaml
 
 Train = Callable[..., Path]
@@ -47,7 +49,8 @@ def test_a_run_from_a_bucket_is_the_run_from_the_folder(
     assert (cache / 'digit_0' / 'train' / 'index.json').exists()
     assert not list(cache.rglob('*.part'))
     # The cache has the indexes that an audit reads.
-    assert len(read_run(remote).stretches) == 1
+    replay = Replay(remote)
+    assert replay.rounds_of_these_ids(replay.last) == (0, replay.rounds - 1)
     # Shards are there now; what may have changed is asked for again.
     store.gets.clear()
     release_datasets()
@@ -120,12 +123,8 @@ def test_two_ranks_share_a_cache(
 
 
 def build(yaml: Path, *overrides: str) -> Run:
-    """A run whose uploads are looked after at once: Composer waits half a minute between two looks."""
-    run = build_run(load_config(yaml, overrides))
-    saver = run.trainer._checkpoint_saver
-    assert saver is not None
-    saver._symlink_upload_wait_before_next_try_in_seconds = 0.2
-    return run
+    with quick_looks():
+        return build_run(load_config(yaml, overrides))
 
 
 def fit(run: Run) -> None:
@@ -140,7 +139,7 @@ def fit(run: Run) -> None:
 def test_a_run_goes_on_from_the_store_on_a_machine_that_has_never_seen_it(
     store: Store, streams: Path, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ):
-    # Slow (about 40 s): Composer uploads from processes of their own, which import everything anew.
+    # Composer uploads from processes of its own, which import everything anew: the first run's do.
     store.client().create_bucket(Bucket='runs')
     monkeypatch.chdir(tmp_path)
     place = 'checkpoint_folder=s3://runs/some/run'
@@ -162,9 +161,10 @@ def test_a_run_goes_on_from_the_store_on_a_machine_that_has_never_seen_it(
         ValueError, match='There is a run in s3://runs/some/run already: pass autoresume=true'
     ):
         build(there, place)
-    run = build(there, place, 'autoresume=true', 'max_duration=3ep')
-    assert run.resumed
-    fit(run)
+    with uploads_from_threads():
+        run = build(there, place, 'autoresume=true', 'max_duration=3ep')
+        assert run.resumed
+        fit(run)
     whole = train('whole', 'max_duration=3ep')
     assert without_clocks(mixture_lines(tmp_path / 'there')) == without_clocks(mixture_lines(whole))
     expected = drawn_samples(whole)
@@ -192,16 +192,15 @@ def test_a_store_that_is_not_there_is_one_line(store: Store, refused: Callable[.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_two_ranks_go_on_from_the_store(
     store: Store, streams: Path, tmp_path: Path, launcher: Launcher, train: Train
 ):
-    # Slow (2 minutes): Composer looks after its uploads every half minute.
     store.client().create_bucket(Bucket='ranks')
     place = ['checkpoint_folder=s3://ranks/run', 'autoresume=true']
     for name, duration in (('first', '1ep'), ('second', '2ep')):
         yaml = write_yaml(tmp_path / f'{name}.yaml', settings(streams, tmp_path / name))
-        finish(launcher.composer(yaml, streams, '-n', '2', overrides=[*place, f'max_duration={duration}']))
+        overrides = [*place, f'max_duration={duration}']
+        finish(launcher.ranks(yaml, streams, 2, overrides=overrides, script=SUPPORT / 'quick_uploads.py'))
     whole = outcome(train('whole'))
     second = tmp_path / 'second'
     assert drawn_samples(second) == {step: whole['samples'][step] for step in range(6, 12)}

@@ -55,7 +55,7 @@ def test_the_losses_are_those_of_a_plain_loop(curriculum: Path, own_streams: Pat
         assert len(losses) == TRAIN_SAMPLES
         assert (np.diff(ranked.losses) >= 0).all()
         for row in (0, 7, TRAIN_SAMPLES - 1):
-            sample = scoring._streams.dataset[first + row]
+            sample = scoring._streams[first + row]
             tokens = torch.tensor(sample['tokens'].astype(np.int64))
             logits = scoring._model.model(input_ids=tokens[None]).logits[0, :-1]
             targets = tokens[1:]
@@ -112,6 +112,21 @@ def test_tasks_share_the_work_and_a_stopped_pass_goes_on(curriculum: Path, own_s
     # Batches of other sizes may round differently, so equal to float32.
     np.testing.assert_allclose(shared, whole, rtol=1e-5)
     assert not list(own_streams.rglob('parts'))
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_takes_the_same_losses(
+    curriculum: Path, own_streams: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip('ray')
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    assert main(['score', str(curriculum), '--name', 'here']) == 0
+    assert main(['score', str(curriculum), '--name', 'there', '--ray', 'local']) == 0
+    assert 'Ray: ' in capsys.readouterr().err
+    files = sorted(own_streams.rglob('here/*.npy'))
+    assert files
+    for file in files:
+        assert (file.parent.parent / 'there' / file.name).read_bytes() == file.read_bytes()
 
 
 def test_losses_of_another_model_are_not_mixed_in(curriculum: Path, own_streams: Path, capsys: Any):

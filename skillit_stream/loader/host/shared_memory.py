@@ -30,8 +30,8 @@ from streaming.base.world import World
 from torch import distributed as dist
 
 from skillit_stream.base.errors import InputError, first_line
-from skillit_stream.loader.host.cache import remove_unfinished
 from skillit_stream.loader.host.processes import is_running
+from skillit_stream.loader.host.unfinished import remove_unfinished
 
 # Numbers below this are of plain StreamingDatasets, and never touched.
 FIRST_PREFIX = 1_000_000

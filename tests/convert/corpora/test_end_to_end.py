@@ -3,13 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from skillit_stream.convert.command import CORPORA
+from skillit_stream.convert.runners import load_module
 from skillit_stream.convert.tokens import load_tokenizer
 from skillit_stream.convert.verify import verify
 from tests.support.corpora_reading import read_corpus
@@ -117,7 +117,7 @@ def expect_every_token(name: str, arguments: list[object], out: Path, tokenizer:
     """The streams hold as many tokens as the tokenizer makes of the corpus, less what the manifest counts."""
     encode = load_tokenizer(tokenizer, 'tokenizers')
     expected: Counter[str] = Counter()
-    found = read_corpus(import_module(CORPORA[name]), *arguments)
+    found = read_corpus(load_module(CORPORA[name]), *arguments)
     for document in found.documents:
         pieces = [document.text, document.answer] if document.answer else [document.text]
         expected[document.skill] += 1 + sum(len(encode.encode([piece], eos=False).flat) for piece in pieces)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert import json_files
-from skillit_stream.convert.corpora import jsonl, law, pile, redpajama_v2, slimpajama
+from skillit_stream.convert.corpora import jsonl, law, redpajama_v2
+from skillit_stream.convert.corpora.published import LAW, PILE, PILE_SOURCES, SLIMPAJAMA
 from skillit_stream.convert.readers import SUFFIXES, find_inputs
 from tests.support.corpora_reading import make_corpus, read_corpus
 
@@ -34,7 +35,7 @@ def write(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
-SLIMPAJAMA = {
+SUBSETS = {
     'RedPajamaArXiv': 'arxiv',
     'RedPajamaBook': 'book',
     'RedPajamaC4': 'c4',
@@ -46,11 +47,11 @@ SLIMPAJAMA = {
 
 
 def test_slimpajama_skills_are_named_as_those_of_redpajama(tmp_path):
-    rows = [{'text': f'a {name}', 'meta': {'redpajama_set_name': name}} for name in SLIMPAJAMA]
+    rows = [{'text': f'a {name}', 'meta': {'redpajama_set_name': name}} for name in SUBSETS]
     write(tmp_path / 'train' / 'chunk1' / 'example_train_0.jsonl.zst', rows)
-    found = read_corpus(slimpajama, tmp_path)
+    found = read_corpus(SLIMPAJAMA, tmp_path)
     assert dict(zip(found.skills, found.texts, strict=True)) == {
-        skill: f'a {name}' for name, skill in SLIMPAJAMA.items()
+        skill: f'a {name}' for name, skill in SUBSETS.items()
     }
     assert {document.split for document in found.documents} == {None}
 
@@ -61,21 +62,21 @@ def test_a_corpus_can_keep_its_own_splits(tmp_path):
     write(tmp_path / 'validation' / 'chunk1' / 'example_holdout_0.jsonl.zst', [row])
     write(tmp_path / 'test' / 'chunk1' / 'example_holdout_0.jsonl.zst', [row])
     write(tmp_path / 'others' / '0.jsonl', [row])
-    found = read_corpus(slimpajama, tmp_path, '--own-splits')
+    found = read_corpus(SLIMPAJAMA, tmp_path, '--own-splits')
     assert sorted(document.split or '' for document in found.documents) == ['eval', 'eval', 'train', 'train']
     [fault] = found.faults
     assert (fault.reason, fault.skill) == ('no_split', 'c4')
     assert f'{tmp_path}/others/0.jsonl:1: neither the file nor a folder' in str(fault)
-    assert make_corpus(slimpajama, tmp_path, '--own-splits').options() == {'own_splits': True}
+    assert make_corpus(SLIMPAJAMA, tmp_path, '--own-splits').options() == {'own_splits': True}
 
 
 def test_the_pile_has_22_skills_with_names_for_folders(tmp_path):
-    rows = [{'text': 'a', 'meta': {'pile_set_name': name}} for name in pile.SOURCES]
+    rows = [{'text': 'a', 'meta': {'pile_set_name': name}} for name in PILE_SOURCES]
     write(tmp_path / 'val.jsonl.zst', rows[:1])
     write(tmp_path / 'train' / '00.jsonl.zst', rows)
-    found = read_corpus(pile, tmp_path, '--own-splits')
+    found = read_corpus(PILE, tmp_path, '--own-splits')
     assert len(set(found.skills)) == 22
-    named = dict(zip(pile.SOURCES, found.skills[1:], strict=True))
+    named = dict(zip(PILE_SOURCES, found.skills[1:], strict=True))
     assert named['Wikipedia (en)'] == 'wikipedia_en'
     assert named['Gutenberg (PG-19)'] == 'gutenberg_pg_19'
     assert named['Pile-CC'] == 'pile_cc'
@@ -85,10 +86,10 @@ def test_the_pile_has_22_skills_with_names_for_folders(tmp_path):
 @pytest.mark.parametrize(
     ('module', 'meta', 'message'),
     [
-        (slimpajama, {'redpajama_set_name': 'RedPajamaNew'}, r"it is 'RedPajamaNew'; check"),
-        (slimpajama, {}, 'one of the 7 source names, but it is absent'),
-        (pile, {'pile_set_name': 'Wikipedia'}, "one of the 22 source names, but it is 'Wikipedia'"),
-        (pile, {'pile_set_name': ['ArXiv']}, 'but it is'),
+        (SLIMPAJAMA, {'redpajama_set_name': 'RedPajamaNew'}, r"it is 'RedPajamaNew'; check"),
+        (SLIMPAJAMA, {}, 'one of the 7 source names, but it is absent'),
+        (PILE, {'pile_set_name': 'Wikipedia'}, "one of the 22 source names, but it is 'Wikipedia'"),
+        (PILE, {'pile_set_name': ['ArXiv']}, 'but it is'),
     ],
 )
 def test_an_unknown_source_is_a_fault_with_file_and_line(tmp_path, module, meta, message):
@@ -161,10 +162,10 @@ def test_law_slices_by_the_names_of_the_published_files(tmp_path):
     for name in names:
         write(tmp_path / name, [row])
     write(tmp_path / 'train.poems.jsonl', [row])
-    found = read_corpus(law, tmp_path)
+    found = read_corpus(LAW, tmp_path)
     assert sorted(found.skills) == sorted(names.values())
     assert found.reasons == ['unknown_source']
-    found = read_corpus(law, tmp_path / 'validation.ijc.jsonl.xz', '--own-splits')
+    found = read_corpus(LAW, tmp_path / 'validation.ijc.jsonl.xz', '--own-splits')
     assert [document.split for document in found.documents] == ['eval']
 
 
@@ -310,7 +311,7 @@ def test_a_document_of_200_mb_is_read(tmp_path):
     assert read_corpus(jsonl, path, '--skill', 'x').texts == [text]
 
 
-@pytest.mark.parametrize('module', [slimpajama, pile, law, redpajama_v2])
+@pytest.mark.parametrize('module', [SLIMPAJAMA, PILE, LAW, redpajama_v2])
 def test_truncated_and_missing_files_are_faults(tmp_path, module):
     row = {'text': 'a', 'raw_content': 'a', 'language': 'en'}
     row['meta'] = {'redpajama_set_name': 'RedPajamaC4', 'pile_set_name': 'ArXiv'}  # type: ignore[assignment]

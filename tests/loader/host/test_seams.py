@@ -19,8 +19,9 @@ from streaming.base.world import World
 
 from skillit_stream.loader.host.construction import quick_construction
 from skillit_stream.order.index import ShardIndex
-from tests.support.jobs import FIND_HELPERS, fetched_streams
+from tests.support.jobs import fetched_streams
 from tests.support.mds import mixed_dataset, write_stream
+from tests.support.paths import FIND_HELPERS
 
 sizes_of_shards = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 0)
 
@@ -38,6 +39,7 @@ def test_the_spanner_is_put_back_after_an_error():
     assert vars(streaming_dataset)['Spanner'] is Spanner
 
 
+@pytest.mark.alone
 def test_a_built_dataset_has_a_shard_index_and_others_keep_the_spanner(streams_root: Path):
     assert type(mixed_dataset(streams_root).spanner) is ShardIndex
     plain = StreamingDataset(local=str(streams_root / 'a'), batch_size=1)

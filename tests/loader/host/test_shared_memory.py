@@ -20,10 +20,11 @@ from streaming.base.world import World
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.host import shared_memory
 from skillit_stream.loader.host.processes import is_running
-from tests.support.jobs import FIND_HELPERS, fetched_streams
+from tests.support.jobs import fetched_streams
 from tests.support.mds import ids_of, mixed_dataset
+from tests.support.paths import FIND_HELPERS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
 
 SHM = Path('/dev/shm')
 
@@ -31,6 +32,7 @@ _JOB = """
 from pathlib import Path
 from tests.support.jobs import fetched_streams, loader_of
 from tests.support.mds import ids_of, mixed_dataset
+from tests.support.paths import FIND_HELPERS
 root = Path({root!r})
 dataset = mixed_dataset(root, streams=fetched_streams(root, Path({local!r})))
 batches = iter(loader_of(dataset, 2, persistent_workers=True))

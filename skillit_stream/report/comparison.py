@@ -1,4 +1,4 @@
-"""Final losses side by side: means, spreads, and comparisons paired by seed."""
+"""Methods side by side: final losses with their spreads, pairs by seed, and the steps to a baseline's loss."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy import stats
 
-from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, eval_skills
+from skillit_stream.report.methods import (
+    AVERAGE,
+    Method,
+    common_eval_skills,
+    eval_skills,
+    mean_over,
+    means_by_step,
+)
+from skillit_stream.report.run_folder import RecordedRun
 
 LOWEST = 'lowest'
 WITHIN = 'within 1 sd of the lowest'
@@ -63,6 +72,27 @@ class Pair:
             f'{number(self.mean_difference)} ± {deviation(self.sd)} on average '
             f'(sign test: p = {self.sign_test_p:.2g}; permutation test: p = {self.permutation_p:.2g})'
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Steps of one method to the final mean loss of the baseline's run of the same seed."""
+
+    method: str
+    steps: tuple[int | None, ...]
+    """Per seed that both have, the step of the first evaluation at or below it; None: not reached."""
+
+    @property
+    def reached(self) -> tuple[int, ...]:
+        """The steps of the seeds on which it was reached."""
+        return tuple(step for step in self.steps if step is not None)
+
+    def __str__(self) -> str:
+        if not self.reached:
+            return f'not on any of {len(self.steps)} seeds'
+        every = len(self.reached) == len(self.steps)
+        where = '' if every else f', on {len(self.reached)} of {len(self.steps)} seeds'
+        return f'{np.mean(self.reached):,.0f}{where}'
 
 
 def number(value: float) -> str:
@@ -171,10 +201,8 @@ def _loss_per_seed(method: Method, skills: Sequence[str]) -> dict[int, float]:
     """Mean final loss per seed; runs that share a seed are averaged, runs without a finite loss left out."""
     values: dict[int, list[float]] = {}
     for run in method.runs:
-        if skills and run.final_losses:
-            values.setdefault(run.seed, []).append(
-                float(np.mean([run.final_losses[skill] for skill in skills]))
-            )
+        if (mean := mean_over(run.final_losses, skills)) is not None:
+            values.setdefault(run.seed, []).append(mean)
     return {seed: float(np.mean(found)) for seed, found in values.items() if np.isfinite(np.mean(found))}
 
 
@@ -197,9 +225,8 @@ def _pair(first: str, second: str, seeds: Sequence[int], differences: np.ndarray
 
 def sign_test(wins: int, defeats: int) -> float:
     """Two-sided sign test: the chance of a split at least this uneven if both sides were equal."""
-    n = wins + defeats
-    tail = sum(math.comb(n, k) for k in range(min(wins, defeats) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    # The smaller count: the value is the same for both sides to its last bit.
+    return float(stats.binomtest(min(wins, defeats), wins + defeats).pvalue) if wins + defeats else 1.0
 
 
 def permutation_test(differences: np.ndarray) -> float:
@@ -208,12 +235,54 @@ def permutation_test(differences: np.ndarray) -> float:
     Every way to turn differences around is counted, or 65,535 random ones and the way they are, whichever is
     fewer.
     """
-    n = len(differences)
-    if n <= 16:
-        turned = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    else:
-        turned = np.random.default_rng(0).integers(0, 2, size=(2**16, n))
-        turned[0] = 0
-    sums = np.abs((1 - 2 * turned) @ np.asarray(differences, np.float64))
-    # Sums of the same terms in another order may differ in their last bits.
-    return float(np.mean(sums >= sums[0] * (1 - 1e-12)))
+    n, size = len(differences), np.abs(differences).sum() or 1.0
+    found = stats.permutation_test(
+        (differences,),
+        # Rounded: sums of the same terms in another order may differ in their last bits.
+        lambda turned, axis: np.round(np.abs(turned.sum(axis)) / size, 12),
+        permutation_type='samples',
+        vectorized=True,
+        n_resamples=2**n if n <= 16 else 2**16 - 1,
+        alternative='greater',
+        rng=0,
+    )
+    return float(found.pvalue)
+
+
+def find_reaches(methods: Sequence[Method], baseline: str) -> list[Reach]:
+    """One entry a method, the baseline among them: it may be there before its end.
+
+    Args:
+        methods: The runs, grouped.
+        baseline: Name of a method; there are no entries if it is none of them.
+    """
+    common = common_eval_skills(methods)
+    reference = next((method for method in methods if method.name == baseline), None)
+    if reference is None or not common:
+        return []
+    goals = {
+        run.seed: [*means.values()][-1] for run in reference.runs if (means := means_by_step(run, common))
+    }
+    return [
+        Reach(
+            method.name,
+            tuple(_first_step(run, common, goals[run.seed]) for run in method.runs if run.seed in goals),
+        )
+        for method in methods
+    ]
+
+
+def _first_step(run: RecordedRun, skills: Sequence[str], goal: float) -> int | None:
+    """Step of the first evaluation whose mean over `skills` is at or below `goal`."""
+    return next((step for step, mean in means_by_step(run, skills).items() if mean <= goal), None)
+
+
+def reach_sentences(methods: Sequence[Method], baseline: str) -> list[str]:
+    """The steps to the baseline's final loss, a sentence for each other method."""
+    return [
+        f'{reach.method} is at the final loss of {baseline} at step {reach}.'
+        if reach.reached
+        else f'{reach.method} is never at the final loss of {baseline} ({len(reach.steps)} seeds).'
+        for reach in find_reaches(methods, baseline)
+        if reach.method != baseline and reach.steps
+    ]

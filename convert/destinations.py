@@ -1,0 +1,316 @@
+"""Where the streams come to lie: a folder that appears complete or not at all, or an object store.
+
+A destination has two local folders. In ``work`` lie the parts that are done, and what else is in progress; in
+``root`` the streams are put together, or of an object store what is left to upload. A command that was stopped
+finds both again.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.names import is_url
+from skillit_stream.convert.parts import RECORD_NAME
+from skillit_stream.convert.shards import index_hash, write_index
+from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
+from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest, write_json
+
+WORK_FOLDER = '.work'
+
+
+class Destination(ABC):
+    """Where a command works and where its streams come to lie; can be sent to other processes.
+
+    Args:
+        root: Local folder in which the streams are put together.
+        work: Local folder for work in progress; it is removed at the end.
+    """
+
+    def __init__(self, root: str, work: str) -> None:
+        self.root = root
+        self.work = work
+
+    @property
+    def tokenizer(self) -> str:
+        """Folder of the tokenizer."""
+        return os.path.join(self.root, TOKENIZER_FOLDER)
+
+    def part_folder(self, name: str) -> str:
+        """Folder of a part."""
+        return os.path.join(self.work, 'parts', name)
+
+    @contextmanager
+    def opened(self, *, shared: bool) -> Iterator[None]:
+        """Make the folders and keep other commands out; nothing is left of them if no part was done.
+
+        Args:
+            shared: Whether other commands may open it too, if they ask for the same.
+
+        Raises:
+            InputError: The folders cannot be made, or another command is at work there.
+        """
+        self._make_root()
+        os.makedirs(os.path.join(self.work, 'parts'), exist_ok=True)
+        lock = open(os.path.join(self.work, '.lock'), 'w')  # noqa: SIM115 (held to the end)
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise InputError(
+                f'{self.work}: another command is at work there; wait for it to end, or end it'
+            ) from None
+        try:
+            yield
+        except BaseException:
+            if not self._has_parts():
+                self.clear()
+            raise
+        finally:
+            lock.close()
+
+    @contextmanager
+    def cleared_if_refused(self) -> Iterator[None]:
+        """Within this context an InputError means that the input has to change: the parts are removed."""
+        try:
+            yield
+        except InputError:
+            self.clear()
+            raise
+
+    def _has_parts(self) -> bool:
+        with suppress(FileNotFoundError):
+            names = os.listdir(os.path.join(self.work, 'parts'))
+            return any(os.path.exists(os.path.join(self.part_folder(name), RECORD_NAME)) for name in names)
+        return False
+
+    def save_tokenizer(self, tokenizer: Any) -> str:
+        """Save the tokenizer with the streams and return its hash; several commands may do so at once."""
+        scratch = os.path.join(self.work, f'tokenizer.{os.getpid()}')
+        digest = save_tokenizer(tokenizer, scratch)
+        os.makedirs(self.tokenizer, exist_ok=True)
+        for name in os.listdir(scratch):
+            shutil.move(os.path.join(scratch, name), os.path.join(self.tokenizer, name))
+        os.rmdir(scratch)
+        return digest
+
+    def clear(self) -> None:
+        """Remove all that was made."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    @abstractmethod
+    def writer_target(self, local: str, skill: str, split: str) -> str | tuple[str, str]:
+        """What to give MDSWriter as `out` so that shards of a split are written to the folder `local`."""
+
+    @abstractmethod
+    def finish_split(
+        self, skill: str, split: str, folders: Sequence[str], shards: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """Bring the shards of a split together and write its index.
+
+        Args:
+            skill: Safe name.
+            split: 'train' or 'eval'.
+            folders: Local folders that shards were written to; the first one exists.
+            shards: Entries of the index.
+
+        Returns:
+            The hash of the index.
+        """
+
+    @abstractmethod
+    def publish(self, manifest: Manifest, companions: Mapping[str, Any]) -> None:
+        """Write the manifest: the streams are complete.
+
+        Args:
+            manifest: Of the streams.
+            companions: Name of a JSON file to lie beside it -> contents.
+        """
+
+    @abstractmethod
+    def _make_root(self) -> None:
+        """Make the root folder, or find it as an earlier command left it."""
+
+
+class StagedFolder(Destination):
+    """A local folder: made beside its place, and renamed into it at the end.
+
+    Args:
+        target: The folder.
+        work: Folder for work in progress, if not in the one that is made.
+        overwrite: Replace a finished streams folder.
+
+    Raises:
+        InputError: The target exists and may not be replaced.
+    """
+
+    def __init__(self, target: str, work: str | None, *, overwrite: bool) -> None:
+        self._target = os.path.abspath(target)
+        parent, name = os.path.split(self._target)
+        root = os.path.join(parent, f'.{name}.skillit-partial')
+        super().__init__(root, work or os.path.join(root, WORK_FOLDER))
+        self._previous = os.path.join(parent, f'.{name}.skillit-previous')
+        # A kill between the two renames of `publish`.
+        if not os.path.exists(self._target) and os.path.isdir(self._previous):
+            os.rename(self._previous, self._target)
+        self._check_target(overwrite)
+
+    def _check_target(self, overwrite: bool) -> None:
+        out = f'--out {self._target}'
+        if not os.path.lexists(self._target):
+            return
+        if not os.path.isdir(self._target):
+            raise InputError(f'{out}: is a file; choose another name')
+        if os.path.exists(os.path.join(self._target, MANIFEST_NAME)):
+            if not overwrite:
+                raise InputError(
+                    f'{out}: holds finished streams; pass --overwrite to replace them, or choose another folder'
+                )
+        elif os.listdir(self._target):
+            raise InputError(f'{out}: is not empty and no streams folder; choose another folder')
+
+    def _make_root(self) -> None:
+        try:
+            os.makedirs(self.root, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f'--out {self._target}: cannot be made ({error.strerror}); choose another folder'
+            ) from error
+
+    def writer_target(self, local: str, skill: str, split: str) -> str:
+        """The folder itself."""
+        del skill, split
+        return local
+
+    def finish_split(
+        self, skill: str, split: str, folders: Sequence[str], shards: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """Move the shards into the split's folder and write the index there."""
+        target = os.path.join(self.root, skill, split)
+        os.makedirs(target, exist_ok=True)
+        for folder in folders:
+            # A command that was killed here finds some of them moved.
+            for name in os.listdir(folder) if folder != target and os.path.isdir(folder) else ():
+                shutil.move(os.path.join(folder, name), os.path.join(target, name))
+        write_index(target, shards)
+        return index_hash(target)
+
+    def publish(self, manifest: Manifest, companions: Mapping[str, Any]) -> None:
+        """Put the folder in the target's place; an older target is moved aside until it stands there."""
+        for name, contents in companions.items():
+            write_json(os.path.join(self.root, name), contents)
+        manifest.save(self.root)
+        shutil.rmtree(self.work)
+        _remove(self._previous)
+        if os.path.exists(self._target):
+            os.rename(self._target, self._previous)
+        os.rename(self.root, self._target)
+        _remove(self._previous)
+
+    def clear(self) -> None:
+        """Remove all that was made."""
+        super().clear()
+        _remove(self.root)
+
+
+class ObjectStore(Destination):
+    """Streams at a URL such as ``s3://bucket/path``, written through Streaming's uploaders.
+
+    Train shards are uploaded by whoever converts a part, everything else by the command that puts the streams
+    together, the manifest last.
+
+    Args:
+        url: The URL.
+        work: Local folder for work in progress.
+        overwrite: As on the command line; finished streams are not replaced.
+
+    Raises:
+        InputError: There is no such bucket, it is not to be had, or finished streams are there.
+    """
+
+    def __init__(self, url: str, work: str | None, *, overwrite: bool) -> None:
+        if work is None:
+            raise InputError(f'--out {url}: needs a local folder for work in progress; pass one as --work')
+        super().__init__(os.path.join(work, 'streams'), work)
+        self._url = url.rstrip('/')
+        self._check(overwrite)
+
+    def _check(self, overwrite: bool) -> None:
+        try:
+            found = self._uploader().list_objects(MANIFEST_NAME)
+        except NotImplementedError:
+            # Streaming cannot look into every kind of store.
+            found = None
+        except Exception as error:  # each store has errors of its own
+            raise InputError(
+                f'--out {self._url}: cannot be reached ({type(error).__name__}: {first_line(error)}); check the '
+                'bucket and your credentials'
+            ) from error
+        if found and overwrite:
+            raise InputError(
+                f'--out {self._url}: holds finished streams, and --overwrite replaces local folders only; remove '
+                'them first, or choose another place'
+            )
+        if found:
+            raise InputError(f'--out {self._url}: holds finished streams; choose another place')
+
+    def _make_root(self) -> None:
+        os.makedirs(self.root, exist_ok=True)
+
+    def writer_target(self, local: str, skill: str, split: str) -> tuple[str, str]:
+        """The folder, and where its shards are uploaded to."""
+        return local, f'{self._url}/{skill}/{split}'
+
+    def finish_split(
+        self, skill: str, split: str, folders: Sequence[str], shards: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """Upload the index; the shards are there already."""
+        write_index(folders[0], shards)
+        self._upload(folders[0], f'/{skill}/{split}', 'index.json')
+        return index_hash(folders[0])
+
+    def publish(self, manifest: Manifest, companions: Mapping[str, Any]) -> None:
+        """Upload the tokenizer and what lies beside the manifest, then the manifest."""
+        self._upload(self.tokenizer, f'/{TOKENIZER_FOLDER}', *sorted(os.listdir(self.tokenizer)))
+        for name, contents in companions.items():
+            write_json(os.path.join(self.root, name), contents)
+        manifest.save(self.root)
+        self._upload(self.root, '', *companions, MANIFEST_NAME)
+        self.clear()
+
+    def _upload(self, folder: str, where: str, *names: str) -> None:
+        """Upload files of a local folder to the URL and `where`."""
+        uploader = self._uploader(folder, where)
+        for name in names:
+            uploader.upload_file(name)
+
+    def _uploader(self, folder: str | None = None, where: str = '') -> Any:
+        from streaming.base.storage import CloudUploader
+
+        # It warns of folders that are not empty, as the ones that are uploaded are.
+        logging.getLogger('streaming.base.storage.upload').setLevel(logging.ERROR)
+        url = f'{self._url}{where}'
+        return CloudUploader.get(url if folder is None else (folder, url), keep_local=True, exist_ok=True)
+
+
+def destination_of(args: argparse.Namespace) -> Destination:
+    """The destination that ``--out``, ``--overwrite`` and ``--work`` name.
+
+    Raises:
+        InputError: The streams cannot be written there.
+    """
+    # A folder of its own: the one that is given may hold other things, and this one is removed.
+    own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
+    work = os.path.join(os.path.abspath(args.work), own) if args.work else None
+    return (ObjectStore if is_url(args.out) else StagedFolder)(args.out, work, overwrite=args.overwrite)
+
+
+def _remove(folder: str) -> None:
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)

@@ -1,0 +1,277 @@
+"""StreamingDataset with what it gets wrong put right; all of its private names that the loader needs are here.
+
+Its own ``prepare_shard`` leaves a shard that could not be fetched marked as being fetched, and its file on the
+disk; it counts a download against ``cache_limit`` when it is over; and it may evict the only copy of a shard.
+Here, under the same lock and the same shared states:
+
+- room is made for all downloads under way together, by evicting only what can be fetched again;
+- what does not pass is removed, and the error names skill, shard, remote and remedy;
+- nobody waits for a process that has ended: a shard being fetched carries its number.
+
+A shard's state is REMOTE, PREPARING or LOCAL. It is PREPARING while the process whose number stands in place of its
+access time fetches it, and goes back to REMOTE when that fails or the process is gone.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from time import sleep, time_ns
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+from filelock import FileLock
+from streaming import Stream, StreamingDataset
+from streaming.base.constant import TICK
+from streaming.base.dataset import _ShardState
+from streaming.base.storage import CloudDownloader
+
+from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.loader.host.construction import blaming_index, quick_construction
+from skillit_stream.loader.host.processes import is_running
+from skillit_stream.loader.host.shared_memory import own_prefix
+from skillit_stream.loader.host.unfinished import remove_unfinished
+from skillit_stream.order.index import ShardIndex
+
+_connected: WeakSet[Stream] = WeakSet()
+
+
+def _open_connections_anew() -> None:
+    """Forked workers need connections of their own: one shared with the parent would mix their answers."""
+    for stream in list(_connected):
+        stream._downloader = CloudDownloader.get(stream.remote)
+
+
+os.register_at_fork(after_in_child=_open_connections_anew)
+
+
+class HostDataset(StreamingDataset):
+    """A StreamingDataset of named streams.
+
+    Args:
+        streams: Skill -> :class:`streaming.Stream`.
+        **kwargs: StreamingDataset's own.
+
+    Raises:
+        InputError: A stream has no index or a broken one, or no samples; or its local folder is taken.
+    """
+
+    spanner: ShardIndex
+
+    def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
+        self.skills = tuple(streams)
+        blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
+        with quick_construction(), own_prefix(), blame:
+            super().__init__(streams=list(streams.values()), **kwargs)
+        _connected.update(self.streams)
+        self.has_remote = any(stream.remote for stream in self.streams)
+
+    @property
+    def rank(self) -> int:
+        """Of this process, among those that get samples of their own (of replicas: the first)."""
+        return self._parallel_rank_world.rank
+
+    @property
+    def ranks(self) -> int:
+        """How many processes get samples of their own."""
+        return self._parallel_rank_world.num_ranks
+
+    @property
+    def nodes(self) -> int:
+        """Machines, as far as they get samples of their own."""
+        return self._parallel_rank_world.num_nodes
+
+    def worker(self) -> tuple[int, int]:
+        """Number of this DataLoader worker, and how many the rank has; (0, 1) in the main process."""
+        world = self._parallel_rank_world.detect_workers()
+        return world.worker_of_rank, world.workers_per_rank
+
+    def canonical_nodes_here(self) -> range:
+        """The canonical nodes whose samples this machine reads."""
+        world, nodes = self._unique_rank_world, int(self.num_canonical_nodes or 1)
+        return range(world.node * nodes // world.num_nodes, -(-(world.node + 1) * nodes // world.num_nodes))
+
+    def skill_of(self, shard_id: int) -> str:
+        """The skill that a shard belongs to."""
+        return self.skills[int(self.stream_per_shard[shard_id])]
+
+    def is_local(self, shard_id: int) -> bool:
+        """Whether a shard is ready to be opened."""
+        return bool(self._shard_states[shard_id] == _ShardState.LOCAL)
+
+    def touch(self, shard_id: int) -> None:
+        """Note that a shard was read: those that were not for the longest time are evicted first."""
+        self._shard_access_times[shard_id] = time_ns()
+
+    def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
+        """Fetch a shard, or wait for the process that fetches it; a failure is everybody's error and nobody's wait.
+
+        Args:
+            shard_id: Number of the shard.
+            blocking: Whether to wait when another process fetches the shard, or has to make room for it.
+
+        Raises:
+            InputError: It is missing and has no remote, or ``cache_limit`` or ``validate_hash`` does not fit.
+            RuntimeError: It cannot be fetched, or what came is not what its index says.
+        """
+        while True:
+            with FileLock(self._cache_filelock_path):
+                ready = self._is_ready(shard_id)
+                claimed = not ready and self._claim(shard_id)
+            if claimed:
+                return self._fetch(shard_id)
+            if ready or not blocking:
+                return None
+            sleep(TICK)
+            while self._shard_states[shard_id] == _ShardState.PREPARING and self._is_being_fetched(shard_id):
+                sleep(TICK)
+
+    def mend_shard(self, shard_id: int, error: Exception, *, again: bool) -> None:
+        """Evict a shard whose file is not what its index says, so that it is fetched anew.
+
+        Else a copy that a crash has cut short would stop every start on these folders.
+
+        Args:
+            shard_id: Number of the shard.
+            error: What was found.
+            again: Whether it was evicted and fetched before.
+
+        Raises:
+            RuntimeError: It was, or it cannot be fetched.
+        """
+        if again or not _is_refetchable(self._stream(shard_id)):
+            raise self._failure(shard_id, error) from error
+        with FileLock(self._cache_filelock_path):
+            if self.is_local(shard_id):
+                self._evict_shard(shard_id)
+
+    def _is_ready(self, shard_id: int) -> bool:
+        """Whether a shard may be opened; the cache lock must be held."""
+        if not self.is_local(shard_id):
+            return False
+        shard = self.shards[shard_id]
+        if all(_path(shard, raw).is_file() for raw, _ in shard.file_pairs):
+            self.touch(shard_id)
+            return True
+        # Only its compressed form is there, or somebody has deleted it; it is counted anew when it is ready.
+        self.cache_usage -= _bytes_present(shard) or shard.get_raw_size()
+        self._shard_states[shard_id] = _ShardState.REMOTE
+        return False
+
+    def _claim(self, shard_id: int) -> bool:
+        """Take a shard that is to be fetched, if nobody has and there is room; the cache lock must be held."""
+        under_way = self._all_in(_ShardState.PREPARING)
+        for other in [other for other in under_way if not self._is_being_fetched(other)]:
+            self._remove(other)
+            self._shard_states[other] = _ShardState.REMOTE
+            under_way.remove(other)
+        if shard_id in under_way or (self.cache_limit and not self._make_room([shard_id, *under_way])):
+            return False
+        self._shard_states[shard_id] = _ShardState.PREPARING
+        # Not a time until the shard is there: nobody evicts it before.
+        self._shard_access_times[shard_id] = os.getpid()
+        return True
+
+    def _is_being_fetched(self, shard_id: int) -> bool:
+        """Whether the process that claimed a shard is alive."""
+        process = int(self._shard_access_times[shard_id])
+        # A late reader of an evicted copy may have noted a time: then nothing is known.
+        return process >= 1 << 23 or is_running(process)
+
+    def _make_room(self, wanted: list[int]) -> bool:
+        """Evict until the wanted shards, the one to fetch and those on their way, fit beside the others.
+
+        Returns False if that must wait for those on their way, and raises InputError if there are none.
+        """
+        needed = sum(self.shards[shard_id].get_max_size() for shard_id in wanted)
+        limit = int(self.cache_limit or 0)
+        by_age = sorted(
+            self._all_in(_ShardState.LOCAL), key=lambda other: int(self._shard_access_times[other])
+        )
+        for other in by_age:
+            if self.cache_usage + needed <= limit:
+                break
+            if _is_refetchable(self._stream(other)):
+                self._evict_shard(other)
+        fits = self.cache_usage + needed <= limit
+        if not fits and len(wanted) == 1:
+            raise InputError(
+                f'`cache_limit` must leave room for a shard of {needed} bytes beside the {self.cache_usage} bytes '
+                f'of indexes and of streams without a remote, but is {limit} bytes: raise it.'
+            )
+        return fits
+
+    def _fetch(self, shard_id: int) -> None:
+        """Fetch a claimed shard; nobody else touches its files meanwhile."""
+        shard = self.shards[shard_id]
+        try:
+            self._stream(shard_id).prepare_shard(shard)
+            for raw, _ in shard.file_pairs:
+                size = _path(shard, raw).stat().st_size
+                if size != raw.bytes:
+                    raise ValueError(f'it has {size} bytes, but its index says {raw.bytes}')
+        except BaseException as error:
+            self._remove(shard_id)
+            with FileLock(self._cache_filelock_path):
+                self._shard_states[shard_id] = _ShardState.REMOTE
+            if not isinstance(error, Exception):
+                raise
+            raise self._failure(shard_id, error) from error
+        with FileLock(self._cache_filelock_path):
+            self.cache_usage += _bytes_present(shard)
+            self.touch(shard_id)
+            self._shard_states[shard_id] = _ShardState.LOCAL
+
+    def _failure(self, shard_id: int, error: Exception) -> Exception:
+        """What to report of a shard that cannot be had."""
+        skill, stream, shard = self.skill_of(shard_id), self._stream(shard_id), self.shards[shard_id]
+        raw, zipped = shard.file_pairs[0]
+        if not stream.remote and not _path(shard, raw).exists():
+            return InputError(
+                f'Skill {skill} lacks a shard that its index names, {_path(shard, raw)}: convert the stream again, '
+                f'or give it a remote.'
+            )
+        known = (zipped or raw).hashes
+        if stream.validate_hash and stream.validate_hash not in known:
+            return InputError(
+                f'`validate_hash` must be a hash that the index of skill {skill} holds '
+                f'({", ".join(known) or "it has none"}), but got: {stream.validate_hash!r}.'
+            )
+        if not stream.remote:
+            return RuntimeError(
+                f'Skill {skill} has a damaged shard, {_path(shard, raw)}: {first_line(error)}. Convert the stream '
+                f'again.'
+            )
+        address = os.path.join(stream.remote, stream.split, (zipped or raw).basename)
+        return RuntimeError(
+            f'Skill {skill} cannot get its shard {address}: {first_line(error)}. Check that it is there, may be read '
+            f'and is whole (or upload it again), then start again.'
+        )
+
+    def _remove(self, shard_id: int) -> None:
+        """Remove the files of a shard that is not local, except the only copy."""
+        shard = self.shards[shard_id]
+        if _is_refetchable(self._stream(shard_id)):
+            shard.evict()
+            for raw, _ in shard.file_pairs:
+                remove_unfinished(_path(shard, raw).parent, raw.basename)
+
+    def _stream(self, shard_id: int) -> Stream:
+        return self.streams[int(self.stream_per_shard[shard_id])]
+
+    def _all_in(self, state: _ShardState) -> list[int]:
+        return np.flatnonzero(self._shard_states.numpy() == state).tolist()
+
+
+def _is_refetchable(stream: Stream) -> bool:
+    return bool(stream.remote) and stream.remote != stream.local
+
+
+def _path(shard: Any, info: Any) -> Path:
+    return Path(shard.dirname, shard.split or '', info.basename)
+
+
+def _bytes_present(shard: Any) -> int:
+    """Bytes that the index gives for those files of a shard that are on the disk."""
+    infos = [info for pair in shard.file_pairs for info in pair if info]
+    return sum(info.bytes for info in infos if _path(shard, info).is_file())

@@ -1,0 +1,304 @@
+"""MixtureDriver: the mixture of every round from the losses of the last, whatever the trainer."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillit_stream.base.errors import InputError
+from skillit_stream.base.files import from_plain
+from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog
+from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
+from skillit_stream.mixture import MixturePolicy, RoundObservation
+
+STATE_VERSION = 2
+Figures = Mapping[str, Mapping[str, float]]
+"""What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds of a round."""
+
+    seconds: float = 0.0
+    """The whole of it, the others included."""
+    stalled_seconds: float = 0.0
+    """Waiting for data."""
+    eval_seconds: float = 0.0
+
+
+class MixtureDriver:
+    """Drives a dataset by a policy, and writes down what happens; call it on every rank alike.
+
+    Args:
+        dataset: That is trained on.
+        policy: Turns observed losses into the next round's proportions. Its train skills must be the dataset's.
+        log_path: Where rank 0 writes ``mixture.jsonl``, a line a round; None writes none.
+        warn_passes: Warn, once a skill, before a round in which a skill's stream will have been walked more
+            often than this. (Up to about 4 passes, repeated data is nearly as good as new: Muennighoff et
+            al. 2023, arXiv 2305.16264.)
+
+    Raises:
+        InputError: The policy names other skills than the dataset has.
+    """
+
+    def __init__(
+        self,
+        dataset: SkillStreamingDataset,
+        policy: MixturePolicy,
+        log_path: str | Path | None = None,
+        *,
+        warn_passes: float = 4.0,
+    ) -> None:
+        check_same_skills(policy, dataset.skills)
+        if policy.sample_orders() and not dataset.sample_orders:
+            raise InputError(
+                f'The policy {policy.name} chooses the order of samples, but the dataset shuffles them: build it '
+                f'with sample_orders=policy.sample_orders().'
+            )
+        self.dataset, self.policy = dataset, policy
+        self.warn_passes = warn_passes
+        self._log = RunLog(log_path) if log_path is not None else None
+        self._started = False
+        # What a loaded state holds against the policy; whether that matters is known when training starts.
+        self._misfit: InputError | None = None
+        self._within: list[Evaluation] = []
+        self._warned: set[str] = set()
+
+    @property
+    def started(self) -> bool:
+        """Whether the mixture is set: :meth:`start` was called, here or before the state that was loaded."""
+        return self._started
+
+    def start(
+        self,
+        losses: Mapping[str, float] | None = None,
+        *,
+        step: int = 0,
+        figures: Figures | None = None,
+        eval_seconds: float = 0.0,
+    ) -> None:
+        """Set the first mixture in a fresh run; go on in one whose state was loaded.
+
+        Args:
+            losses: Nats per token per eval skill before the first step; needed by a policy that
+                ``needs_initial_losses``.
+            step: Batches trained so far.
+            figures: What else was measured.
+            eval_seconds: That the evaluation took.
+
+        Raises:
+            InputError: The state was of other skills though the streams have not changed, a loss is missing, or
+                the log is broken.
+        """
+        resumed = self._started
+        if self._misfit:
+            self._begin_anew()
+        if self._log:
+            log, first = self._log, self.dataset.round if resumed else BEFORE_TRAINING
+            on_rank_zero(lambda: log.start(first))
+        if not self._started:
+            before = RoundRecord(
+                round=BEFORE_TRAINING,
+                step=step,
+                losses=dict(losses or {}),
+                eval_seconds=eval_seconds,
+                **_plain(figures),
+            )
+            self._observe_before_training(before, write=not resumed)
+            self.dataset.set_proportions(self._agreed(self.policy.initial))
+            self._warn_of_notes()
+            self._started = True
+        self._warn_of_passes()
+
+    def observe(
+        self, losses: Mapping[str, float], *, step: int | None = None, figures: Figures | None = None
+    ) -> None:
+        """Show the policy an evaluation inside a round; the mixture moves at the round's end.
+
+        Args:
+            losses: Nats per token per eval skill.
+            step: Batches trained before it; None: not known.
+            figures: What else was measured.
+        """
+        self._within.append(Evaluation(step=step or 0, losses=dict(losses), **_plain(figures)))
+        if all(skill in losses for skill in self.policy.eval_skills):
+            self.policy.observe(RoundObservation(round=self.dataset.round, eval_losses=dict(losses)))
+
+    def end_round(
+        self,
+        losses: Mapping[str, float],
+        train_losses: Mapping[str, float] | None = None,
+        *,
+        step: int | None = None,
+        figures: Figures | None = None,
+        clocks: Clocks | None = None,
+    ) -> dict[str, float]:
+        """Show the policy the losses at the end of a round, set the next mixture, write down what happened.
+
+        Args:
+            losses: Nats per token per eval skill.
+            train_losses: Nats per token per train skill over the round, for policies that ``need_train_losses``.
+            step: Batches trained by now; None: as many as the rounds so far have.
+            figures: What else was measured.
+            clocks: Seconds of the round.
+
+        Returns:
+            Skill -> proportion of the next round.
+
+        Raises:
+            InputError: The policy needs a loss that is missing.
+        """
+        dataset = self.dataset
+        self._require(
+            losses, f"at the end of round {dataset.round}: evaluate it every round (eval_interval='1ep')"
+        )
+        observation = RoundObservation(
+            round=dataset.round,
+            eval_losses=dict(losses),
+            train_losses=None if train_losses is None else dict(train_losses),
+            proportions=dataset.proportions,
+            samples_seen=dataset.samples_seen,
+        )
+        record = self._record(observation, step, figures, clocks or Clocks())
+        dataset.set_proportions(self._agreed(lambda: self.policy.update(observation)))
+        self._append(record, self._warn_of_notes())
+        self._warn_of_passes()
+        return dataset.next_proportions
+
+    def state_dict(self) -> dict[str, Any]:
+        """The policy's state and the evaluations inside the round under way, in plain Python."""
+        within = [one.to_plain() for one in self._within]
+        return {'version': STATE_VERSION, 'policy': self.policy.state_dict(), 'within': within}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the state was taken; call it before :meth:`start`.
+
+        A state of other skills is refused there, unless the dataset has been allowed to go on with changed streams:
+        then the policy begins anew.
+        """
+        check_version(state)
+        try:
+            self.policy.load_state_dict(state['policy'])
+        except InputError as error:
+            self._misfit = error
+        self._within = [from_plain(Evaluation, one) for one in state.get('within', [])]
+        self._started = True
+
+    def _begin_anew(self) -> None:
+        """The streams have changed and the policy's memory is of others: give it none."""
+        misfit, self._misfit = self._misfit, None
+        changes = self.dataset.changes
+        if misfit and not {'added', 'removed'} & set(changes.values()):
+            raise misfit
+        named = ', '.join(f'{skill} {change}' for skill, change in changes.items())
+        warnings.warn(
+            f'The streams have changed ({named}): the policy forgets the losses it has seen and begins anew with its '
+            f'first mixture in round {self.dataset.round}.',
+            stacklevel=2,
+        )
+        self._started = False
+
+    def _observe_before_training(self, record: RoundRecord, *, write: bool) -> None:
+        losses = record.losses
+        if losses and write:
+            self._append(record, [])
+        if self.policy.needs_initial_losses:
+            # Only then: shown unasked, they would count in the window of a policy that sums what there is.
+            self._require(losses, 'before training: call trainer.eval() before trainer.fit()')
+            self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
+
+    def _require(self, losses: Mapping[str, float], when: str) -> None:
+        missing = [skill for skill in self.policy.eval_skills if skill not in losses]
+        if missing and not self.policy.accepts_bad_losses:
+            raise InputError(f'The policy needs the loss of {missing[0]}, but none was measured {when}.')
+
+    def _agreed(self, decide: Callable[[], NDArray[np.float64]]) -> dict[str, float]:
+        """Rank 0's proportions on every rank: float noise must not split the ranks."""
+        # Every rank's policy decides, so that each holds the state; one decision is played.
+        decided = from_rank_zero(dict(zip(self.policy.skills, map(float, decide()), strict=True)))
+        return {skill: decided[skill] for skill in self.dataset.skills}
+
+    def _record(
+        self, observation: RoundObservation, step: int | None, figures: Figures | None, clocks: Clocks
+    ) -> RoundRecord:
+        dataset = self.dataset
+        samples = dataset.samples
+        seen = sum(dataset.samples_seen.values())
+        within, self._within = tuple(self._within), []
+        train = observation.train_losses
+        return RoundRecord(
+            round=dataset.round,
+            step=seen // dataset.global_batch_size if step is None else step,
+            proportions=dataset.proportions,
+            realised={skill: count / dataset.round_size for skill, count in samples.items()},
+            samples=dict(samples),
+            passes=dataset.passes,
+            losses=dict(observation.eval_losses),
+            train_losses=None if train is None else dict(train),
+            within=within,
+            state=dataset.round_state(),
+            **_plain(figures),
+            **asdict(clocks),
+        )
+
+    def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
+        if self._log:
+            log, line = self._log, replace(record, notes=tuple(notes))
+            on_rank_zero(lambda: log.append(line))
+
+    def _warn_of_notes(self) -> list[str]:
+        """Warn of what the policy has to say of its last mixture; all of it is in mixture.jsonl."""
+        notes = self.policy.notes()
+        for note in notes:
+            warnings.warn(note, stacklevel=3)
+        return notes
+
+    def _warn_of_passes(self) -> None:
+        for skill, passes in self.dataset.upcoming_passes.items():
+            if passes > self.warn_passes and skill not in self._warned:
+                self._warned.add(skill)
+                warnings.warn(
+                    f'Skill {skill} will have been walked {passes:.2f} times by the end of round '
+                    f'{self.dataset.next_round}, more than `warn_passes`={self.warn_passes:g}: it has few samples '
+                    f'for its proportion of {self.dataset.next_proportions[skill]:.3f}.',
+                    stacklevel=3,
+                )
+
+
+def check_version(state: Mapping[str, Any]) -> None:
+    """Refuse a driver's state of another version; raises InputError."""
+    if state.get('version') != STATE_VERSION:
+        raise InputError(
+            f'The state of the mixture must be of version {STATE_VERSION}, but got: {state.get("version")}.'
+        )
+
+
+def check_same_skills(policy: MixturePolicy, skills: Sequence[str]) -> None:
+    """Refuse a policy of other train skills than there are streams; raises InputError."""
+    check_named(policy.skills, skills, 'stream')
+    for skill in skills:
+        if skill not in policy.skills:
+            raise InputError(
+                f'There is a stream {skill}, but the policy does not name it; it names: '
+                f'{", ".join(policy.skills)}. Add it to the graph, or take the stream out.'
+            )
+
+
+def check_named(names: Sequence[str], known: Sequence[str], what: str) -> None:
+    """Refuse a policy that names what there is not; raises InputError."""
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f'The policy names skill {name}, but there is no {what} of that name; there are: '
+                f'{", ".join(known) or "none"}. Add it, or take it out of the graph.'
+            )
+
+
+def _plain(figures: Figures | None) -> dict[str, Any]:
+    return {name: dict(values) for name, values in (figures or {}).items()}

@@ -1,0 +1,30 @@
+"""Seconds between starts and stops."""
+
+from time import monotonic
+
+
+class Stopwatch:
+    """Adds up the seconds between starts and stops."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at nothing, stopped."""
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._since is not None
+
+    def start(self) -> None:
+        """Begin to count, anew if it runs."""
+        self._since = monotonic()
+
+    def stop(self) -> None:
+        """Add what has passed since the start, if it runs."""
+        if self._since is not None:
+            self.seconds += monotonic() - self._since
+        self._since = None

@@ -1,0 +1,46 @@
+"""LEGO that waits: each skill is read when the file `open` lies in the folder GATE; before, it says where it waits."""
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from skillit_stream.convert.corpora import lego
+from skillit_stream.convert.corpus import Document, Tap
+from skillit_stream.convert.readers import InputFile
+
+HELP = 'LEGO behind a gate'
+DEADLINE = 120
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--gate', required=True)
+    lego.add_arguments(parser)
+
+
+def corpus(args: argparse.Namespace) -> lego.Lego:
+    made = lego.corpus(args)
+    return GatedLego(args, made.companions()['graph.json']['weights'], made.options())
+
+
+class GatedLego(lego.Lego):
+    def __init__(
+        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(args, graph, options)
+        self._gate = Path(args.gate)
+
+    def read(self, file: InputFile, tap: Tap) -> Iterator[Document]:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        for number, document in enumerate(super().read(file, tap)):
+            if number == 100:  # some shards' worth is on its way
+                (self._gate / f'{file.name}.{node}.{os.getpid()}').touch()
+                until = time.monotonic() + DEADLINE
+                while not (self._gate / 'open').exists():
+                    assert time.monotonic() < until, 'the gate stays closed'
+                    time.sleep(0.05)
+            yield document
