@@ -121,11 +121,6 @@ class ExcessLoss(MixturePolicy):
             'initial': by_name(self.skills, self._initial),
         }
 
-    def _seen(self, observation: RoundObservation) -> NDArray[np.float64]:
-        if self.losses == 'train':
-            return observation.losses_of(self.skills, 'train')
-        return observation.losses_of(self.skills)
-
     def _restore(self, memory: Mapping[str, Any]) -> None:
         # Checkpoints may call the mixture `shares`.
         super()._restore({'mixture': memory.get('shares'), **memory})
