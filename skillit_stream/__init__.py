@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from skillit_stream.loader.batches import causal_lm_inputs, collate
     from skillit_stream.loader.dataset import SkillStreamingDataset
     from skillit_stream.loader.eval_streams import EvalStreams
+    from skillit_stream.mixing.driver import MixtureDriver
     from skillit_stream.mixture import (
         MixturePolicy,
         RoundObservation,
@@ -43,6 +44,7 @@ _HOMES = {
     'EvalStreams': 'skillit_stream.loader.eval_streams',
     'InputError': 'skillit_stream.base.errors',
     'MeanSkillLoss': 'skillit_stream.training.skill_metrics',
+    'MixtureDriver': 'skillit_stream.mixing.driver',
     'MixturePolicy': 'skillit_stream.mixture',
     'RoundObservation': 'skillit_stream.mixture',
     'SkillIt': 'skillit_stream.mixture',
@@ -62,6 +64,7 @@ __all__ = [
     'EvalStreams',
     'InputError',
     'MeanSkillLoss',
+    'MixtureDriver',
     'MixturePolicy',
     'RoundObservation',
     'SkillIt',

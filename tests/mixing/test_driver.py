@@ -1,0 +1,86 @@
+"""The driver of a mixture in a loop of one's own: no Composer, no torch.distributed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skillit_stream import InputError, MixtureDriver, SkillIt, SkillsGraph, StaticMixture
+from skillit_stream.formats.run_log import read_rounds
+from tests.support.mds import SIZES, ids_of, mixed_dataset
+
+SKILLS = tuple(SIZES)
+STEPS = 48 // 4
+
+
+def losses_of(number: int) -> dict[str, float]:
+    return {'a': 3.0 - number / 4, 'b': 2.0 + number / 8, 'c': 1.0}
+
+
+def driver_of(root: Path, log: Path | None = None, **options: Any) -> MixtureDriver:
+    graph = SkillsGraph(SKILLS, SKILLS, [[1, 0.5, 0], [0, 1, 0.25], [0.1, 0, 1]])
+    return MixtureDriver(mixed_dataset(root, **options), SkillIt(graph, eta=0.5), log)
+
+
+def test_a_loop_of_ones_own_is_driven_and_written_down(streams_root: Path, tmp_path: Path):
+    driver = driver_of(streams_root, tmp_path / 'mixture.jsonl')
+    driver.start(losses_of(0))
+    mixtures = [driver.dataset.next_proportions]
+    for number in range(3):
+        assert len(ids_of(driver.dataset)) == 48
+        mixtures.append(driver.end_round(losses_of(number + 1)))
+    before, *rounds = read_rounds(tmp_path / 'mixture.jsonl').records
+    assert (before.round, before.losses) == (-1, losses_of(0))
+    assert [record.proportions for record in rounds] == mixtures[:3]
+    assert [record.step for record in rounds] == [STEPS, 2 * STEPS, 3 * STEPS]
+    assert all(record.state and record.state['epoch'] == record.round for record in rounds)
+    assert len({tuple(one.values()) for one in mixtures}) == 4
+
+
+@pytest.mark.parametrize('stop', [0, 1, 2, 3])
+def test_saved_and_loaded_after_any_round_it_goes_on_the_same(streams_root: Path, tmp_path: Path, stop: int):
+    def play(driver: MixtureDriver, rounds: range) -> list[list[int]]:
+        drawn = []
+        for number in rounds:
+            drawn.append(ids_of(driver.dataset))
+            driver.observe(losses_of(number))
+            driver.end_round(losses_of(number + 1))
+        return drawn
+
+    whole = driver_of(streams_root, tmp_path / 'whole.jsonl')
+    whole.start()
+    expected = play(whole, range(4))
+    first = driver_of(streams_root, tmp_path / 'parts.jsonl')
+    first.start()
+    drawn = play(first, range(stop))
+    state = json.loads(json.dumps([first.state_dict(), first.dataset.state_dict(0, True)]))
+    second = driver_of(streams_root, tmp_path / 'parts.jsonl')
+    second.load_state_dict(state[0])
+    second.dataset.load_state_dict(state[1])
+    second.start()
+    assert drawn + play(second, range(stop, 4)) == expected
+    assert (tmp_path / 'parts.jsonl').read_text() == (tmp_path / 'whole.jsonl').read_text()
+
+
+def test_a_loss_that_is_missing_at_the_end_of_a_round_is_named(streams_root: Path):
+    driver = driver_of(streams_root)
+    driver.start()
+    ids_of(driver.dataset)
+    with pytest.raises(
+        InputError, match=r'^The policy needs the loss of b, but none was measured at the end of round 0'
+    ):
+        driver.end_round({'a': 1.0, 'c': 1.0})
+
+
+def test_other_skills_than_the_streams_are_refused_at_once(streams_root: Path):
+    with pytest.raises(InputError, match=r'^There is a stream c, but the policy does not name it'):
+        MixtureDriver(mixed_dataset(streams_root), StaticMixture({'a': 0.5, 'b': 0.5}))
+
+
+def test_the_driver_needs_no_composer():
+    code = 'import sys; from skillit_stream import MixtureDriver; print("composer" in sys.modules)'
+    printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == 'False'
