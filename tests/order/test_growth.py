@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,17 +52,11 @@ class Growing:
     def tape(self, stage: int, saved: dict | None) -> tuple[Tape, Cursors]:
         shards = self.shards(stage)
         found, cursors = carry_over({'arxiv': saved} if saved else {}, {'arxiv': shards}, self.nodes)
-        tape = make_tape(
-            'arxiv',
-            shards.sizes,
-            seed=self.seed,
-            canonical_nodes=self.nodes,
-            block_size=self.block_size,
-            shuffle=self.shuffle,
-            grown_in=found[0].grown_in,
-            grown_at=found[0].grown_at,
-        )
-        return tape, cursors
+        return self.make(shards.sizes, **vars(found[0])), cursors
+
+    def make(self, sizes: Int64, **grown: Any) -> Tape:
+        settings = {'seed': self.seed, 'canonical_nodes': self.nodes, 'block_size': self.block_size}
+        return make_tape('arxiv', sizes, shuffle=self.shuffle, **settings, **grown)
 
     def save(self, stage: int, tape: Tape, cursors: Cursors) -> dict:
         states = stream_states({'arxiv': self.shards(stage)}, [tape], cursors)
@@ -136,14 +131,7 @@ def test_the_pass_after_a_growth_is_that_of_a_stream_that_had_its_size_from_the_
 ):
     _, tape, cursors = stream.play()
     grown_in = int(cursors.passes[0])
-    ordinary = Tape(
-        'arxiv',
-        tape.samples_per_shard,
-        seed=stream.seed,
-        canonical_nodes=stream.nodes,
-        block_size=stream.block_size,
-        shuffle=stream.shuffle,
-    )
+    ordinary = stream.make(tape.samples_per_shard)
     passes, line = np.full(tape.samples, grown_in + 1), np.arange(tape.samples)
     assert tape.local_ids(passes, line).tolist() == ordinary.local_ids(passes, line).tolist()
     assert tape.span_edges(grown_in + 1).tolist() == ordinary.span_edges(0).tolist()

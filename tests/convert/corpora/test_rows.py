@@ -35,15 +35,9 @@ def write(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
-SUBSETS = {
-    'RedPajamaArXiv': 'arxiv',
-    'RedPajamaBook': 'book',
-    'RedPajamaC4': 'c4',
-    'RedPajamaCommonCrawl': 'common_crawl',
-    'RedPajamaGithub': 'github',
-    'RedPajamaStackExchange': 'stackexchange',
-    'RedPajamaWikipedia': 'wikipedia',
-}
+NAMES = ('ArXiv', 'Book', 'C4', 'CommonCrawl', 'Github', 'StackExchange', 'Wikipedia')
+SOURCES = ('arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia')
+SUBSETS = {f'RedPajama{name}': source for name, source in zip(NAMES, SOURCES, strict=True)}
 
 
 def test_slimpajama_skills_are_named_as_those_of_redpajama(tmp_path):
