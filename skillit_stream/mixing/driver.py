@@ -123,10 +123,11 @@ class MixtureDriver:
 
         Args:
             losses: Nats per token per eval skill.
-            step: Batches trained before it; None: not known.
+            step: Batches trained before it; None: it is not written down, for nobody could say where it belongs.
             figures: What else was measured.
         """
-        self._within.append(Evaluation(step=step or 0, losses=dict(losses), **_plain(figures)))
+        if step is not None:
+            self._within.append(Evaluation(step=step, losses=dict(losses), **_plain(figures)))
         if all(skill in losses for skill in self.policy.eval_skills):
             self.policy.observe(RoundObservation(round=self.dataset.round, eval_losses=dict(losses)))
 
@@ -144,7 +145,7 @@ class MixtureDriver:
         Args:
             losses: Nats per token per eval skill.
             train_losses: Nats per token per train skill over the round, for policies that ``need_train_losses``.
-            step: Batches trained by now; None: as many as the rounds so far have.
+            step: Batches trained by now; None: as many as the rounds so far have at the present global batch.
             figures: What else was measured.
             clocks: Seconds of the round.
 

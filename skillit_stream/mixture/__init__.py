@@ -63,7 +63,7 @@ entry point in the group ``skillit_stream.policies`` gives it::
 The **skills graph** (`SkillsGraph`) is a matrix with named sides: ``weights[i, j]`` is how much
 training on skill i helps eval skill j.
 
-**Counts** are exact: `largest_remainder` turns proportions into samples of a round.
+**Counts** are exact: `apportion` turns proportions, and what rounding owes, into samples of a round.
 
 In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
 each policy; ``limits`` and ``bad_losses`` wrap any of them; ``checks`` refuses input, ``simplex`` and ``stages``

@@ -1,7 +1,7 @@
 """One round's global order of samples: a pure function of shapes, seed, counts and cursors.
 
 The round's slots are ordered by global batch, canonical node, place. Which skill a slot belongs to comes
-from dealing: line up the round's draws skill after skill (counts are exact, by largest remainder) and deal
+from dealing: line up the round's draws skill after skill (counts are exact: :func:`round_counts`) and deal
 them to the global batches in turn, as cards. Every batch so gets each skill's quota rounded down or up,
 and the round's totals stay exact. The cards of a batch are dealt to its canonical nodes in the same way.
 

@@ -84,3 +84,15 @@ def test_the_driver_needs_no_composer():
     code = 'import sys; from skillit_stream import MixtureDriver; print("composer" in sys.modules)'
     printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == 'False'
+
+
+def test_an_evaluation_inside_a_round_is_written_down_where_it_belongs(streams_root: Path, tmp_path: Path):
+    driver = driver_of(streams_root, tmp_path / 'mixture.jsonl')
+    driver.start()
+    ids_of(driver.dataset)
+    driver.observe(losses_of(0))
+    driver.observe(losses_of(1), step=5, figures={'accuracy': {'a': 0.5}})
+    driver.end_round(losses_of(2))
+    [record] = read_rounds(tmp_path / 'mixture.jsonl').records
+    # One whose step nobody named has no place in the log.
+    assert [(one.step, one.losses, one.accuracy) for one in record.within] == [(5, losses_of(1), {'a': 0.5})]

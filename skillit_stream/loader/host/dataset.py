@@ -68,7 +68,7 @@ class HostDataset(StreamingDataset):
 
     @property
     def rank(self) -> int:
-        """Of this process, among those that get samples of their own (of replicas: the first)."""
+        """Of this process, among those that get samples of their own; replicas have the same."""
         return self._parallel_rank_world.rank
 
     @property
