@@ -62,9 +62,9 @@ def cumulative_counts(
 
     Returns:
         Samples per skill, int64 ``[k]``, that sum to `total`, 0 where the proportion is 0; and what is owed after
-        it, float64 ``[k]``: between -1 and 1 where every skill's quota is a sample or more, and, in all that was tried,
-        where the proportions stay. (No rule keeps to that whatever comes: four skills of equal quotas, of which each that was drawn is left out
-        from then on, leave the last with 1/4 + 1/3 + 1/2.)
+        it, float64 ``[k]``: between -1 and 1 where every skill's quota is a sample or more, and, in all that was
+        tried, where the proportions stay. No rule keeps to that whatever comes: four skills of equal quotas, of
+        which each that was drawn is left out from then on, leave the last with 1/4 + 1/3 + 1/2.
 
     Raises:
         InputError: If the proportions or the total are not as described.
