@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -221,10 +222,12 @@ def ray_cluster(address: str) -> Iterator[RayCluster]:
     was_connected = ray.is_initialized()
     try:
         if address == 'local':
-            connect(include_dashboard=False, _node_ip_address='127.0.0.1', ignore_reinit_error=True)
+            # Without an address Ray would join a cluster that somebody else has begun on this machine.
+            connect('local', include_dashboard=False, ignore_reinit_error=True)
         else:
+            _reach(address if address != 'auto' else os.environ.get('RAY_ADDRESS', ''))
             connect(address, ignore_reinit_error=True)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f'--ray {address}: cannot be reached ({first_line(error)}); name a running cluster, or local'
         ) from None
@@ -233,3 +236,14 @@ def ray_cluster(address: str) -> Iterator[RayCluster]:
     finally:
         if not was_connected:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Connect to ``host:port`` and hang up: where nobody listens, Ray would wait for minutes.
+
+    Raises:
+        OSError: Nobody listens there.
+    """
+    match = re.fullmatch(r'\[?([^/]+?)\]?:(\d+)', address)
+    if match:
+        socket.create_connection((match[1], int(match[2])), timeout=10).close()

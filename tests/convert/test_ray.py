@@ -126,6 +126,16 @@ def test_tasks_are_done_over_the_cpus_and_a_refusal_is_passed_on(tmp_path: Path,
             ray.run_tasks(refuse, Task(), 1, lines.append)
 
 
-def test_a_cluster_that_is_not_there_is_one_line():
-    with pytest.raises(InputError, match='--ray auto: cannot be reached'), ray_cluster('auto'):
+def test_local_is_a_cluster_of_its_own(cluster: Any):
+    import ray
+
+    with ray_cluster('local'):
+        assert LOOPBACK not in {node['NodeManagerAddress'] for node in ray.nodes()}
+    assert len(cluster.list_all_nodes()) == 2
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1:1', 'auto', 'nowhere'])
+def test_a_cluster_that_is_not_there_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv('RAY_ADDRESS', '127.0.0.1:1')
+    with pytest.raises(InputError, match=f'--ray {address}: cannot be reached'), ray_cluster(address):
         pass
