@@ -15,6 +15,7 @@ from skillit_stream.report.page import build_page
 from skillit_stream.report.run_folder import RecordedRun, read_runs
 from skillit_stream.report.summary import summarise, to_json
 from skillit_stream.report.terminal import print_methods
+from skillit_stream.report.verdict import compared
 from skillit_stream.report.views import report_views
 
 PAGE = 'report.html'
@@ -28,8 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='where to write (default: report/ inside the only RUN, or beside several)',
     )
-    parser.add_argument('--baseline', metavar='METHOD', help='compare the others with this one')
-    parser.add_argument('--open-nothing', action='store_true', help='do not open the page in a browser')
+    parser.add_argument(
+        '--baseline',
+        metavar='METHOD',
+        help='compare the others with this one (default: the stratified one, else the only fixed mixture)',
+    )
+    parser.add_argument('--open', action='store_true', help='open the page in a browser')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     print_methods(methods, baseline=args.baseline)
     # Not through rich: a path that is wrapped cannot be copied.
     print(f'report: {page}')
-    if not args.open_nothing and _is_desktop():
-        webbrowser.open(page.resolve().as_uri())
+    if args.open and not webbrowser.open(page.resolve().as_uri()):
+        print('note: no browser can be opened here', file=sys.stderr)
     return 0
 
 
@@ -56,7 +61,7 @@ def write_report(
     Args:
         runs: Run folders.
         out: Folder to write to; None: `report` inside the only run, or beside several.
-        baseline: The method to compare the others with; None: every two.
+        baseline: The method to compare the others with; None: see `verdict.chosen_baseline`.
 
     Returns:
         Path of report.html.
@@ -83,11 +88,7 @@ def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | No
     Raises:
         InputError: The folder cannot be written to, or `baseline` is none of the methods.
     """
-    names = [method.name for method in methods]
-    if baseline is not None and baseline not in names:
-        raise InputError(
-            f'the baseline must be one of the methods, {", ".join(names)}, but got: {baseline!r}'
-        )
+    methods, baseline = compared(methods, baseline)
     views = report_views(methods, baseline)
     files = {
         'summary.json': to_json(summarise(methods, baseline)),
@@ -108,10 +109,3 @@ def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | No
             f'the report cannot be written to {str(folder)!r} ({reason}): choose another folder with --out'
         ) from None
     return folder / PAGE
-
-
-def _is_desktop() -> bool:
-    """Whether someone sits in front of a screen: a terminal, and a display to open a browser on."""
-    if not sys.stdout.isatty() or os.environ.get('SSH_CONNECTION'):
-        return False
-    return sys.platform == 'darwin' or bool(os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))

@@ -118,7 +118,7 @@
       return {value, ...entry(legend[place], number(panel.kind, value) + earlier)};
     });
     // In the order in which they lie in the picture.
-    rows = panel.kind === 'mixture' ? rows.reverse() : rows.sort((a, b) => (b.value ?? -1) - (a.value ?? -1));
+    rows = panel.kind === 'mixture' ? rows.reverse() : rows.sort((a, b) => (b.value ?? -Infinity) - (a.value ?? -Infinity));
     const low = Math.min(...rounds), high = Math.max(...rounds);
     const name = low === high ? `round ${low}` : `rounds ${Math.max(low, 0)}–${high}`;
     return {title: `${high < 0 ? 'before training' : name} · step ${at.toLocaleString('en')}`, rows};
@@ -132,6 +132,7 @@
 
   function number(kind, value) {
     if (value === null) return '–';
+    if (kind === 'difference') return (value > 0 ? '+' : '') + value.toFixed(4);
     if (kind !== 'loss') return value.toFixed(3);
     return value > 0 && value < 0.0005 ? value.toExponential(1) : value.toFixed(4);
   }

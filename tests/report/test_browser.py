@@ -113,7 +113,8 @@ def test_hovering_over_a_mixture_shows_its_round_and_marks_the_step_everywhere(b
     assert title == 'round 4 · step 1,000'
     assert list(values) == ['ones', 'tens', 'hundreds']  # as they lie on each other
     for skill, value in values.items():
-        assert value == pytest.approx(line_of(runs[0], 4)['proportions'][skill], abs=6e-4)
+        assert value == pytest.approx(line_of(runs[0], 4)['proportions'][skill], abs=1e-3)
+    assert sum(round(1000 * value) for value in values.values()) == 1000
     assert len(browser.all(LINES)) == 2 + 4 + 4
     for other in browser.all('.plot[data-panel]'):
         line, span = (other.find_element('css selector', mark) for mark in ('.line', '.span'))
@@ -215,6 +216,34 @@ def test_a_phone_shows_one_column_and_only_tables_scroll(browser, wide_page):
           parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b)))"""
     )
     assert letters >= 8.5  # CSS pixels
+
+
+def test_a_phone_shows_the_baseline_first_and_every_dot_of_the_steps_to_it(browser, runs, tmp_path):
+    page = write_report(runs, tmp_path / 'out', baseline='stratified')
+    browser.open(page, width=390, height=844, phone=True)
+    assert browser.run('return document.documentElement.scrollWidth') == 390
+    dots = browser.run(
+        """return [...document.querySelectorAll('svg [id*="seed"] use')].map(dot => {
+          const r = dot.getBoundingClientRect(), plot = dot.closest('.plot').getBoundingClientRect();
+          const parent = dot.closest('figure').getBoundingClientRect();
+          return [r.left, r.right, r.width, Math.max(plot.left, parent.left), Math.min(plot.right, parent.right)];
+        })"""
+    )
+    assert len(dots) == 4  # two methods of two seeds
+    for left, right, width, first, last in dots:
+        assert width > 3
+        assert max(0, first) <= left < right <= min(390, last)
+    heading, baseline = browser.all('thead th')[:2]
+    assert (heading.text, baseline.text) == ('eval skill', 'stratified (2 seeds)')
+    cells = browser.run(
+        """return [...document.querySelector('table').rows].map(row => {
+          const r = row.cells[1].getBoundingClientRect(); return [r.left, r.right];
+        })"""
+    )
+    label = browser.run('return document.querySelector("tbody th").getBoundingClientRect().right')
+    assert len(cells) == 5
+    for left, right in cells:
+        assert label <= left < right <= 390
 
 
 def test_a_desktop_shows_three_panels_in_a_row(browser, wide_page):
