@@ -66,8 +66,8 @@ training on skill i helps eval skill j.
 **Counts** are exact: `apportion` turns proportions, and what rounding owes, into samples of a round.
 
 In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
-each policy; ``limits`` and ``bad_losses`` wrap any of them; ``checks`` refuses input, ``simplex`` and ``stages``
-compute.
+each policy; ``limits`` and ``bad_losses`` wrap any of them; ``explain`` takes the moves of a finished round apart, by
+edge of the graph and loss; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
 """
 
 from skillit_stream.base.files import read_skill_names
