@@ -26,6 +26,7 @@ from skillit_stream.report.comparison import (
 )
 from skillit_stream.report.drawing import LABELS, area_paint, line_look
 from skillit_stream.report.methods import AVERAGE, DIFFERENCE, LOSS, Method, common_eval_skills, notes, plural
+from skillit_stream.report.moves import moves_views
 from skillit_stream.report.verdict import verdict
 from skillit_stream.report.views import (
     MAX_PANELS,
@@ -73,6 +74,7 @@ def build_page(methods: Sequence[Method], views: Views, baseline: str | None = N
         notes=notes(methods),
         losses=_final_losses(methods, baseline),
         baseline=baseline,
+        moves=moves_views(methods[:MAX_PANELS]),
         misses=_misses(methods),
         passes=_passes(methods),
         runs=[run for method in methods for run in method.runs],

@@ -175,7 +175,7 @@ def test_moves_under_other_options_are_not_explained():
 
 
 def test_a_run_with_other_streams_begins_anew():
-    fewer = ('a', 'b', 'c')
+    fewer: tuple[str, ...] = ('a', 'b', 'c')
     policy, records = logged_run({'eta': ETA}, rounds=4)
     described = {**policy, 'prior': None}
     anew = build_policy('skill_it', skills=fewer, eval_skills=EVALS, graph=GRAPH.select(fewer), eta=ETA)
