@@ -11,7 +11,15 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.report.methods import DIFFERENCE, LOSS
+from skillit_stream.report.methods import (
+    DIFFERENCE,
+    LEARNING_RATE,
+    LOSS,
+    PASSES,
+    SAMPLES,
+    TOKENS,
+    TRAIN_LOSS,
+)
 from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, rounded_together
 
 # Okabe and Ito's palette, told apart with every common colour vision; beyond its length patterns join in.
@@ -30,9 +38,15 @@ STEP_TICKS = (1, 2, 2.5, 5, 10)
 LABELS = {
     LOSS: 'nats per token',
     DIFFERENCE: 'nats per token',
-    'exact_match': 'share of answers right',
-    'accuracy': 'share of tokens right',
+    TRAIN_LOSS: 'nats per token',
+    LEARNING_RATE: LEARNING_RATE,
+    TOKENS: TOKENS,
+    SAMPLES: SAMPLES,
+    PASSES: PASSES,
+    'exact_match': 'part of answers right',
+    'accuracy': 'part of tokens right',
 }
+FROM_ZERO = (LEARNING_RATE, TOKENS, SAMPLES, PASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +174,19 @@ def draw_losses(axes: Axes, panel: LossPanel, *, marker: str | None = None) -> N
         )
     _step_axis(axes)
     axes.set_ylabel(LABELS[panel.figure] + (' (log)' if panel.log else ''))
-    if panel.figure not in (LOSS, DIFFERENCE):
+    if panel.figure in (TRAIN_LOSS, *FROM_ZERO):
+        # Of rounds, whose first value is where the first of them ends.
+        axes.set_xlim(left=0)
+    if panel.figure in FROM_ZERO:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain_number(value)))
+    elif panel.figure not in (LOSS, DIFFERENCE, TRAIN_LOSS):
         axes.set_ylim(-0.02, 1.02)
     axes.grid(visible=True, alpha=0.25)
+
+
+def _plain_number(value: float) -> str:
+    return f'{value:,.0f}' if value >= 1000 else f'{value:g}'
 
 
 def _step_axis(axes: Axes) -> None:

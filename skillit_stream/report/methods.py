@@ -1,18 +1,21 @@
 """Runs grouped into methods: what several seeds of one method say together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from skillit_stream.formats.run_log import Evaluation
+from skillit_stream.formats.run_log import Evaluation, RoundRecord
 from skillit_stream.report.run_folder import RecordedRun
 
 AVERAGE = 'mean of the skills'
 LOSS = 'loss'  # beside the names in `run_log.FIGURES`
 DIFFERENCE = 'difference'  # of a loss from the baseline's
+TRAIN_LOSS, LEARNING_RATE = 'training loss', 'learning rate'
+TOKENS, SAMPLES = 'tokens a second', 'samples a second'  # evaluating left out
+PASSES = 'passes'
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,14 @@ class Method:
             {step: points[step] - base[step] for step in points if step in base} for base, points in mine
         )
         return _curve([points for points in apart if points])
+
+    def round_curve(self, value: Callable[[RoundRecord], float | None]) -> Curve | None:
+        """What `value` says of each round, at the steps where rounds of all seeds end; None where it says nothing."""
+        per_run = (
+            {record.step: found for record in run.rounds if (found := value(record)) is not None}
+            for run in self.runs
+        )
+        return _curve([points for points in per_run if points])
 
     @cached_property
     def train_skills(self) -> tuple[str, ...]:
@@ -188,6 +199,11 @@ def _run_notes(run: RecordedRun) -> list[str]:
     if run.log.replaced:
         found.append(
             f'{run.folder}: resumed; {plural(run.log.replaced, "line")} written again after it, the newer count.'
+        )
+    if run.is_finished is False:
+        found.append(
+            f'{run.folder}: the run has not ended: {run.rounds[-1].round + 1:,} of '
+            f'{plural(run.planned_rounds or 0, "round")}.'
         )
     if not run.evaluations:
         found.append(f'{run.folder}: no evaluation ran, so there are no losses.')

@@ -22,6 +22,7 @@ SMALL = 0.0005  # a change of a proportion that is not named
 class MoveTable:
     """One round."""
 
+    round: int
     line: str
     """What moved, and most by what."""
     columns: tuple[str, ...]
@@ -57,7 +58,7 @@ def _moves_view(method: Method) -> MovesView:
     if len(shown) > MAX_MOVES:
         shown = sorted(sorted(shown, key=_size, reverse=True)[:MAX_MOVES], key=lambda move: move.round)
         remarks.append(f'The {MAX_MOVES} of {len(found.moves):,} moves that changed a proportion most.')
-    title = method.name if len(method.runs) == 1 else f'{method.name}, seed {run.seed}'
+    title = f'{method.name}, seed {run.seed}' if shown and len(method.runs) > 1 else method.name
     return MovesView(title, tuple(remarks), tuple(_table(run, move) for move in shown))
 
 
@@ -74,6 +75,7 @@ def _table(run: RecordedRun, move: Move) -> MoveTable:
     before, after = (rounded_together(mixture, 3) for mixture in (move.before, move.after))
     titles = [move.eval_skills[column] for column in columns] + (['other eval skills'] if other else [])
     return MoveTable(
+        move.round,
         _line(move, source.step),
         (*titles, 'sum to 1', *(['limits'] if limited else [])),
         tuple(number(source.losses[move.eval_skills[column]]) for column in columns),

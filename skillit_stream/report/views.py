@@ -11,6 +11,7 @@ from skillit_stream.report.methods import (
     AVERAGE,
     DIFFERENCE,
     LOSS,
+    TRAIN_LOSS,
     Curve,
     Method,
     common_eval_skills,
@@ -180,21 +181,21 @@ def _panels(
     def curves(of: Sequence[str]) -> list[Curve | None]:
         return [method.curve(of, figure) for method in methods]
 
-    return _chosen_panels(skills, common, curves, figure)
+    return chosen_panels(skills, common, curves, figure)
 
 
-def _chosen_panels(
+def chosen_panels(
     skills: Sequence[str],
     common: Sequence[str],
     curves: Callable[[Sequence[str]], Sequence[Curve | None]],
     figure: str,
 ) -> list[LossPanel]:
     """The average over `common`, then the skills on which the curves, one a method, differ most."""
-    panels = {skill: _loss_panel(skill, curves([skill]), figure) for skill in skills}
+    panels = {skill: loss_panel(skill, curves([skill]), figure) for skill in skills}
     if len(skills) > MAX_LOSS_PANELS:
         chosen = sorted(skills, key=lambda skill: _unlikeness(panels[skill]), reverse=True)[:MAX_LOSS_PANELS]
         skills = [skill for skill in skills if skill in chosen]
-    average = [_loss_panel(AVERAGE, curves(common), figure)] if len(common) > 1 else []
+    average = [loss_panel(AVERAGE, curves(common), figure)] if len(common) > 1 else []
     return [panel for panel in [*average, *(panels[skill] for skill in skills)] if panel.curves]
 
 
@@ -207,17 +208,18 @@ def difference_panels(methods: Sequence[Method], baseline: str | None) -> list[L
     def curves(of: Sequence[str]) -> list[Curve | None]:
         return [method.difference(reference, of) for method in methods]
 
-    panels = _chosen_panels(eval_skills(methods), common_eval_skills(methods), curves, DIFFERENCE)
+    panels = chosen_panels(eval_skills(methods), common_eval_skills(methods), curves, DIFFERENCE)
     # Where only the baseline has a curve there is no difference to be seen.
     return [panel for panel in panels if len(panel.curves) > 1]
 
 
-def _loss_panel(title: str, found: Sequence[Curve | None], figure: str) -> LossPanel:
+def loss_panel(title: str, found: Sequence[Curve | None], figure: str) -> LossPanel:
+    """A panel of curves, one a method."""
     curves = tuple((index, _thin(curve)) for index, curve in enumerate(found) if curve is not None)
     values, steps = _all_values(curves)
-    top = _top(values, steps) if figure == LOSS else None
+    top = _top(values, steps) if figure in (LOSS, TRAIN_LOSS) else None
     positive = values[(values > 0) & (values <= (np.inf if top is None else top))]
-    log = figure == LOSS and bool(len(positive)) and bool(positive.max() > 10 * positive.min())
+    log = figure in (LOSS, TRAIN_LOSS) and bool(len(positive)) and bool(positive.max() > 10 * positive.min())
     return LossPanel(title, curves, log, figure, top)
 
 

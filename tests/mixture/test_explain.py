@@ -181,7 +181,7 @@ def test_a_run_with_other_streams_begins_anew():
     anew = build_policy('skill_it', skills=fewer, eval_skills=EVALS, graph=GRAPH.select(fewer), eta=ETA)
     proportions = anew.initial()
     for number in range(4, 7):
-        named = dict(zip(fewer, proportions.tolist(), strict=True))
+        named: dict[str, float] = dict(zip(fewer, proportions.tolist(), strict=True))
         losses = dict.fromkeys(EVALS, 5.0 - 0.3 * number)
         records.append(RoundRecord(round=number, step=10 * number + 10, proportions=named, losses=losses))
         proportions = anew.update(RoundObservation(number, losses))

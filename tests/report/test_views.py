@@ -1,5 +1,7 @@
 """What the figures show: enough to read, nothing lost."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 from skillit_stream.report.drawing import coarsened, draw_losses, shorten
 from skillit_stream.report.methods import AVERAGE, group_runs
 from skillit_stream.report.run_folder import read_runs
+from skillit_stream.report.training_views import passes_panels, training_panels
 from skillit_stream.report.views import (
     MAX_LOSS_PANELS,
     MAX_POINTS,
@@ -139,3 +142,35 @@ def test_what_is_shown_of_a_mixture_adds_up_to_one(weights, decimals):
     assert abs(shown - proportions).max() < 10.0**-decimals
     assert sum(int(f'{one:.{decimals}f}'.replace('.', '')) for one in shown) == 10**decimals
     np.testing.assert_array_equal(rounded_together(np.array([0.123456, 0.0]), 2), [0.12, 0.0])
+
+
+def test_training_is_shown_round_by_round_without_the_seconds_of_evaluating(make_run):
+    folder, bare = make_run('x', rounds=3), make_run('y', rounds=3)
+    log = folder / 'mixture.jsonl'
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for number, line in enumerate(lines[1:]):
+        line['eval_seconds'] = 2.5
+        line['trained'] = {
+            'loss': 5.0 - number,
+            'learning_rate': 0.001 / (1 + number),
+            'tokens': 1000 * (1 + number),
+        }
+    log.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    panels = training_panels(group_runs(read_runs([folder, bare])))
+    assert [panel.title for panel in panels] == ['training loss', 'learning rate', 'tokens a second']
+    for panel, values in zip(panels, ([5, 4, 3], [0.001, 0.0005, 0.001 / 3], [100, 200, 300]), strict=True):
+        ((method, curve),) = panel.curves  # of x: y has not logged any
+        assert method == 0
+        assert curve.steps.tolist() == [200, 400, 600]
+        np.testing.assert_allclose(curve.mean, values)
+    (samples,) = training_panels(group_runs(read_runs([bare])))
+    assert samples.title == 'samples a second'
+    np.testing.assert_allclose(samples.curves[0][1].mean, 12_800 / 12.5)
+
+
+def test_passes_are_shown_over_training_skill_by_skill(make_run):
+    run = make_run('x', rounds=3)
+    panels = passes_panels(group_runs(read_runs([run])))
+    assert [panel.title for panel in panels] == ['hundreds', 'tens', 'ones']
+    rounds = read_runs([run])[0].rounds
+    assert panels[1].curves[0][1].mean.tolist() == [record.passes['tens'] for record in rounds]
