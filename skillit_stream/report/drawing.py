@@ -11,15 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.report.methods import (
-    DIFFERENCE,
-    LEARNING_RATE,
-    LOSS,
-    PASSES,
-    SAMPLES,
-    TOKENS,
-    TRAIN_LOSS,
-)
+from skillit_stream.report.methods import DIFFERENCE, LOSS, PASSES, ROUND_FIGURES, TRAIN_LOSS
 from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, rounded_together
 
 # Okabe and Ito's palette, told apart with every common colour vision; beyond its length patterns join in.
@@ -38,15 +30,12 @@ STEP_TICKS = (1, 2, 2.5, 5, 10)
 LABELS = {
     LOSS: 'nats per token',
     DIFFERENCE: 'nats per token',
+    **{figure: figure for figure in (*ROUND_FIGURES, PASSES)},
     TRAIN_LOSS: 'nats per token',
-    LEARNING_RATE: LEARNING_RATE,
-    TOKENS: TOKENS,
-    SAMPLES: SAMPLES,
-    PASSES: PASSES,
     'exact_match': 'part of answers right',
     'accuracy': 'part of tokens right',
 }
-FROM_ZERO = (LEARNING_RATE, TOKENS, SAMPLES, PASSES)
+FROM_ZERO = (*(figure for figure in ROUND_FIGURES if figure != TRAIN_LOSS), PASSES)
 
 
 @dataclass(frozen=True, slots=True)

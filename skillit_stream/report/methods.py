@@ -15,6 +15,7 @@ LOSS = 'loss'  # beside the names in `run_log.FIGURES`
 DIFFERENCE = 'difference'  # of a loss from the baseline's
 TRAIN_LOSS, LEARNING_RATE = 'training loss', 'learning rate'
 TOKENS, SAMPLES = 'tokens a second', 'samples a second'  # evaluating left out
+ROUND_FIGURES = (TRAIN_LOSS, LEARNING_RATE, TOKENS, SAMPLES)
 PASSES = 'passes'
 
 

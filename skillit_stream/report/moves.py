@@ -122,8 +122,8 @@ def _line(move: Move, step: int) -> str:
     relative = move.edges - move.before @ move.edges
     row, column = np.unravel_index(np.argmax(np.abs(relative) * move.before[:, None]), relative.shape)
     return (
-        f'{where}: {changes}. Most by the loss on {move.eval_skills[column]}, through {move.skills[row]} '
-        f'({_signed(relative[row, column])} against the mean).'
+        f'{where}: {changes}. Most by the loss on {move.eval_skills[column]}, through {move.skills[row]}: '
+        f'{_signed(relative[row, column])} to its log proportion, against the mean over the mixture.'
     )
 
 

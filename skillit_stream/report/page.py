@@ -29,12 +29,9 @@ from skillit_stream.report.drawing import LABELS, area_paint, line_look
 from skillit_stream.report.methods import (
     AVERAGE,
     DIFFERENCE,
-    LEARNING_RATE,
     LOSS,
     PASSES,
-    SAMPLES,
-    TOKENS,
-    TRAIN_LOSS,
+    ROUND_FIGURES,
     Method,
     common_eval_skills,
     notes,
@@ -287,7 +284,7 @@ def _n_skills(methods: Sequence[Method], figure: str) -> int:
     """How many skills there could be a panel of."""
     if figure == PASSES:
         return len({skill for method in methods for skill in method.train_skills})
-    if figure in (TRAIN_LOSS, LEARNING_RATE, TOKENS, SAMPLES):
+    if figure in ROUND_FIGURES:
         return 0
     return len(measured_skills(LOSS if figure == DIFFERENCE else figure, methods))
 
