@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 
 from skillit_stream import SkillIt, SkillsGraph
-from tests.support.training_runs import (
-    STEPS,
-    drawn_samples,
-    fit,
-    mixture_lines,
-    rounds_of,
-    tiny_dataset,
-    tiny_trainer,
-    without_clocks,
-)
+from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, without_clocks
+from tests.support.training_runs import STEPS, fit, tiny_dataset, tiny_trainer
 
 Release = Callable[[], None]
 LAST = 3 * STEPS

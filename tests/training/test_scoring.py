@@ -16,7 +16,8 @@ from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.training import scoring as scoring_module
 from skillit_stream.training.config import load_config
 from skillit_stream.training.scoring import ScoringPass, cut_into_parts
-from tests.support.training_runs import SKILLS, TRAIN_SAMPLES, drawn_samples, rounds_of, settings, write_yaml
+from tests.support.run_folders import drawn_samples, rounds_of
+from tests.support.training_runs import SKILLS, TRAIN_SAMPLES, settings, write_yaml
 
 CURRICULUM = {'policy': 'sample_curriculum', 'start': 0.1, 'full_at': 0.7}
 
