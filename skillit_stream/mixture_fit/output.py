@@ -6,16 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_atomically
+from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture_fit.fitting import MixtureFit
 from skillit_stream.mixture_fit.quality import TARGET, Quality
-
-WIDTH_OF_A_FILE = 120  # columns where the output is no terminal
 
 
 def to_json(fit: MixtureFit) -> dict[str, Any]:
@@ -101,9 +99,9 @@ def _main(quality: Mapping[str, Quality]) -> Quality:
     return quality.get(TARGET) or next(iter(quality.values()))
 
 
-def print_fit(fit: MixtureFit, console: Console | None = None) -> None:
+def print_fit(fit: MixtureFit) -> None:
     """Print mixture, predictions, quality, warnings and YAML."""
-    console = console or _console()
+    console = default_console()
     console.print(f'mixture by {fit.law}, {fit.runs} runs', style='bold', highlight=False)
     console.print(_mixture_table(fit))
     compared = [f'fitted mixture {fit.predicted["mixture"]:.4f}']
@@ -119,11 +117,6 @@ def print_fit(fit: MixtureFit, console: Console | None = None) -> None:
         console.print(f'warning: {warning}', markup=False, highlight=False, style='yellow', soft_wrap=True)
     # Not through rich: what is wrapped cannot be copied.
     print(fragment(fit), end='')
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)
 
 
 def _mixture_table(fit: MixtureFit) -> Table:
