@@ -290,11 +290,6 @@ def _draws_in(past: PastRound, window: Window, ids: Int64, ids_then: Int64) -> I
         )
 
 
-def replay_round(folder: str | Path, number: int) -> Int64:
-    """The global order of one finished round of a run, int64 [round_size]; raises as :meth:`Replay.sample_ids`."""
-    return Replay(folder).sample_ids(number)
-
-
 def _streams_root(path: Path) -> str:
     """The streams folder that config.yaml names."""
     try:

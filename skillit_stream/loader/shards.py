@@ -174,14 +174,6 @@ class Gathered(dict[str, NDArray]):
         self.buffer = np.empty(size, np.uint8)
         super().__init__(columns_of(self.buffer, self.layout))
 
-    @classmethod
-    def copy_of(cls, columns: Mapping[str, NDArray]) -> 'Gathered':
-        """A batch with copies of the given columns, each [batch, ...]."""
-        batch = cls({name: (column.dtype, column.shape) for name, column in columns.items()})
-        for name, column in columns.items():
-            batch[name][:] = column
-        return batch
-
 
 def columns_of(
     buffer: NDArray[np.uint8], layout: Sequence[tuple[str, str, tuple[int, ...], int]]

@@ -235,6 +235,7 @@ def _about_mixture(mixture: Array, runs: Array, gap: float) -> list[str]:
     return warnings
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def _listed(names: Sequence[str]) -> str:
+    most = 5
     rest = len(names) - most
     return ', '.join(names[:most]) + (f' and {rest} more' if rest > 0 else '')
