@@ -19,8 +19,6 @@ from skillit_stream.order.plan import Window
 Int64 = NDArray[np.int64]
 Spans = list[tuple[int, int]]
 
-SPLIT = 'train'
-
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
@@ -70,7 +68,7 @@ class Replay:
         self.log = self.folder / 'mixture.jsonl'
         if not self.log.is_file():
             raise InputError(f'{self.folder} has no mixture.jsonl: no round of this run has ended yet.')
-        self._streams = StreamsFolder(str(streams or _streams_root(self.folder / 'config.yaml')), SPLIT)
+        self._streams = StreamsFolder(str(streams or _streams_root(self.folder / 'config.yaml')))
 
     @cached_property
     def records(self) -> tuple[RoundRecord, ...]:
