@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,7 @@ MAX_SPREAD = 0.01
 """Runs whose kept skills differ by more than this from the kept ratio are warned of."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BestRun:
+class BestRun(NamedTuple):
     """The run with the lowest target."""
 
     name: str

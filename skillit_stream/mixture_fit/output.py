@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def to_json(fit: MixtureFit) -> dict[str, Any]:
         'passes': None if fit.passes is None else _by_skill(fit, fit.passes.tolist()),
         'at_limit': [skill for skill, held in _by_skill(fit, fit.at_limit.tolist()).items() if held],
         'predicted': dict(fit.predicted),
-        'best_run': asdict(fit.best_run),
+        'best_run': fit.best_run._asdict(),
         'held_out': {name: one.to_json() for name, one in fit.quality.items()},
         'groups': list(fit.groups),
         'parameters': {name: dict(one) for name, one in fit.parameters.items()},
