@@ -206,10 +206,7 @@ class BatchReader:
         mend: Callable[[int, Exception, bool], None] | None = None,
     ) -> None:
         self._shards = shards
-        self._prepare = prepare
-        self._touch = touch
-        self._is_local = is_local
-        self._mend = mend
+        self._prepare, self._touch, self._is_local, self._mend = prepare, touch, is_local, mend
         self._maps = ShardMaps(dtype)
         self._columns = {name: (dtype[name].base, dtype[name].shape) for name in dtype.names or ()}
 
