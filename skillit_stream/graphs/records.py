@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import write_atomically
+from skillit_stream.base.files import write_text
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix
 from skillit_stream.training.config import TrainConfig
 
@@ -109,7 +109,7 @@ class Records:
         """
         text = json.dumps(asdict(record), indent=1) + '\n'
         try:
-            write_atomically(self.path(record.trained_on), lambda file: file.write(text.encode()))
+            write_text(self.path(record.trained_on), text)
         except OSError as error:
             raise InputError(
                 f'{self.folder} cannot be written to ({error.strerror}): choose another folder with --work.'
@@ -150,4 +150,4 @@ def write_table(path: Path, losses: MeasuredLosses) -> None:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['trained on', *losses.start])
     writer.writerows([name, *(row[skill] for skill in losses.start)] for name, row in rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_text(path, text.getvalue())

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.base.files import write_atomically
+from skillit_stream.base.files import write_text
 from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture_fit.fitting import MixtureFit
 from skillit_stream.mixture_fit.quality import TARGET, Quality
@@ -78,7 +78,7 @@ def save(text: str, path: Path) -> None:
         InputError: If it cannot be written.
     """
     with as_input_error(f'--out cannot be written to {path}', OSError):
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
 
 
 def _policy(fit: MixtureFit) -> dict[str, Any]:
