@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import write_text
+from skillit_stream.base.files import from_plain, write_text
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix
 from skillit_stream.training.config import TrainConfig
 
@@ -94,9 +94,8 @@ class Records:
     def load(self, mix: Mix) -> Record | None:
         """The record of a run; None if it is not done, or was done under another signature."""
         try:
-            data = json.loads(self.path(mix).read_bytes())
-            record = Record(**{**data, 'trained_on': tuple(data['trained_on'])})
-        except (OSError, ValueError, KeyError, TypeError):
+            record = from_plain(Record, json.loads(self.path(mix).read_bytes()))
+        except (OSError, ValueError):
             return None
         fits = (record.version, record.signature, record.trained_on) == (VERSION, self.signature, mix)
         return record if fits else None
