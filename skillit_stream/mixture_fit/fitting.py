@@ -21,6 +21,7 @@ from skillit_stream.mixture_fit.quality import (
     compare_all,
     fold_of_runs,
     held_out_predictions,
+    quality_of_target,
 )
 from skillit_stream.mixture_fit.search import (
     TOLERANCE,
@@ -208,7 +209,7 @@ def _about_fit(law: Law, quality: Mapping[str, Quality], runs: int, groups: int)
     if needed is not None and runs < needed:
         warnings.append(f'{runs} runs are fewer than the {needed} parameters of each metric: train more runs')
     bad = [name for name, one in quality.items() if one.r2 <= 0 and name != TARGET]
-    main = quality.get(TARGET) or next(iter(quality.values()))
+    main = quality_of_target(quality)
     if main.r2 <= 0:
         warnings.append(
             f'the fit predicts held-out runs no better than their mean does (R2 {main.r2:.2f}): do not trust '

@@ -1,7 +1,6 @@
 """A fitted mixture on the terminal, as JSON and as YAML."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_text
 from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture_fit.fitting import MixtureFit
-from skillit_stream.mixture_fit.quality import TARGET, Quality
+from skillit_stream.mixture_fit.quality import TARGET, quality_of_target
 
 
 def to_json(fit: MixtureFit) -> dict[str, Any]:
@@ -86,16 +85,12 @@ def _policy(fit: MixtureFit) -> dict[str, Any]:
 
 
 def _comment(fit: MixtureFit) -> str:
-    main = _main(fit.quality)
+    main = quality_of_target(fit.quality)
     rank = 'none' if main.spearman is None else f'{main.spearman:.2f}'
     return (
         f'# Mixture by `skillit mix fit`: law {fit.law}, {fit.runs} runs, pull {fit.pull:g}.\n'
         f'# Held-out runs: R2 {main.r2:.2f}, Spearman {rank}.\n'
     )
-
-
-def _main(quality: Mapping[str, Quality]) -> Quality:
-    return quality.get(TARGET) or next(iter(quality.values()))
 
 
 def print_fit(fit: MixtureFit) -> None:
