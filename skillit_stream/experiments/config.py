@@ -70,6 +70,8 @@ class ExperimentConfig:
     loss."""
     note: str = ''
     """What a reader must know of the set-up, for the results."""
+    closing: str = ''
+    """Printed at the very end: where such a result can be expected, and where not."""
     methods: dict[str, MethodConfig] = field(default_factory=dict)
     """Method -> what distinguishes it."""
 
