@@ -140,13 +140,11 @@ def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
 def _evaluator(
     config: TrainConfig, manifest: Manifest, eval_skills: list[str], train_batch_size: int
 ) -> Evaluator:
-    size, subset = config.eval_loader.batch_size, config.eval_loader.subset_num_batches
     return skill_evaluator(
         EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
-        batch_size=size or train_batch_size,
+        batch_size=config.eval_loader.batch_size or train_batch_size,
         eval_interval=config.eval_interval,
-        # Batches of one rank, or of all as in training: a number of samples that no number of ranks changes.
-        samples_per_skill=None if subset < 0 else subset * (size or config.global_train_batch_size),
+        samples_per_skill=config.eval_loader.samples_per_skill,
     )
 
 

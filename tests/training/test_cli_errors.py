@@ -57,6 +57,7 @@ FAULTS = {
     'train_loader.skills=[]': ['`train_loader.skills`'],
     'train_loader=3': ['`train_loader`'],
     'eval_loader.batch_size=0': ['`eval_loader.batch_size`', '0'],
+    'eval_loader.samples_per_skill=0': ['`eval_loader.samples_per_skill`', '0', 'null for all'],
     'eval_loader.subset_num_batches=-5': ['`eval_loader.subset_num_batches`', '-5'],
     'seed=-1': ['`seed`', '-1'],
     'load_path=/nowhere.pt': ['/nowhere.pt'],
