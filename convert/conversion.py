@@ -74,18 +74,18 @@ def convert_part(
     return record
 
 
+@dataclass
 class _PartWork:
     """A part while it is converted."""
 
-    def __init__(
-        self, part: Part, job: Job, corpus: Corpus, tokenizer: DocumentTokenizer, report: Report
-    ) -> None:
-        self.part = part
-        self.job = job
-        self.corpus = corpus
-        self.tokenizer = tokenizer
-        self.report = report
-        self.faults = Faults(job.options.bad_records)
+    part: Part
+    job: Job
+    corpus: Corpus
+    tokenizer: DocumentTokenizer
+    report: Report
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.job.options.bad_records)
         self.names = SkillNames()
         self.watches = Stopwatches()
         self.sinks: dict[str, SkillSink] = {}

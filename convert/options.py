@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +15,32 @@ ENCODERS = ('auto', 'gigatoken', 'tokenizers')
 LOSSES = ('all', 'answer')
 # A token and its target.
 SMALLEST_SAMPLE = 2
+# Tables of options, as `add_options` takes them.
+READING = (
+    (
+        '--bad-records',
+        'stop at the first bad record (default), or count and leave them out',
+        {'choices': Faults.POLICIES, 'default': 'error'},
+    ),
+    (
+        '--encoder',
+        'who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
+        {'choices': ENCODERS, 'default': 'auto'},
+    ),
+    (
+        '--part-size',
+        'input bytes that are converted, and kept if the command is stopped, as one (256mb)',
+        {'default': '256mb', 'metavar': 'SIZE'},
+    ),
+)
+INSTRUCTIONS = (
+    ('--one-per-sample', 'one example a sample, padded (default: packed)', {'action': 'store_true'}),
+    (
+        '--loss',
+        'what the loss is on: all tokens (default), or the answer',
+        {'choices': LOSSES, 'default': 'all'},
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +76,7 @@ class ConvertOptions:
             )
         if not 0 < self.eval_fraction < 1:
             raise InputError(f'--eval-fraction must lie between 0 and 1, but got: {self.eval_fraction}')
-        for name in ('eval_documents', 'eval_tokens'):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f'--{name.replace("_", "-")} must be at least 1, but got: {value}')
+        check_positive(self, 'eval_documents', 'eval_tokens')
 
     @property
     def masked(self) -> bool:
@@ -69,6 +93,24 @@ class ConvertOptions:
         if self.loss != 'all':
             shape['loss'] = self.loss
         return {**sizes, **shape, 'bad_records': self.bad_records}
+
+
+def check_positive(given: Any, *names: str) -> None:
+    """Refuse attributes of `given`, named as their options are, that are neither None nor at least 1.
+
+    Raises:
+        InputError: One is smaller.
+    """
+    for name in names:
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise InputError(f'--{name.replace("_", "-")} must be at least 1, but got: {value}')
+
+
+def add_options(parser: Any, table: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """Add a table of options to a parser or a group of one: (option, help, what else argparse is told)."""
+    for option, text, settings in table:
+        parser.add_argument(option, help=text, **settings)
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,24 +136,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     )
     split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
     split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')
-    parser.add_argument(
-        '--bad-records',
-        choices=Faults.POLICIES,
-        default='error',
-        help='stop at the first bad record (default), or count and leave them out',
-    )
-    parser.add_argument(
-        '--encoder',
-        choices=ENCODERS,
-        default='auto',
-        help='who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
-    )
-    parser.add_argument(
-        '--part-size',
-        default='256mb',
-        metavar='SIZE',
-        help='input bytes that are converted, and kept if the command is stopped, as one (256mb)',
-    )
+    add_options(parser, READING)
     add_work_arguments(parser)
 
 
@@ -126,15 +151,7 @@ def add_work_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_instruction_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a corpus of questions and answers."""
-    parser.add_argument(
-        '--one-per-sample', action='store_true', help='one example a sample, padded (default: packed)'
-    )
-    parser.add_argument(
-        '--loss',
-        choices=LOSSES,
-        default='all',
-        help='what the loss is on: all tokens (default), or the answer',
-    )
+    add_options(parser, INSTRUCTIONS)
 
 
 def options_of(args: argparse.Namespace) -> ConvertOptions:
@@ -167,6 +184,5 @@ def workers_of(args: argparse.Namespace) -> int:
     """
     if args.workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    if args.workers < 1:
-        raise InputError(f'--workers must be at least 1, but got: {args.workers}')
+    check_positive(args, 'workers')
     return args.workers
