@@ -200,7 +200,7 @@ class _PartWork:
                 self.job.part_folder(self.part),
                 self.job,
                 self.tokenizer,
-                label='' if self.corpus.generated else self.part.name,
+                label=self.job.destination.existing.label('' if self.corpus.generated else self.part.name),
                 watches=self.watches,
             )
         return self.sinks[skill]
@@ -212,7 +212,7 @@ class _PartWork:
             record = SkillRecord(self.names.raw.get(skill, skill))
             if skill in self.sinks:
                 record.train, record.eval = self.sinks[skill].finish()
-                record.by_hash = self.sinks[skill].by_hash
+                record.by_hash, record.by_corpus = self.sinks[skill].by_hash, self.sinks[skill].by_corpus
             record.sources = self.sources[skill]
             record.faults = dict(self.faults.counts[skill])
             skills[skill] = record

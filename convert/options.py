@@ -15,13 +15,14 @@ ENCODERS = ('auto', 'gigatoken', 'tokenizers')
 LOSSES = ('all', 'answer')
 # A token and its target.
 SMALLEST_SAMPLE = 2
-# Tables of options, as `add_options` takes them.
+# Options, and tables of them, as `add_options` takes them.
+BAD_RECORDS = (
+    '--bad-records',
+    'stop at the first bad record (default), or count and leave them out',
+    {'choices': Faults.POLICIES, 'default': 'error'},
+)
 READING = (
-    (
-        '--bad-records',
-        'stop at the first bad record (default), or count and leave them out',
-        {'choices': Faults.POLICIES, 'default': 'error'},
-    ),
+    BAD_RECORDS,
     (
         '--encoder',
         'who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
@@ -113,10 +114,19 @@ def add_options(parser: Any, table: Iterable[tuple[str, str, Mapping[str, Any]]]
         parser.add_argument(option, help=text, **settings)
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options about the streams folder."""
+def add_output_arguments(parser: argparse.ArgumentParser, *, grows: bool = False) -> None:
+    """Options about the streams folder; `grows`: one that is finished may be added to."""
     parser.add_argument('--out', required=True, metavar='DIR', help='streams folder to make')
-    parser.add_argument('--overwrite', action='store_true', help='replace a finished streams folder at --out')
+    finished = parser.add_mutually_exclusive_group()
+    finished.add_argument(
+        '--overwrite', action='store_true', help='replace a finished streams folder at --out'
+    )
+    if grows:
+        finished.add_argument(
+            '--add',
+            action='store_true',
+            help='add to the finished streams folder at --out: skills, or files of them',
+        )
     parser.add_argument('--shard-size', default='64mb', help='largest shard (default: 64mb)')
 
 
@@ -127,7 +137,7 @@ def add_paths_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a corpus of documents."""
-    add_output_arguments(parser)
+    add_output_arguments(parser, grows=True)
     parser.add_argument('--tokenizer', required=True, metavar='NAME_OR_FOLDER', help='Hugging Face tokenizer')
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
     split = parser.add_mutually_exclusive_group()
@@ -170,9 +180,18 @@ def part_size_of(args: argparse.Namespace) -> int:
     Raises:
         InputError: It cannot be read.
     """
-    found = re.fullmatch(r'(\d+)\s*(|b|kb|mb|gb)', str(args.part_size).lower())
+    return parse_size('--part-size', args.part_size)
+
+
+def parse_size(option: str, text: str) -> int:
+    """Bytes in the value of an option.
+
+    Raises:
+        InputError: It cannot be read, or is 0.
+    """
+    found = re.fullmatch(r'(\d+)\s*(|b|kb|mb|gb)', str(text).lower())
     if not found or not int(found[1]):
-        raise InputError(f'--part-size must be like 256mb or 268435456, but got: {args.part_size}')
+        raise InputError(f'{option} must be like 256mb or 268435456, but got: {text}')
     return int(found[1]) << {'': 0, 'b': 0, 'kb': 10, 'mb': 20, 'gb': 30}[found[2]]
 
 
