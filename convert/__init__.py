@@ -23,4 +23,6 @@ The parts, in the order the data flows::
     grown_folder.py  a finished folder that is added to; history.py has its manifest
     runners.py       who does the parts        this process, several, Ray (base/tasks.py)
     pipeline.py      all of it
+
+`tokenizer_training.py` is a command of its own, `skillit tokenizer`, which reads text as the converters do.
 """

@@ -16,6 +16,10 @@ from skillit_stream.base.errors import OneLineParser, run_guarded
 COMMANDS = {
     'convert': ('skillit_stream.convert.command', 'shard a corpus into one MDS stream per skill'),
     'verify': ('skillit_stream.convert.verify', 're-read a streams folder and check it against its manifest'),
+    'tokenizer': (
+        'skillit_stream.convert.tokenizer_training',
+        'train a small tokenizer on text and JSON lines',
+    ),
     'mix': ('skillit_stream.mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('skillit_stream.graphs.command', 'learn a skills graph from short runs, or look at one'),
     'score': (
