@@ -161,3 +161,20 @@ def _write_tokenizer(state: Mapping[str, Any], folder: Path) -> None:
         if loaded is None:
             raise InputError('The checkpoint was saved without a tokenizer.')
         loaded.save_pretrained(folder)
+
+
+def checkpoint_time(checkpoint: str | Path) -> dict[str, Any]:
+    """When in its run a checkpoint was taken: `batch`, `epoch`, `sample`, `token`; empty where it does not say.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    import torch
+
+    with (
+        _local(str(checkpoint)) as path,
+        as_input_error(f'{checkpoint} is no checkpoint of Composer', Exception),
+        torch.serialization.safe_globals(_plain_types()),
+    ):
+        state = torch.load(path, map_location='cpu', weights_only=True, mmap=True).get('state', {})
+    return dict(state.get('timestamp', {}).get('Timestamp', {}))
