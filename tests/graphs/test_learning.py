@@ -53,9 +53,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def learning(yaml: Path, out: Path, method: str, *more: str) -> list[str]:
     """The arguments of a `skillit graph learn`."""
-    overrides, options = [one for one in more if '=' in one], [one for one in more if '=' not in one]
-    steps = [] if '--steps' in options else ['--steps', str(STEPS)]
-    return ['graph', 'learn', str(yaml), *overrides, '--method', method, '--out', str(out), *steps, *options]
+    steps = [] if '--steps' in more else ['--steps', str(STEPS)]
+    return ['graph', 'learn', str(yaml), '--method', method, '--out', str(out), *steps, *more]
 
 
 def stamps(folder: Path) -> dict[str, int]:
