@@ -11,10 +11,10 @@ from rich.table import Table
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_array, write_atomically
+from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.mixture.graph_warnings import density_of, edges_within_noise, learned_line, warnings_of
 from skillit_stream.report.figures import graph_sheet, png
-from skillit_stream.report.terminal import default_console
 
 MOST_COLUMNS = 12  # up to which the matrix is printed, else its heaviest edges
 MOST_EDGES = 20

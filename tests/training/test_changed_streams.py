@@ -9,10 +9,9 @@ import pytest
 from skillit_stream import SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
+from tests.support.run_folders import mixture_lines, rounds_of
 from tests.support.training_runs import (
     fit,
-    mixture_lines,
-    rounds_of,
     settings,
     tiny_dataset,
     tiny_evaluators,
