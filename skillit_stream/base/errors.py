@@ -1,12 +1,16 @@
-"""How errors are told: the one exception that says that the input is at fault, and a parser to match."""
+"""How errors and warnings are told: the one exception that says that the input is at fault, and a parser to match."""
 
 import argparse
+import re
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 LONGEST_CAUSE = 300
+CLEAR_LINE = '\r\033[K'
+"""Has a terminal go to the start of its line and clear it."""
 
 
 class InputError(ValueError):
@@ -41,18 +45,94 @@ def as_input_error(what: str, *kinds: type[BaseException]) -> Iterator[None]:
         raise InputError(f'{what}: {first_line(error)}') from error
 
 
+# A key with dots, =, a value: neither an option nor a path with a = in it.
+_OVERRIDE = re.compile(r'[^-\s=/\\\'"{\[][^\s=/\\\'"{\[]*=')
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """argparse whose errors are one line, with exit code 2."""
+    """argparse whose errors are one line, with exit code 2, and whose `key=value` may stand anywhere.
+
+    A command with an argument `overrides` gets all words of the form ``key=value`` that are not the value of an
+    option, wherever they stand among its options: argparse itself takes arguments without a name from one place alone.
+    """
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] (of its overloads)
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Set overrides aside, parse what is left, and put them back."""
+        words = list(sys.argv[1:] if args is None else args)
+        if not any(action.dest == 'overrides' for action in self._actions):
+            return super().parse_known_args(words, namespace)
+        overrides = [word for at, word in enumerate(words) if self._is_override(words, at)]
+        rest = [word for at, word in enumerate(words) if not self._is_override(words, at)]
+        found, unknown = super().parse_known_args(rest, namespace)
+        found.overrides = [*found.overrides, *overrides]
+        return found, unknown
+
+    def _is_override(self, words: Sequence[str], at: int) -> bool:
+        if not _OVERRIDE.match(words[at]):
+            return False
+        before = words[at - 1] if at else ''
+        options = [
+            action
+            for action in self._actions
+            for name in action.option_strings
+            if before == name or (before.startswith('--') and name.startswith(before))
+        ]
+        # One that may stand alone, as --ray, does not take an override for its value.
+        return not any(action.nargs is None for action in options)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 
-def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
-    """Call `action` and turn what it raises into one line on stderr and an exit code."""
+DECIMALS = re.compile(r'\d+\.\d+')
+FOR_DEVELOPERS = (FutureWarning, DeprecationWarning, PendingDeprecationWarning)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Within this context a warning is one line without its place in the source, each once.
+
+    Those about what will change in other packages are left out.
+    """
+    printed: set[str] = set()
+
+    def line_of(message: Warning | str, *rest: object, **more: object) -> str:
+        del rest, more
+        text = ' '.join(str(message).split())
+        # What differs in its figures alone is the same warning of another round.
+        if (kind := DECIMALS.sub('', text)) in printed:
+            return ''
+        printed.add(kind)
+        return f'{_start_of_line()}skillit: warning: {text}\n'
+
+    shown, warnings.formatwarning = warnings.formatwarning, line_of
     try:
-        return action() or 0
+        with warnings.catch_warnings():
+            for kind in FOR_DEVELOPERS:
+                warnings.simplefilter('ignore', kind)
+            yield
+    finally:
+        warnings.formatwarning = shown
+
+
+def _start_of_line() -> str:
+    """What takes away a line of progress, where there may be one: nobody who warns or fails knows of it."""
+    return CLEAR_LINE if sys.stderr.isatty() else ''
+
+
+def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
+    """Call `action` and turn what it raises into one line on stderr and an exit code.
+
+    With `debug` errors and warnings are Python's own, with their places in the source.
+    """
+    try:
+        if debug:
+            return action() or 0
+        with plain_warnings():
+            return action() or 0
     except InputError as error:
         if debug:
             raise
@@ -63,7 +143,7 @@ def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
             .splitlines()[-1]
             .removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
         )
-        print(f'skillit: {line}', file=sys.stderr)
+        print(f'{_start_of_line()}skillit: {line}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -71,5 +151,6 @@ def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
         if debug:
             raise
         first_line = (str(error).splitlines() or [''])[0]
-        print(f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)', file=sys.stderr)
+        line = f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)'
+        print(f'{_start_of_line()}{line}', file=sys.stderr)
         return 1

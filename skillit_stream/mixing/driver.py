@@ -63,6 +63,8 @@ class MixtureDriver:
             )
         self.dataset, self.policy = dataset, policy
         self.warn_passes = warn_passes
+        self.last_record: RoundRecord | None = None
+        """What was last written down, or would be with a log: a round, or the evaluation before training."""
         self._log = RunLog(log_path) if log_path is not None else None
         self._started = False
         # What a loaded state holds against the policy; whether that matters is known when training starts.
@@ -252,8 +254,9 @@ class MixtureDriver:
         )
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
+        self.last_record = replace(record, notes=tuple(notes))
         if self._log:
-            log, line = self._log, replace(record, notes=tuple(notes))
+            log, line = self._log, self.last_record
             on_rank_zero(lambda: log.append(line))
 
     def _warn_of_notes(self) -> list[str]:
@@ -290,7 +293,8 @@ def check_same_skills(policy: MixturePolicy, skills: Sequence[str]) -> None:
         if skill not in policy.skills:
             raise InputError(
                 f'There is a stream {skill}, but the policy does not name it; it names: '
-                f'{", ".join(policy.skills)}. Add it to the graph, or take the stream out.'
+                f'{", ".join(policy.skills)}. Add it to the graph (SkillsGraph.with_new_skills), or take the stream '
+                f'out.'
             )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph_warnings import learned_line, warnings_of
 from skillit_stream.report import figures
 from skillit_stream.report.comparison import (
     LOWEST,
@@ -95,6 +97,7 @@ def build_page(
         notes=notes(methods),
         losses=_final_losses(methods, baseline),
         baseline=baseline,
+        graph_texts=[(title, _graph_text(graph)) for title, graph in views.graphs],
         reload_seconds=RELOAD if reloads else None,
         written=datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC'),
         moves=moves_views(methods[:MAX_PANELS]),
@@ -287,6 +290,12 @@ def _n_skills(methods: Sequence[Method], figure: str) -> int:
     if figure in ROUND_FIGURES:
         return 0
     return len(measured_skills(LOSS if figure == DIFFERENCE else figure, methods))
+
+
+def _graph_text(graph: SkillsGraph) -> list[str]:
+    """How a graph was learned, and what speaks against it."""
+    learned = learned_line(graph)
+    return [*([f'Learned: {learned}.'] if learned else []), *warnings_of(graph)]
 
 
 def _misses(methods: Sequence[Method]) -> list[str]:

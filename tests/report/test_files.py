@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import math
 import re
@@ -17,6 +18,9 @@ from rich.console import Console
 
 from skillit_stream import cli
 from skillit_stream.base.errors import InputError
+from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph_measurement import Measurement, StartOfRuns
+from skillit_stream.mixture.graph_warnings import warnings_of
 from skillit_stream.report import print_summary, write_report
 from skillit_stream.report.drawing import line_look
 from skillit_stream.report.methods import group_runs
@@ -265,6 +269,32 @@ def test_many_skills_stay_a_small_page_and_a_full_summary(make_run):
     summary = json.loads((path.parent / 'summary.json').read_text())
     assert len(summary['methods'][0]['losses']) == len(summary['runs'][0]['passes']) == 300
     assert 'other (288 skills)' in path.read_text()
+
+
+def test_a_graph_is_shown_with_how_it_was_learned_and_what_speaks_against_it(make_run):
+    full = SkillsGraph(
+        ('hundreds', 'tens', 'ones'),
+        ('hundreds', 'tens', 'ones'),
+        np.ones((3, 3)),
+        measured=Measurement(
+            effects=np.ones((3, 3)), steps=60, method='approximate', start=StartOfRuns(weights='scratch')
+        ),
+    )
+    learned, empty = make_run('learned'), make_run('empty', graph=np.eye(3).tolist())
+    facts = json.loads((learned / 'run.json').read_text())
+    (learned / 'run.json').write_text(json.dumps({**facts, 'graph': full.to_dict()}))
+    section = (
+        write_report([learned, empty]).read_text().split('<h2>Skills graph</h2>')[1].split('</section>')[0]
+    )
+    one, other = section.split('<h3>')[1:]
+    assert 'Learned: ' in one
+    assert '60 steps' in one
+    assert 'from scratch' in one
+    assert warnings_of(full)
+    for warning in warnings_of(full):
+        assert html.escape(warning, quote=True) in one
+    assert 'The graph is nearly empty (0 of 6 possible edges)' in other
+    assert 'Learned: ' not in other
 
 
 def test_without_losses_or_graph_old_figures_do_not_stay(make_run, tmp_path):
