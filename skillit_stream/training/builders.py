@@ -21,6 +21,7 @@ from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
+from skillit_stream.training.causality import refuse_not_causal
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
@@ -51,6 +52,8 @@ from skillit_stream.training.streams_folder import (
 )
 
 RUN_VERSION = 1
+# What the configurations of model families call the tokens that a sample may have.
+_POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
 
 
 @dataclass
@@ -96,6 +99,7 @@ def build_run(config: TrainConfig) -> Run:
     parts = {**_parts(config, material, [_mixing(config, policy), *clipping]), **loading}
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
+    refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
     _say_kernels(config, material.model)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
@@ -207,12 +211,13 @@ def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
 
 def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
     """Refuse samples with more tokens than the model has positions for."""
-    positions = getattr(model.config, 'max_position_embeddings', None)
-    if positions is not None and seq_len > positions:
-        raise InputError(
-            f'The streams have samples of {seq_len} tokens, but `max_position_embeddings` of the model is {positions}: '
-            f'convert with --seq-len {positions}, or take a model of more positions.'
-        )
+    for name in _POSITIONS:
+        positions = getattr(model.config, name, None)
+        if isinstance(positions, int) and 0 < positions < seq_len:
+            raise InputError(
+                f'The streams have samples of {seq_len} tokens, but `{name}` of the model is {positions}: '
+                f'convert with --seq-len {positions}, or take a model of more positions.'
+            )
 
 
 def build_dataset(

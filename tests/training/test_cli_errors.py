@@ -220,3 +220,23 @@ def test_a_skill_may_be_trained_on_and_not_evaluated(tmp_path: Path, streams: Pa
     assert main(['train', str(write_yaml(tmp_path / 'other.yaml', keys)), 'max_duration=1ep']) == 0
     line = mixture_lines(run_folder)[-1]
     assert line['samples'] == {'digit_0': 6, 'digit_2': 18}
+
+
+BERT = {'model_type': 'bert', 'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1}
+
+
+@pytest.mark.parametrize('is_decoder', [False, True])
+def test_a_model_that_sees_the_future_is_refused(
+    streams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_decoder: bool
+):
+    keys = settings(streams, tmp_path / 'run')
+    keys['model'] = {'config': {**BERT, 'num_attention_heads': 2, 'is_decoder': is_decoder}}
+    keys['max_duration'] = '1ep'
+    code = main(['train', str(write_yaml(tmp_path / 'bert.yaml', keys))])
+    told = capsys.readouterr().err.strip().splitlines()
+    if is_decoder:
+        assert code == 0
+    else:
+        assert code == 2
+        assert 'BertLMHeadModel) is not causal' in told[-1]
+        assert not (tmp_path / 'run' / 'run.json').exists()
