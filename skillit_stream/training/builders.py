@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from composer import Trainer
-from composer.core import Algorithm, Callback, Evaluator, Time
+from composer.core import Algorithm, Callback, Evaluator
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from torch.utils.data import DataLoader
@@ -27,6 +27,7 @@ from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
+from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.models import build_model
 from skillit_stream.training.parts import (
@@ -80,7 +81,7 @@ def build_run(config: TrainConfig) -> Run:
     Raises:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
-    _check_times(config)
+    check_times(config)
     sharding = build_fsdp(config.fsdp_config, config.device)
     clipping = build_clipping(config.algorithms.get('gradient_clipping'))
     manifest = load_manifest(config)
@@ -88,6 +89,7 @@ def build_run(config: TrainConfig) -> Run:
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
     check_evaluated(policy, eval_skills)
+    check_evaluated_rounds(config, policy, manifest.seq_len)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
@@ -97,6 +99,11 @@ def build_run(config: TrainConfig) -> Run:
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     dataset = material.dataset
     parts = {**_parts(config, material, [_mixing(config, policy), *clipping]), **loading}
+    trained_metrics = material.model.get_metrics(is_train=True)
+    check_stoppers(
+        parts['callbacks'],
+        {'train': list(trained_metrics), material.evaluator.label: material.evaluator.metric_names},
+    )
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
     refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
@@ -190,13 +197,6 @@ def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm])
         progress_bar=config.progress_bar,
         log_to_console=config.log_to_console,
     )
-
-
-def _check_times(config: TrainConfig) -> None:
-    """Before Composer reads them: it makes folders first."""
-    for key in ('max_duration', 'eval_interval', 'save_interval'):
-        with as_input_error(f'`{key}` must be a time string such as 10ep or 1000ba'):
-            Time.from_timestring(getattr(config, key))
 
 
 def _upload(config: TrainConfig) -> list[Callback]:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -138,7 +139,8 @@ def _is_read(name: str, reference: PretrainedConfig) -> bool:
     model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(reference), None)
     if model is None:
         return False
-    code = inspect.getsource(inspect.getmodule(model[0] if isinstance(model, tuple) else model) or model)
+    kind: Any = model[0] if isinstance(model, tuple) else model
+    code = inspect.getsource(sys.modules[kind.__module__])
     return re.search(rf'config(\.{re.escape(name)}\b|, *["\']{re.escape(name)}["\'])', code) is not None
 
 

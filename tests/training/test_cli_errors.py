@@ -47,6 +47,22 @@ FAULTS = {
     'global_train_batch_size=0': ['`global_train_batch_size` must be at least 1', '0'],
     'max_duration=xyz': ['`max_duration`', 'xyz'],
     'eval_interval=1x': ['1x'],
+    'eval_interval=0': ['`eval_interval` must be', '0'],
+    'eval_interval=0ep': ['`eval_interval` must be more than nothing', '0ep'],
+    'eval_interval=2ep': ['`eval_interval` must meet the end of every round (6 steps)', 'skill_it', '2ep'],
+    'eval_interval=4ba': ['`eval_interval` must meet the end of every round', '4ba', '1ep'],
+    'eval_interval=0.6dur': ['`eval_interval` must meet the end of every round', '0.6dur'],
+    'save_interval=0ba': ['`save_interval` must be more than nothing', '0ba'],
+    'save_num_checkpoints_to_keep=0': ['`save_num_checkpoints_to_keep` must be at least 1, or -1', '0'],
+    'scheduler={name: constant_with_warmup, t_warmup: 4}': [
+        '`scheduler.t_warmup` must be a time string',
+        '4',
+    ],
+    'callbacks={early_stopper: {monitor: loss, dataloader_label: all}}': [
+        "`monitor` 'loss' of all",
+        'MeanSkillLoss',
+    ],
+    'callbacks={early_stopper: {monitor: x, dataloader_label: digit}}': ["`dataloader_label` 'digit'", 'all'],
     'save_interval=q': ['q'],
     'precision=fp31': ['fp31'],
     'device=tpu': ['tpu'],
@@ -232,6 +248,7 @@ def test_a_model_that_sees_the_future_is_refused(
     keys = settings(streams, tmp_path / 'run')
     keys['model'] = {'config': {**BERT, 'num_attention_heads': 2, 'is_decoder': is_decoder}}
     keys['max_duration'] = '1ep'
+    keys['callbacks'] = {}
     code = main(['train', str(write_yaml(tmp_path / 'bert.yaml', keys))])
     told = capsys.readouterr().err.strip().splitlines()
     if is_decoder:
@@ -240,3 +257,5 @@ def test_a_model_that_sees_the_future_is_refused(
         assert code == 2
         assert 'BertLMHeadModel) is not causal' in told[-1]
         assert not (tmp_path / 'run' / 'run.json').exists()
+        keys['model'] = settings(streams, tmp_path / 'run')['model']
+        assert main(['train', str(write_yaml(tmp_path / 'llama.yaml', keys))]) == 0
