@@ -102,7 +102,7 @@ def build_run(config: TrainConfig) -> Run:
     trained_metrics = material.model.get_metrics(is_train=True)
     check_stoppers(
         parts['callbacks'],
-        {'train': list(trained_metrics), material.evaluator.label: material.evaluator.metric_names},
+        {'train': list(trained_metrics), material.evaluator.label: material.evaluator.metric_names or []},
     )
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)

@@ -346,11 +346,11 @@ def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '
         if name not in types:
             raise InputError(f'{where}: unknown key `{prefix}{name}`: {nearest(name, list(types))}')
         kind = types[name]
-        if kind in (str, str | None) and not OmegaConf.is_interpolation(given, key):
-            if isinstance(given.get(key), bool):
-                raise InputError(
-                    f'{where}: `{prefix}{name}` must be text, but YAML reads it as {given[key]}: put it in quotes.'
-                )
+        is_text = kind in (str, str | None) and not OmegaConf.is_interpolation(given, name)
+        if is_text and isinstance(given.get(key), bool):
+            raise InputError(
+                f'{where}: `{prefix}{name}` must be text, but YAML reads it as {given[key]}: put it in quotes.'
+            )
         if isinstance(kind, type) and is_dataclass(kind):
             if not isinstance(given[key], DictConfig):
                 raise InputError(
