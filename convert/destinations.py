@@ -5,7 +5,6 @@ A destination has two local folders. In ``work`` lie the parts that are done, an
 finds both again.
 """
 
-import argparse
 import fcntl
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.files import write_json
-from skillit_stream.base.names import is_url
+from skillit_stream.convert.existing import Existing
 from skillit_stream.convert.parts import RECORD_NAME
 from skillit_stream.convert.shards import index_hash, write_index
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
@@ -34,6 +33,11 @@ class Destination(ABC):
         root: Local folder in which the streams are put together.
         work: Local folder for work in progress; it is removed at the end.
     """
+
+    existing = Existing()
+    """The streams that are added to."""
+    finished_earlier = False
+    """Whether it has just finished what a command was killed at."""
 
     def __init__(self, root: str, work: str) -> None:
         self.root = root
@@ -209,16 +213,16 @@ class StagedFolder(Destination):
             write_json(os.path.join(self.root, name), contents)
         manifest.save(self.root)
         shutil.rmtree(self.work)
-        _remove(self._previous)
+        remove_folder(self._previous)
         if os.path.exists(self._target):
             os.rename(self._target, self._previous)
         os.rename(self.root, self._target)
-        _remove(self._previous)
+        remove_folder(self._previous)
 
     def clear(self) -> None:
         """Remove all that was made."""
         super().clear()
-        _remove(self.root)
+        remove_folder(self.root)
 
 
 class ObjectStore(Destination):
@@ -298,18 +302,7 @@ class ObjectStore(Destination):
         return CloudUploader.get(url if folder is None else (folder, url), keep_local=True, exist_ok=True)
 
 
-def destination_of(args: argparse.Namespace) -> Destination:
-    """The destination that ``--out``, ``--overwrite`` and ``--work`` name.
-
-    Raises:
-        InputError: The streams cannot be written there.
-    """
-    # A folder of its own: the one that is given may hold other things, and this one is removed.
-    own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
-    work = os.path.join(os.path.abspath(args.work), own) if args.work else None
-    return (ObjectStore if is_url(args.out) else StagedFolder)(args.out, work, overwrite=args.overwrite)
-
-
-def _remove(folder: str) -> None:
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all that is in it, if it is there."""
     if os.path.isdir(folder):
         shutil.rmtree(folder)

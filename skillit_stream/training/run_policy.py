@@ -17,6 +17,11 @@ from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.parts import ALGORITHMS
 from skillit_stream.training.streams_folder import local_root, own_graph
 
+DEFAULT_MIXING = {'policy': 'proportional'}
+"""Without `algorithms.data_mixing`."""
+DEFAULT_POLICY = 'skill_it'
+"""Of a `data_mixing` that names none."""
+
 
 def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], list[str]]:
     """The skills to train on and those to evaluate.
@@ -72,7 +77,7 @@ def policy_of_run(
         seq_len=seq_len,
         train_folder=lambda skill: local_root(config) / skill / 'train',
     )
-    options = config.algorithms.get('data_mixing') or {'policy': 'proportional'}
+    options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
     return chosen_policy(options, context, streams_graph=lambda: own_graph(config))
 
 
@@ -128,7 +133,7 @@ def chosen_policy(
         InputError: It cannot be built from what is there.
     """
     options = dict(options)
-    name, source = str(options.pop('policy', 'skill_it')), options.pop('graph', None)
+    name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
     if source == 'streams' and streams_graph is not None:
         source = streams_graph()
     graph = named_graph(
@@ -139,6 +144,12 @@ def chosen_policy(
         new_skills=options.pop('new_skills', ERROR),
     )
     return build_policy(name, replace(context, graph=graph), **options), graph
+
+
+def policy_name(config: TrainConfig) -> str:
+    """The policy as the configuration names it."""
+    options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
+    return str(options.get('policy', DEFAULT_POLICY))
 
 
 def check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
@@ -162,11 +173,24 @@ def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int 
     """
     if duration.unit == TimeUnit.EPOCH:
         return int(duration.value)
+    drawn = _samples_of(duration, batch_size=batch_size, seq_len=seq_len)
+    return None if drawn is None else -(-drawn // round_size)
+
+
+def whole_rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
+    """As `rounds_of`, without a last round that is only begun: these end with a line in mixture.jsonl."""
+    if duration.unit == TimeUnit.EPOCH:
+        return int(duration.value)
+    drawn = _samples_of(duration, batch_size=batch_size, seq_len=seq_len)
+    return None if drawn is None else drawn // round_size
+
+
+def _samples_of(duration: Time, *, batch_size: int, seq_len: int | None) -> int | None:
+    """Samples that a duration in batches, samples or tokens takes; None for others."""
     samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
     if seq_len:
         samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
-    drawn = samples.get(duration.unit)
-    return None if drawn is None else -(-drawn // round_size)
+    return samples.get(duration.unit)
 
 
 def named_graph(

@@ -130,6 +130,33 @@ def test_mandatory_keys_are_enough(least: Path):
 
 
 @pytest.mark.parametrize(
+    ('overrides', 'samples'),
+    [
+        ([], 256),
+        (['samples_per_skill=null'], None),
+        (['samples_per_skill=7'], 7),
+        # What run folders of before hold.
+        (['subset_num_batches=-1'], None),
+        (['subset_num_batches=3'], 12),
+        (['subset_num_batches=3', 'batch_size=5'], 15),
+    ],
+)
+def test_evaluation_is_of_a_stated_number_of_samples(
+    least: Path, tmp_path: Path, overrides: list[str], samples: int | None
+):
+    config = load_config(least, [f'eval_loader.{one}' for one in overrides])
+    assert config.eval_loader.samples_per_skill == samples
+    again = tmp_path / 'config.yaml'
+    again.write_text(dump_config(config))
+    assert load_config(again) == config
+
+
+def test_two_numbers_of_samples_to_evaluate_are_refused(least: Path):
+    message = refusal(least, 'eval_loader.samples_per_skill=7', 'eval_loader.subset_num_batches=-1')
+    assert '`eval_loader.subset_num_batches`=-1 and `eval_loader.samples_per_skill`=7' in message
+
+
+@pytest.mark.parametrize(
     ('override', 'message'),
     [
         ('optimiser.lr=1', "unknown key `optimiser`: did you mean 'optimizer'?"),

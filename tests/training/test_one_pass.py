@@ -153,7 +153,13 @@ def test_a_model_that_lacks_the_metric_is_refused_at_the_start(streams: Path, ru
 
 
 @pytest.mark.parametrize(
-    ('keys', 'samples'), [({}, 41), ({'subset_num_batches': 2}, 2 * BATCH), ({'batch_size': 3}, 41)]
+    ('keys', 'samples'),
+    [
+        ({}, 41),
+        ({'samples_per_skill': 10}, 10),
+        ({'subset_num_batches': 2}, 2 * BATCH),
+        ({'batch_size': 3}, 41),
+    ],
 )
 def test_a_yaml_evaluates_the_samples_it_says(
     streams: Path, run_folder: Path, tmp_path: Path, keys: dict[str, int], samples: int
