@@ -239,6 +239,8 @@ def test_what_a_graph_was_learned_from_trains_no_run_again(tmp_path: Path):
 @pytest.mark.parametrize(('skills', 'shown'), [(12, True), (13, False)])
 def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int, shown: bool):
     names = [f'skill_{number}' for number in range(skills)]
+    weights = SkillsGraph.complete(names, 0.25).weights
+    how = Measurement(method='approximate', effects=weights, steps=2)
     about = {
         'experiment': 'x',
         'note': '',
@@ -246,9 +248,15 @@ def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int,
         'machine': 'a machine',
         'versions': {},
         'paper': {},
-        'graph': {'learned_with': ['seed=1', '--steps', '2'], **as_facts(SkillsGraph.complete(names, 0.25))},
+        'graph': {
+            'learned_with': ['seed=1', '--steps', '2'],
+            **as_facts(SkillsGraph(names, names, weights, measured=how)),
+        },
     }
     lines = as_markdown(about, [], None).splitlines()
+    assert any(
+        line.startswith('Short runs: approximate, runs of 2 steps; start: not known') for line in lines
+    )
     assert any(line.startswith('The graph, learned with `seed=1 --steps 2`: ') for line in lines)
     warnings = [line.split(' (')[0] for line in lines if line.startswith('Warning')]
     assert warnings == ['Warning: The graph is nearly complete', 'Warning: All rows sum to about the same']
