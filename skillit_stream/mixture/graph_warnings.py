@@ -17,8 +17,8 @@ ADVICE = (
     "partition of the data into skills (the advice of Skill-It's authors, arXiv 2307.14430 and its code's README)"
 )
 BETTER_START = (
-    'learn it again from a checkpoint at 10-20 % of a run like the one that is planned (load_path=CHECKPOINT), before '
-    'the data are partitioned anew'
+    'learn it again from a checkpoint at 10-20 % of a run like the one that is planned (load_path=CHECKPOINT), at a lower '
+    'optimizer.lr so that little is forgotten, before the data are partitioned anew'
 )
 FROM_SCRATCH = (
     'the short runs started from scratch, and the first steps of a new model lower every loss alike, whatever they '
