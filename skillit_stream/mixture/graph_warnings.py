@@ -17,8 +17,8 @@ ADVICE = (
     "partition of the data into skills (the advice of Skill-It's authors, arXiv 2307.14430 and its code's README)"
 )
 BETTER_START = (
-    'learn it again from a checkpoint at 10-20 % of a run like the one that is planned (load_path=CHECKPOINT), at a lower '
-    'optimizer.lr so that little is forgotten, before the data are partitioned anew'
+    'learn it again from a checkpoint at 10-20 % of a run like the one that is planned (load_path=CHECKPOINT), at a '
+    'lower optimizer.lr so that little is forgotten, before the data are partitioned anew'
 )
 FROM_SCRATCH = (
     'the short runs started from scratch, and the first steps of a new model lower every loss alike, whatever they '
@@ -37,8 +37,8 @@ STEPS_TOO_LARGE = (
     'what it was at the checkpoint, or give the scheduler t_warmup'
 )
 FORGOTTEN = (
-    'a run on one skill alone forgets the others, which hides who helps whom: take fewer --steps or a lower '
-    'optimizer.lr, or --method brute-force, whose runs mix the two skills of an edge'
+    'a run on one skill alone forgets the others, which hides who helps whom: take a lower optimizer.lr, or --method '
+    'brute-force, whose runs mix the two skills of an edge'
 )
 
 

@@ -213,7 +213,7 @@ def test_other_losses_that_rise_are_of_what_is_forgotten():
     assert 'nearly empty (1 of 56' in empty
     assert 'most losses rose in the short runs' in empty
     assert forgotten.startswith('55 of 56 losses rose in the runs on another skill')
-    assert 'fewer --steps' in forgotten
+    assert 'lower optimizer.lr' in forgotten
     assert 'partition' not in empty + forgotten
     # Where fewer than half of them rise, some skills help and some hinder.
     mixed = np.where(np.arange(25).reshape(5, 5) % 2, 0.1, -0.1) * ~np.eye(5, dtype=bool) + np.eye(5)
