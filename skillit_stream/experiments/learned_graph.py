@@ -7,7 +7,7 @@ from typing import Any
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig
-from skillit_stream.experiments.planning import overrides_of
+from skillit_stream.experiments.planning import graph_hash, overrides_of
 from skillit_stream.experiments.running import ONE_THREAD, command_of
 
 
@@ -25,13 +25,13 @@ def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
         InputError: The graph cannot be learned so.
     """
     path = _path(experiment)
-    before = path.read_bytes() if path.exists() else None
+    before = graph_hash(path) if path.exists() else None
     overrides = overrides_of(experiment, 'graph', 'graph', experiment.seeds[0])
     command = command_of(experiment.ranks, 'graph', 'learn', str(home / experiment.yaml), *overrides)
     command += [*(experiment.learn_graph or []), '--out', str(path), '--work', str(_records(experiment))]
     if subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=False).returncode:
         raise InputError(f'The graph {path} could not be learned with `learn_graph`; see above.')
-    if before not in (None, path.read_bytes()):
+    if before not in (None, graph_hash(path)):
         print(f'{path} is another graph than before: the runs that name it are trained again.', flush=True)
 
 

@@ -3,11 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig, MethodConfig
 from skillit_stream.formats.run_log import read_rounds
+from skillit_stream.mixture import SkillsGraph
 from skillit_stream.training.config import TrainConfig, dump_config, load_config
 
 FINISHED = 'finished.json'
@@ -35,12 +38,25 @@ class PlannedRun:
         return json.loads(mark.read_bytes()).get('graph', graph) == graph
 
     def graph_hash(self) -> str | None:
-        """Hash of the graph's file; None where the run names no file."""
+        """Hash of the graph; None where the run names no file."""
         named = (self.config.algorithms.get('data_mixing') or {}).get('graph')
         # Written out in the YAML it is part of the configuration, and may be longer than a path can be.
         if not isinstance(named, str) or not Path(named).is_file():
             return None
-        return hashlib.blake2b(Path(named).read_bytes(), digest_size=16).hexdigest()
+        return graph_hash(Path(named))
+
+
+def graph_hash(path: Path) -> str:
+    """Hash of a graph's names and weights: what it was learned from moves no mixture."""
+    data = path.read_bytes()
+    if path.suffix == '.json':
+        with suppress(InputError):
+            graph = SkillsGraph.load(path)
+            if graph.measured:
+                plain = SkillsGraph(graph.train_skills, graph.eval_skills, graph.weights)
+                # As a graph is saved without: runs that were finished with such a one are kept.
+                data = json.dumps(plain.to_dict(), indent=1).encode() + b'\n'
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def plan_runs(

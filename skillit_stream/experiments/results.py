@@ -137,6 +137,7 @@ def _graph(facts: Mapping[str, Any]) -> list[str]:
     parts = [
         f'The graph, learned with `{shlex.join(facts["learned_with"])}`: {facts["edges"]} of {facts["pairs"]} possible '
         f'edges, of mean weight {facts["mean_weight"]:.3g}.',
+        f'Short runs: {facts["learned"]}.' if facts['learned'] else '',
         f'Without an edge to or from another skill: {lone}.' if lone else '',
         *(f'Warning: {line}' for line in facts['warnings']),
     ]

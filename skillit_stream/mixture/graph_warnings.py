@@ -17,8 +17,8 @@ ADVICE = (
     "partition of the data into skills (the advice of Skill-It's authors, arXiv 2307.14430 and its code's README)"
 )
 BETTER_START = (
-    'learn it again from a checkpoint at 10-20 % of a run like the one that is planned (load_path=CHECKPOINT), before '
-    'the data are partitioned anew'
+    'learn it again from a checkpoint at 10-20 % of a run like the one that is planned (load_path=CHECKPOINT), at a '
+    'lower optimizer.lr so that little is forgotten, before the data are partitioned anew'
 )
 FROM_SCRATCH = (
     'the short runs started from scratch, and the first steps of a new model lower every loss alike, whatever they '
@@ -32,9 +32,13 @@ START_UNKNOWN = (
     'see first what the short runs started from: from scratch all losses fall, from a finished model none; '
     f'{ADVICE}'
 )
-LOSSES_ROSE = (
+STEPS_TOO_LARGE = (
     'the steps are too large for these weights, as a new optimizer without warm-up makes them: lower optimizer.lr to '
     'what it was at the checkpoint, or give the scheduler t_warmup'
+)
+FORGOTTEN = (
+    'a run on one skill alone forgets the others, which hides who helps whom: take a lower optimizer.lr, or --method '
+    'brute-force, whose runs mix the two skills of an edge'
 )
 
 
@@ -100,9 +104,9 @@ def warnings_of(graph: SkillsGraph) -> list[str]:
     counted = f'{density.edges} of {density.pairs} possible edges'
     sums = graph.weights.sum(axis=1)
     even = bool(np.ptp(sums) <= EVEN_ROWS * abs(sums.mean()))
-    rose = _losses_that_rose(graph)
+    rise = _rise_of_losses(graph)
     if density.fraction < NEARLY_EMPTY:
-        found.append(f'The graph is nearly empty ({counted}): {_why_empty(graph, bool(rose))}.')
+        found.append(f'The graph is nearly empty ({counted}): {_why_empty(graph, bool(rise))}.')
     elif density.fraction > NEARLY_COMPLETE and not set(graph.train_skills).isdisjoint(graph.eval_skills):
         # Where no skill is both, nothing speaks against it that all help: how much each does is what decides.
         weights = (
@@ -111,8 +115,8 @@ def warnings_of(graph: SkillsGraph) -> list[str]:
             else f'; only the weights differ (sums of the rows: {sums.min():.3g} to {sums.max():.3g})'
         )
         found.append(f'The graph is nearly complete ({counted}{weights}): {_why_complete(graph)}.')
-    if rose:
-        found.append(f'{rose}: {LOSSES_ROSE}.')
+    if rise:
+        found.append(rise)
     if density.above_noise is not None and 2 * density.above_noise < density.edges:
         found.append(
             f'Only {density.above_noise} of {density.edges} edges are above their noise: take more --steps or more '
@@ -133,7 +137,7 @@ def _why_empty(graph: SkillsGraph, losses_rose: bool) -> str:
     if start is not None and start.part == FINISHED:
         return FROM_FINISHED
     if losses_rose:
-        return 'in most runs the loss rose, so that they say nothing of what helps'
+        return 'most losses rose in the short runs, so that little can be said of what helps'
     return ADVICE if start is not None and start.part else START_UNKNOWN
 
 
@@ -146,11 +150,19 @@ def _why_complete(graph: SkillsGraph) -> str:
     return ADVICE if start is not None and start.part else START_UNKNOWN
 
 
-def _losses_that_rose(graph: SkillsGraph) -> str:
-    """How many losses rose where most did; nothing otherwise, or if the method measures something else."""
+def _rise_of_losses(graph: SkillsGraph) -> str:
+    """What it means that most losses rose in the short runs; nothing where they did not, or cannot be told."""
     measured = graph.measured
     if measured is None or measured.method != 'approximate':
         return ''
-    effects = measured.effects[np.isfinite(measured.effects)]
-    rose = int((effects < 0).sum())
-    return f'{rose} of {effects.size} losses rose in the short runs' if 2 * rose > effects.size else ''
+    own, others = (
+        effects[np.isfinite(effects)]
+        for effects in (measured.effects[graph.same_skill], measured.effects[~graph.same_skill])
+    )
+    rose = int((own < 0).sum())
+    if 2 * rose > own.size:
+        return f'{rose} of {own.size} skills are worse after the run on them: {STEPS_TOO_LARGE}.'
+    rose = int((others < 0).sum())
+    if 2 * rose > others.size:
+        return f'{rose} of {others.size} losses rose in the runs on another skill: {FORGOTTEN}.'
+    return ''

@@ -90,7 +90,7 @@ def build_policy(name: str, context: RunContext | None = None, **options: Any) -
 
 
 def options_of(name: str) -> frozenset[str] | None:
-    """The options that a policy takes, the common ones and `graph` among them; None: any.
+    """The options that a policy takes, the common ones, `graph` and `new_skills` among them; None: any.
 
     Raises:
         InputError: There is no policy of this name.
@@ -99,7 +99,8 @@ def options_of(name: str) -> frozenset[str] | None:
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
     own = {key for key in parameters if key not in CONTEXT}
-    return frozenset(own | set(COMMON) | ({'graph'} & parameters.keys()))
+    of_graph = {'graph', 'new_skills'} if 'graph' in parameters else set()
+    return frozenset(own | set(COMMON) | of_graph)
 
 
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:

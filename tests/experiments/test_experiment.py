@@ -1,5 +1,6 @@
 """`skillit experiment`: what is trained, what is kept, what is refused."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
 from skillit_stream.experiments.config import ExperimentConfig, check, find_yaml, order_control
 from skillit_stream.experiments.learned_graph import graph_facts, learn_graph
-from skillit_stream.experiments.planning import FINISHED, mixture_drawn, plan_runs
+from skillit_stream.experiments.planning import FINISHED, graph_hash, mixture_drawn, plan_runs
 from skillit_stream.experiments.results import as_markdown
 from skillit_stream.experiments.running import command_of
 from skillit_stream.graphs.look import as_facts
+from skillit_stream.mixture.graph_measurement import Measurement
 from skillit_stream.report.methods import group_runs
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.training.config import dump_config, load_yaml
@@ -221,9 +223,24 @@ def test_a_graph_written_out_is_no_file_however_long_it_is(yaml: Path):
     assert not run.is_finished()
 
 
+def test_what_a_graph_was_learned_from_trains_no_run_again(tmp_path: Path):
+    plain, measured = tmp_path / 'plain.json', tmp_path / 'measured.json'
+    graph = SkillsGraph.complete(['a', 'b'], 0.25)
+    graph.save(plain)
+    how = Measurement(method='approximate', effects=graph.weights)
+    SkillsGraph(graph.train_skills, graph.eval_skills, graph.weights, measured=how).save(measured)
+    # The hash in the marks of runs that were finished before this was kept.
+    before = hashlib.blake2b(plain.read_bytes(), digest_size=16).hexdigest()
+    assert graph_hash(plain) == graph_hash(measured) == before
+    SkillsGraph.complete(['a', 'b'], 0.5).save(plain)
+    assert graph_hash(plain) != before
+
+
 @pytest.mark.parametrize(('skills', 'shown'), [(12, True), (13, False)])
 def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int, shown: bool):
     names = [f'skill_{number}' for number in range(skills)]
+    weights = SkillsGraph.complete(names, 0.25).weights
+    how = Measurement(method='approximate', effects=weights, steps=2)
     about = {
         'experiment': 'x',
         'note': '',
@@ -231,9 +248,15 @@ def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int,
         'machine': 'a machine',
         'versions': {},
         'paper': {},
-        'graph': {'learned_with': ['seed=1', '--steps', '2'], **as_facts(SkillsGraph.complete(names, 0.25))},
+        'graph': {
+            'learned_with': ['seed=1', '--steps', '2'],
+            **as_facts(SkillsGraph(names, names, weights, measured=how)),
+        },
     }
     lines = as_markdown(about, [], None).splitlines()
+    assert any(
+        line.startswith('Short runs: approximate, runs of 2 steps; start: not known') for line in lines
+    )
     assert any(line.startswith('The graph, learned with `seed=1 --steps 2`: ') for line in lines)
     warnings = [line.split(' (')[0] for line in lines if line.startswith('Warning')]
     assert warnings == ['Warning: The graph is nearly complete', 'Warning: All rows sum to about the same']

@@ -199,16 +199,25 @@ def test_where_the_start_is_not_known_both_may_be():
     assert 'try another partition' in warning
 
 
-def test_losses_that_rise_are_of_the_learning_rate():
+def test_skills_that_get_worse_on_themselves_are_of_the_learning_rate():
     found = warnings_of(learned(np.full((4, 4), -0.1), EARLY))
-    assert 'in most runs the loss rose' in found[0]
-    assert found[1].startswith('16 of 16 losses rose in the short runs')
+    assert 'most losses rose in the short runs' in found[0]
+    assert found[1].startswith('4 of 4 skills are worse after the run on them')
     assert 'optimizer.lr' in found[1]
     assert 't_warmup' in found[1]
     assert 'partition' not in ' '.join(found)
-    # Half of them is no more than helpers and hinderers make.
-    half = np.where(np.arange(16).reshape(4, 4) % 2, 0.1, -0.1)
-    assert not any('rose' in line for line in warnings_of(learned(half, EARLY)))
+
+
+def test_other_losses_that_rise_are_of_what_is_forgotten():
+    [empty, forgotten] = warnings_of(learned(one_edge(8), EARLY))
+    assert 'nearly empty (1 of 56' in empty
+    assert 'most losses rose in the short runs' in empty
+    assert forgotten.startswith('55 of 56 losses rose in the runs on another skill')
+    assert 'lower optimizer.lr' in forgotten
+    assert 'partition' not in empty + forgotten
+    # Where fewer than half of them rise, some skills help and some hinder.
+    mixed = np.where(np.arange(25).reshape(5, 5) % 2, 0.1, -0.1) * ~np.eye(5, dtype=bool) + np.eye(5)
+    assert not any('rose' in line for line in warnings_of(learned(mixed, EARLY)))
 
 
 NOISY = learned(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import MISSING, OmegaConf
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.mixture.registry import options_of
 from skillit_stream.training.config import TrainConfig, dump_config, load_config, nearest
 from skillit_stream.training.parts import ALGORITHMS, CALLBACKS, LOGGERS, OPTIMIZERS, SCHEDULERS
 from tests.support.paths import ROOT
@@ -310,6 +311,11 @@ def test_one_override_switches_the_policy(also: list[str]):
     config = load_config(SKILL_IT, ['algorithms.data_mixing.policy=stratified', *also])
     assert set(config.algorithms['data_mixing']) <= {'policy', 'graph', 'targets'}
     assert config.algorithms['data_mixing']['policy'] == 'stratified'
+
+
+def test_what_is_said_of_new_skills_goes_with_the_graph():
+    assert {'graph', 'new_skills'} <= (options_of('stratified') or set())
+    assert not {'graph', 'new_skills'} & (options_of('proportional') or set())
 
 
 def test_an_option_typed_beside_another_policy_is_not_dropped():
