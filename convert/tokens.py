@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.names import is_missing_folder
 
 TOKENIZER_FILE = 'tokenizer.json'
 TOKENIZER_FOLDER = 'tokenizer'
@@ -220,7 +221,7 @@ def find_tokenizer(name: str) -> Any:
     """
     # Rust threads encode a batch; without this, transformers turns them off after a fork.
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'true')
-    if not os.path.isdir(name) and (os.path.exists(name) or name.startswith(('.', '/', '~'))):
+    if is_missing_folder(name):
         raise InputError(
             f'--tokenizer {name}: no such folder; name a folder with a tokenizer, or one on the hub'
         )

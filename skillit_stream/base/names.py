@@ -1,6 +1,7 @@
 """Names: which known one was meant, which are unique, and whether one is of a place elsewhere."""
 
 import difflib
+import os
 from collections.abc import Iterable
 
 from skillit_stream.base.errors import InputError
@@ -9,6 +10,19 @@ from skillit_stream.base.errors import InputError
 def is_url(place: str | None) -> bool:
     """Whether it is in an object store or the like, and no path."""
     return place is not None and '://' in place
+
+
+def is_missing_folder(name: str) -> bool:
+    """Whether a name that might be one on a hub can only mean a folder here, and there is none.
+
+    A hub's names are `name` or `owner/name`. What has more parts, begins as paths do, is a file, or lies in a folder
+    `tokenizers`, is a path.
+    """
+    if os.path.isdir(name):
+        return False
+    first, _, rest = name.partition('/')
+    is_path = name.startswith(('.', '/', '~')) or '/' in rest or '\\' in name or os.path.exists(name)
+    return is_path or (bool(rest) and first in ('tokenizer', 'tokenizers'))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

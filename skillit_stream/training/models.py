@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.base.names import nearest
+from skillit_stream.base.names import is_missing_folder, nearest
 from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
 from skillit_stream.training.skill_losses import SkillLossModel
@@ -142,6 +142,11 @@ def _from_scratch(
 
 def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
     name = str(config.pretrained_model_name_or_path)
+    if is_missing_folder(name):
+        raise InputError(
+            f'`model.pretrained_model_name_or_path`: there is no folder {name}; name one with a model, or a model '
+            f'on the hub.'
+        )
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
     with as_input_error(
         f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', OSError, ImportError

@@ -222,6 +222,8 @@ def test_a_skill_without_enough_tokens_is_refused(tmp_path, refused, write_rows,
         ('--shard-size', 'huge', '--shard-size must be like 64mb or 67108864, but got: huge'),
         ('--shard-size', '100b', '--shard-size must lie between'),
         ('--tokenizer', '/no/such/folder', '--tokenizer /no/such/folder: no such folder'),
+        ('--tokenizer', 'tokenizers/none', '--tokenizer tokenizers/none: no such folder'),
+        ('--tokenizer', 'some/where/else', '--tokenizer some/where/else: no such folder'),
         (
             '--out',
             's3://bucket/S',
