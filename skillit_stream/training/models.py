@@ -27,7 +27,7 @@ LOSS_METRIC = LanguageCrossEntropy.__name__
 
 def build_model(
     config: ModelConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     vocab_size: int,
     *,
     kernels: str = 'auto',
@@ -37,7 +37,7 @@ def build_model(
 
     Args:
         config: The YAML's `model`.
-        tokenizer: Saved into checkpoints with the model.
+        tokenizer: Saved into checkpoints with the model, which names its special tokens; None: no such.
         vocab_size: Token ids in the streams are below it; the size of a vocabulary from scratch.
         kernels: The YAML's `kernels`.
         machine: Where the model will train; None: on a CPU.
@@ -118,7 +118,7 @@ def name_generation_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenize
 
 
 def _from_scratch(
-    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int, pick: Pick
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int, pick: Pick
 ) -> tuple[PreTrainedModel, Kernels]:
     options = {'vocab_size': vocab_size, **(config.config or {}), **config.config_overrides}
     kind = str(options.pop('model_type', ''))
@@ -132,9 +132,10 @@ def _from_scratch(
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
-    # Only now: the weights from scratch do not depend on the special tokens.
-    name_special_tokens(model.config, tokenizer, keep=options)
-    name_generation_tokens(model, tokenizer)
+    if tokenizer is not None:
+        # Only now: the weights from scratch do not depend on the special tokens.
+        name_special_tokens(model.config, tokenizer, keep=options)
+        name_generation_tokens(model, tokenizer)
     if config.init == 'fan_in':
         _init_fan_in(model)
     return model, kernels
