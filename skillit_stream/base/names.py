@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 
 from skillit_stream.base.errors import InputError
@@ -15,14 +16,15 @@ def is_url(place: str | None) -> bool:
 def is_missing_folder(name: str) -> bool:
     """Whether a name that might be one on a hub can only mean a folder here, and there is none.
 
-    A hub's names are `name` or `owner/name`. What has more parts, begins as paths do, is a file, or lies in a folder
-    `tokenizers`, is a path.
+    A hub's names are ``NAME`` or ``OWNER/NAME``. Others are paths, and so is what lies in a folder that is there, or in
+    one called `tokenizers`.
     """
     if os.path.isdir(name):
         return False
-    first, _, rest = name.partition('/')
-    is_path = name.startswith(('.', '/', '~')) or '/' in rest or '\\' in name or os.path.exists(name)
-    return is_path or (bool(rest) and first in ('tokenizer', 'tokenizers'))
+    if not re.fullmatch(r'\w[\w.-]*(/\w[\w.-]*)?', name) or '--' in name or '..' in name:
+        return True
+    owner, slash, _ = name.partition('/')
+    return os.path.exists(name) or bool(slash and (os.path.isdir(owner) or owner == 'tokenizers'))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """What is kept of finished short runs: one file a run, so that any process can do any of them.
 
-``start.json`` holds the losses before training, ``on-<skill>.json`` and ``on-<skill>+<skill>.json`` those after. A
-file counts if its signature fits; it is written under another name first and is never half there.
+``start.json`` holds the losses before training, ``on-<skill>.json`` and ``on-<skill>+<skill>.json`` those after;
+repeats with other orders of the samples are in ``repeat-2/``, ``repeat-3/`` and so on. A file counts if its signature
+fits; it is written under another name first and is never half there.
 """
 
 import csv
@@ -14,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import write_atomically
+from skillit_stream.base.files import from_plain, write_text
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix
 from skillit_stream.training.config import TrainConfig
 
@@ -94,9 +95,8 @@ class Records:
     def load(self, mix: Mix) -> Record | None:
         """The record of a run; None if it is not done, or was done under another signature."""
         try:
-            data = json.loads(self.path(mix).read_bytes())
-            record = Record(**{**data, 'trained_on': tuple(data['trained_on'])})
-        except (OSError, ValueError, KeyError, TypeError):
+            record = from_plain(Record, json.loads(self.path(mix).read_bytes()))
+        except (OSError, ValueError):
             return None
         fits = (record.version, record.signature, record.trained_on) == (VERSION, self.signature, mix)
         return record if fits else None
@@ -109,7 +109,7 @@ class Records:
         """
         text = json.dumps(asdict(record), indent=1) + '\n'
         try:
-            write_atomically(self.path(record.trained_on), lambda file: file.write(text.encode()))
+            write_text(self.path(record.trained_on), text)
         except OSError as error:
             raise InputError(
                 f'{self.folder} cannot be written to ({error.strerror}): choose another folder with --work.'
@@ -119,23 +119,23 @@ class Records:
         """The runs of these that are not done."""
         return [mix for mix in mixes if self.load(mix) is None]
 
-    def losses(self, mixes: Sequence[Mix]) -> MeasuredLosses:
-        """The losses before training and after these runs, which must be done.
+    def losses(self, mixes: Sequence[Mix], start: Record) -> MeasuredLosses:
+        """The losses before training, which are those of `start`, and after these runs, which must be done.
 
         Raises:
             InputError: They did not start from the same weights.
         """
-        start = self._done(BEFORE_TRAINING)
-        after = {mix: self._done(mix) for mix in mixes}
+        after = {mix: self.done(mix) for mix in mixes}
         for mix, record in after.items():
             if record.starting_weights != start.starting_weights:
                 raise InputError(
-                    f'{self.path(mix)} is of a run from other starting weights than {self.path(BEFORE_TRAINING)}: '
+                    f'{self.path(mix)} is of a run from other starting weights than the evaluation before training: '
                     f'remove {self.folder} and learn again, with the same versions of all packages on every machine.'
                 )
         return MeasuredLosses(start.losses, {mix: record.losses for mix, record in after.items()})
 
-    def _done(self, mix: Mix) -> Record:
+    def done(self, mix: Mix) -> Record:
+        """The record of a run that is done."""
         record = self.load(mix)
         if record is None:
             raise RuntimeError(f'Internal error: {self.path(mix)} is gone.')
@@ -150,4 +150,4 @@ def write_table(path: Path, losses: MeasuredLosses) -> None:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['trained on', *losses.start])
     writer.writerows([name, *(row[skill] for skill in losses.start)] for name, row in rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_text(path, text.getvalue())
