@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from urllib.request import getproxies
 import numpy as np
 
 from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.names import is_missing_folder
 
 TOKENIZER_FILE = 'tokenizer.json'
 TOKENIZER_FOLDER = 'tokenizer'
@@ -227,7 +227,7 @@ def find_tokenizer(name: str) -> Any:
     """
     # Rust threads encode a batch; without this, transformers turns them off after a fork.
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'true')
-    if not os.path.isdir(name) and _is_path(name):
+    if is_missing_folder(name):
         raise InputError(
             f'--tokenizer {name}: no such folder; name a folder with a tokenizer, or one on the hub'
         )
@@ -254,14 +254,6 @@ def _load_folder(folder: str) -> Any:
     except Exception as error:  # the Rust parser raises bare Exception
         raise _cannot_load(folder, error) from error
     return _load_automatically(folder)
-
-
-def _is_path(name: str) -> bool:
-    """Whether a name that is no folder cannot be meant for the hub, where names are ``NAME`` or ``OWNER/NAME``."""
-    if not re.fullmatch(r'\w[\w.-]*(/\w[\w.-]*)?', name) or '--' in name or '..' in name:
-        return True
-    owner, slash, _ = name.partition('/')
-    return os.path.exists(name) or bool(slash and os.path.isdir(owner))
 
 
 def _load_from_hub(name: str) -> Any:

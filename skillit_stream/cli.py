@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from skillit_stream import __version__
 from skillit_stream.base.errors import OneLineParser, run_guarded
 
 # command -> (its module in the package, one line of help)
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = OneLineParser(prog='skillit', description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
+    parser.add_argument('--version', action='version', version=f'skillit {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     for name, (module, help_line) in COMMANDS.items():
         # Only the command that was asked for is imported: `skillit --help` must not wait for torch.

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from skillit_stream import train
 from skillit_stream.base.errors import InputError, OneLineParser
 from skillit_stream.cli import COMMANDS, main, run_guarded
+from tests.support.paths import ROOT
 
 HOW = ['--steps', '3', '--method', 'approximate']
 
@@ -36,6 +38,15 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
         main(['--help'])
     printed = capsys.readouterr().out
     assert all(command in printed for command in COMMANDS)
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_info:
+        main(['--version'])
+    assert exit_info.value.code == 0
+    written = re.search(r'^version = "(.+)"', (ROOT / 'pyproject.toml').read_text(), re.MULTILINE)
+    assert written
+    assert capsys.readouterr().out == f'skillit {written[1]}\n'
 
 
 def test_input_errors_end_in_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]):

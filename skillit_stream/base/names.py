@@ -1,6 +1,8 @@
 """Names: which known one was meant, which are unique, and whether one is of a place elsewhere."""
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 from skillit_stream.base.errors import InputError
@@ -11,6 +13,20 @@ MOST_LISTED = 30  # names in an error message
 def is_url(place: str | None) -> bool:
     """Whether it is in an object store or the like, and no path."""
     return place is not None and '://' in place
+
+
+def is_missing_folder(name: str) -> bool:
+    """Whether a name that might be one on a hub can only mean a folder here, and there is none.
+
+    A hub's names are ``NAME`` or ``OWNER/NAME``. Others are paths, and so is what lies in a folder that is there, or in
+    one called `tokenizers`.
+    """
+    if os.path.isdir(name):
+        return False
+    if not re.fullmatch(r'\w[\w.-]*(/\w[\w.-]*)?', name) or '--' in name or '..' in name:
+        return True
+    owner, slash, _ = name.partition('/')
+    return os.path.exists(name) or bool(slash and (os.path.isdir(owner) or owner == 'tokenizers'))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

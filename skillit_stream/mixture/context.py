@@ -37,12 +37,18 @@ T = TypeVar('T')
 CONTEXT = tuple(field.name for field in fields(RunContext))
 
 
-def required(policy: str, what: str, value: T | None) -> T:
+NO_GRAPH = (
+    ': pass graph=FILE of one that is learned, or graph=identity, in which each skill helps itself alone'
+)
+"""Remedy of a policy that has no skills graph."""
+
+
+def required(policy: str, what: str, value: T | None, remedy: str = '') -> T:
     """Return what a policy cannot do without.
 
     Raises:
         InputError: The run does not know it.
     """
     if value is None:
-        raise InputError(f'policy {policy!r} needs {what}, but got none')
+        raise InputError(f'policy {policy!r} needs {what}, but got none{remedy}')
     return value

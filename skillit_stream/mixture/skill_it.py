@@ -15,7 +15,7 @@ from skillit_stream.mixture.checks import (
     weights_by_skill,
     whole_number,
 )
-from skillit_stream.mixture.context import required
+from skillit_stream.mixture.context import NO_GRAPH, required
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.loss_history import LossHistory
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -293,7 +293,7 @@ def build_skill_it(
     own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag',)))
     refuse_unknown('skill_it', options, ('published', 'targets', *own, *VARIANT_OPTIONS))
     variant = SkillItVariant(**{key: options.pop(key) for key in VARIANT_OPTIONS if key in options})
-    selected = required('skill_it', 'a skills graph', graph).select(skills, targets)
+    selected = required('skill_it', 'a skills graph', graph, NO_GRAPH).select(skills, targets)
     if not published:
         return SkillIt(selected, **options, variant=variant)
     if 'eta' not in options:

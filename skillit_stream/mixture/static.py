@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.checks import proportions_by_skill, weights_by_skill
-from skillit_stream.mixture.context import required
+from skillit_stream.mixture.context import NO_GRAPH, required
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import register
@@ -98,7 +98,9 @@ def build_stratified(
     if targets is None:
         return StaticMixture.stratified(skills)
     wanted = unique_names('targets', targets)
-    selected = required('stratified', 'a skills graph for its targets', graph).select(skills, wanted)
+    selected = required('stratified', 'a skills graph for its targets', graph, NO_GRAPH).select(
+        skills, wanted
+    )
     chosen = selected.weights.max(axis=1) > 0
     chosen |= np.array([name in wanted for name in selected.train_skills])
     if not chosen.any():

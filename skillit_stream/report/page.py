@@ -338,15 +338,14 @@ def _stream_size(methods: Sequence[Method], skill: str) -> str:
     return ' or '.join(f'{size:,}' for size in sorted(sizes)) or '-'
 
 
-def policy_text(policy: dict[str, Any], length: int = 120) -> str:
-    """A policy and its parameters as ``name(eta=0.2, ...)``, without those that are off, cut where it is too long."""
+def policy_text(policy: dict[str, Any]) -> str:
+    """A policy and its parameters as ``name(eta=0.2, ...)``, without those that are off."""
     parameters = ', '.join(
         f'{key}={_setting_text(value)}'
         for key, value in policy.items()
         if key != 'name' and value is not None and value is not False
     )
-    text = f'{policy.get("name", "unnamed")}({parameters})'
-    return text if len(text) <= length else text[: length - 2] + '…)'
+    return f'{policy.get("name", "unnamed")}({parameters})'
 
 
 def _setting_text(value: Any) -> str:

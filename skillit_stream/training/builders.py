@@ -61,6 +61,7 @@ from skillit_stream.training.streams_folder import (
 )
 
 RUN_VERSION = 1
+WORKERS_OF_A_GPU = 2
 # What the configurations of model families call the tokens that a sample may have.
 _POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
 
@@ -262,6 +263,8 @@ def build_dataset(
 def build_loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoader:
     """The DataLoader of `train_loader`."""
     workers = config.train_loader.num_workers
+    if workers is None:
+        workers = WORKERS_OF_A_GPU if on_gpu(config.device) else 0
     return DataLoader(
         dataset,
         batch_size=dataset.batch_size,

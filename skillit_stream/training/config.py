@@ -64,8 +64,8 @@ class TrainLoaderConfig:
     """Skills to train on; null: all of the streams folder."""
     warn_passes: float = 4.0
     """Warn before a round in which a skill's samples will have been walked more often than this."""
-    num_workers: int = 0
-    """DataLoader workers a rank; they persist over rounds."""
+    num_workers: int | None = None
+    """DataLoader workers a rank; they persist over rounds. null: 2 where a GPU would wait for the data, else 0."""
     prefetch_factor: int | None = None
     """Batches a worker prepares ahead; null: torch's default."""
     pin_memory: bool = True
@@ -75,7 +75,8 @@ class TrainLoaderConfig:
 
     def __post_init__(self) -> None:
         _refuse('train_loader.skills', self.skills, self.skills == [], 'a list of skills or null')
-        _refuse('train_loader.num_workers', self.num_workers, self.num_workers < 0, 'at least 0')
+        workers = self.num_workers
+        _refuse('train_loader.num_workers', workers, workers is not None and workers < 0, 'at least 0')
         factor = self.prefetch_factor
         _refuse('train_loader.prefetch_factor', factor, factor is not None and factor < 1, 'at least 1')
 
@@ -164,8 +165,9 @@ class TrainConfig:
     """Seconds that ranks wait for each other before the run fails."""
     save_interval: str = '1ep'
     """How often a checkpoint is written."""
-    save_num_checkpoints_to_keep: int = -1
-    """How many are kept; -1: all."""
+    save_num_checkpoints_to_keep: int = 2
+    """How many of the newest are kept on disk, where Composer keeps all; -1: all, to fork a run or learn a graph
+    from an early one."""
     save_overwrite: bool = False
     """Whether to start over in a run folder that holds a run."""
     load_path: str | None = None

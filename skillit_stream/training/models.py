@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.pytorch_utils import Conv1D
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.base.names import nearest
+from skillit_stream.base.names import is_missing_folder, nearest
 from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
 from skillit_stream.training.skill_losses import SkillLossModel
@@ -34,7 +34,7 @@ LOSS_METRIC = LanguageCrossEntropy.__name__
 
 def build_model(
     config: ModelConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     vocab_size: int,
     *,
     kernels: str = 'auto',
@@ -44,7 +44,7 @@ def build_model(
 
     Args:
         config: The YAML's `model`.
-        tokenizer: Saved into checkpoints with the model.
+        tokenizer: Saved into checkpoints with the model, which names its special tokens; None: no such.
         vocab_size: Token ids in the streams are below it; the size of a vocabulary from scratch.
         kernels: The YAML's `kernels`.
         machine: Where the model will train; None: on a CPU.
@@ -125,7 +125,7 @@ def name_generation_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenize
 
 
 def _from_scratch(
-    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int, pick: Pick
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int, pick: Pick
 ) -> tuple[PreTrainedModel, Kernels]:
     options = {'vocab_size': vocab_size, **(config.config or {}), **config.config_overrides}
     kind = str(options.pop('model_type', ''))
@@ -139,9 +139,10 @@ def _from_scratch(
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
-    # Only now: the weights from scratch do not depend on the special tokens.
-    name_special_tokens(model.config, tokenizer, keep=options)
-    name_generation_tokens(model, tokenizer)
+    if tokenizer is not None:
+        # Only now: the weights from scratch do not depend on the special tokens.
+        name_special_tokens(model.config, tokenizer, keep=options)
+        name_generation_tokens(model, tokenizer)
     if config.init == 'fan_in':
         _init_fan_in(model)
     return model, kernels
@@ -149,6 +150,11 @@ def _from_scratch(
 
 def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
     name = str(config.pretrained_model_name_or_path)
+    if is_missing_folder(name):
+        raise InputError(
+            f'`model.pretrained_model_name_or_path`: there is no folder {name}; name one with a model, or a model '
+            f'on the hub.'
+        )
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
     with as_input_error(
         f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', OSError, ImportError

@@ -251,7 +251,7 @@ def short_number(value: float) -> str:
     for size, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
         if value >= size:
             scaled = value / size
-            return f'{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{letter}'
+            return f'{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f}{letter}'
     return f'{value:.0f}'
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from streaming import Stream
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from skillit_stream.base.errors import as_input_error
+from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.base.names import is_missing_folder
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.remote_folder import check_cache, fetch_file, fetch_manifest, fetch_tokenizer
 from skillit_stream.training.config import TrainConfig
@@ -43,6 +44,10 @@ def load_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
     if config.streams_local is not None and config.tokenizer is None:
         fetch_tokenizer(config.streams, config.streams_local)
     name = config.tokenizer or str(local_root(config) / 'tokenizer')
+    if is_missing_folder(name):
+        raise InputError(
+            f'`tokenizer`: there is no folder {name}; name one with a tokenizer, or a tokenizer on the hub.'
+        )
     with as_input_error(
         f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
     ):

@@ -223,3 +223,5 @@ def test_a_saved_model_with_too_small_a_vocabulary_is_refused(build, saved: Path
 def test_a_folder_without_a_model_is_named(build, tmp_path: Path):
     with pytest.raises(InputError, match=rf'no model could be loaded from {tmp_path}'):
         build(pretrained_model_name_or_path=str(tmp_path))
+    with pytest.raises(InputError, match=r'path`: there is no folder ./nowhere; name one with a model'):
+        build(pretrained_model_name_or_path='./nowhere')

@@ -239,8 +239,10 @@ def test_durations_are_as_exact_as_they_are_long(seconds: float, text: str):
 
 
 def test_numbers_have_three_digits():
-    found = [short_number(value) for value in (7, 999, 1234, 45_600, 123_000, 1_250_000, 2.2e10)]
-    assert found == ['7', '999', '1.23k', '45.6k', '123k', '1.25M', '22.0G']
+    found = [
+        short_number(value) for value in (7, 999, 1234, 9_999, 45_600, 99_990, 123_000, 1_250_000, 2.2e10)
+    ]
+    assert found == ['7', '999', '1.23k', '10.0k', '45.6k', '100k', '123k', '1.25M', '22.0G']
 
 
 @pytest.fixture

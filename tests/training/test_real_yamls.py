@@ -132,7 +132,7 @@ def shrunk(path: Path, root: Path, run: Path, pretrained: Callable[[str], Path])
         'global_train_batch_size': 4,
         'device_train_microbatch_size': 1,
         'train_loader.round_size': 8,
-        'train_loader.num_workers': min(config.train_loader.num_workers, 1),
+        'train_loader.num_workers': min(config.train_loader.num_workers or 0, 1),
         'eval_loader.batch_size': 4,
         'max_duration': '2ep',
         'eval_interval': '1ep',
