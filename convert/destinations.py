@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.files import write_json
 from skillit_stream.convert.existing import Existing
 from skillit_stream.convert.parts import RECORD_NAME
 from skillit_stream.convert.shards import index_hash, write_index
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
-from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest, write_json
+from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
+from skillit_stream.formats.remote_folder import listed_objects
 
 WORK_FOLDER = '.work'
 
@@ -247,10 +249,7 @@ class ObjectStore(Destination):
 
     def _check(self, overwrite: bool) -> None:
         try:
-            found = self._uploader().list_objects(MANIFEST_NAME)
-        except NotImplementedError:
-            # Streaming cannot look into every kind of store.
-            found = None
+            found = listed_objects(self._uploader(), MANIFEST_NAME)
         except Exception as error:  # each store has errors of its own
             raise InputError(
                 f'--out {self._url}: cannot be reached ({type(error).__name__}: {first_line(error)}); check the '

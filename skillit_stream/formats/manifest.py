@@ -90,18 +90,18 @@ class _TokenizerInfo:
 class Manifest:
     """The contents of ``skills.json``: version 1, or 2 where the folder was added to."""
 
-    tokenizer_name: str
-    """What was asked for on the command line; the copy beside the manifest is what was used."""
-    tokenizer_hash: str
-    """``sha256:`` and the hex digest of ``ROOT/tokenizer/tokenizer.json``."""
-    vocab_size: int
-    """Every token id is smaller than this."""
     seq_len: int
     """Tokens in a sample."""
     dtype: str
     """``uint16`` or ``uint32``."""
     columns: Mapping[str, str]
     """MDS column -> encoding; ``tokens``, and ``loss_mask`` where not every token is a target."""
+    tokenizer_name: str
+    """What was asked for on the command line; the copy beside the manifest is what was used."""
+    tokenizer_hash: str
+    """``sha256:`` and the hex digest of ``ROOT/tokenizer/tokenizer.json``."""
+    vocab_size: int
+    """Every token id is smaller than this."""
     skills: Mapping[str, SkillInfo]
     """Skill -> contents, sorted by name."""
     dropped: Mapping[str, int] = field(default_factory=dict)

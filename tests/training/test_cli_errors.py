@@ -10,7 +10,8 @@ import pytest
 
 from skillit_stream.cli import main
 from skillit_stream.mixture import SkillsGraph
-from tests.support.training_runs import mixture_lines, settings, write_yaml
+from tests.support.run_folders import mixture_lines
+from tests.support.training_runs import settings, write_yaml
 
 Refused = Callable[..., str]
 Trained = Callable[..., None]

@@ -22,14 +22,13 @@ from skillit_stream.training.evaluation import skill_evaluator
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.skill_metrics import MeanSkillLoss
 from tests.support.by_hand import mean_loss
+from tests.support.run_folders import mixture_lines, rounds_of
 from tests.support.streams_reading import samples_in
 from tests.support.training_runs import (
     BATCH,
     EVAL_BATCH,
     SKILLS,
     fit,
-    mixture_lines,
-    rounds_of,
     settings,
     tiny_model,
     tiny_trainer,
