@@ -203,7 +203,7 @@ def test_a_kill_between_any_two_steps_leaves_valid_streams_and_the_same_command_
         if now != before:
             seen.add('made')
             assert digests(tmp_path / 'S') == straight
-            assert 'has all 3 input files already' in refused(*command(*new), '--add')
+            assert 'has all of 3 input files already' in refused(*command(*new), '--add')
             shutil.rmtree(tmp_path / '.S.skillit-partial', ignore_errors=True)
             continue
         if (tmp_path / 'S' / 'skills.json.next').exists():
@@ -318,7 +318,7 @@ def test_files_that_the_streams_have_are_passed_over_and_named(
     assert Manifest.load(str(tmp_path / 'S')).history[1].files[0].file == 'law.jsonl'
     before = digests(tmp_path / 'S')
     error = refused(*command(copy, old), '--add')
-    assert 'has all 2 input files already, the first' in error
+    assert 'has all of 2 input files already, the first' in error
     assert digests(tmp_path / 'S') == before
 
 
