@@ -12,14 +12,9 @@ LONG = 'question_answering-portuguese_brazil-portuguese_brazil'
 
 
 def split(samples: int) -> SplitInfo:
-    return SplitInfo(
-        samples=samples,
-        tokens=samples * 2048,
-        target_tokens=samples * 2048,
-        bytes=samples * 8000,
-        documents=3 * samples,
-        index_hash='',
-    )
+    tokens = 2048 * samples
+    counts = {'samples': samples, 'tokens': tokens, 'target_tokens': tokens, 'bytes': 8000 * samples}
+    return SplitInfo(**counts, documents=3 * samples, index_hash='')
 
 
 def manifest(*names: str, dropped: dict[str, int] | None = None) -> Manifest:
