@@ -3,9 +3,10 @@
 import argparse
 
 from skillit_stream.base.errors import OneLineParser
+from skillit_stream.base.names import number_of
 from skillit_stream.convert.pipeline import Conversion, convert
-from skillit_stream.convert.progress import print_summary
 from skillit_stream.convert.runners import load_module
+from skillit_stream.convert.summary import print_next, print_summary
 
 # A corpus is a module, or an object in one, with HELP, add_arguments(parser) and corpus(args) -> Corpus.
 CORPORA = {
@@ -49,19 +50,24 @@ def run(args: argparse.Namespace) -> int:
         print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
     if conversion.manifest is None:
         print(
-            f'task {args.task}: {conversion.done} of {conversion.parts} parts are done; when all tasks have '
-            'ended, run the same command without --task'
+            f'task {args.task}: {conversion.done} of {number_of(conversion.parts, "part")} '
+            f'{"is" if conversion.parts == 1 else "are"} done; when all tasks have ended, run the same command '
+            'without --task'
         )
         return 0
     print_summary(conversion.manifest, args.out)
-    print(f'encoded by {conversion.encoder}{_checked_in_words(conversion)}')
+    if conversion.encoder:
+        print(f'encoded by {conversion.encoder}{_checked_in_words(conversion)}')
+    print_next(args.out, added=getattr(args, 'add', False))
     return 0
 
 
 def _checked_in_words(conversion: Conversion) -> str:
     if not conversion.checked or conversion.encoder == 'tokenizers':
         return ''
-    return f', {conversion.checked:,} documents by the tokenizer itself as well, without a difference'
+    return (
+        f', {number_of(conversion.checked, "document")} by the tokenizer itself as well, without a difference'
+    )
 
 
 def _parse_custom(args: argparse.Namespace) -> argparse.Namespace:

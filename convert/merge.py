@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import number_of
 from skillit_stream.convert.destinations import Destination
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder, Samples, new_packer, sample_keys
@@ -127,8 +128,8 @@ class _SkillAssembly:
         if not any(split.samples for split in splits.values()):
             count = sum(split.documents for split in splits.values())
             raise InputError(
-                f'skill {self.skill!r}: its {count} new documents do not fill a sample of train or of eval that is '
-                'not in the other split; add more at once'
+                f'skill {self.skill!r}: its {number_of(count, "new document")} cannot fill a sample of train or of '
+                'eval that is not in the other split; add more at once'
             )
         for _, record in self.parts:
             self.dropped.update(record.faults)
@@ -234,7 +235,7 @@ class _SkillAssembly:
         self.dropped['eval_samples_in_train'] += dropped
         if not writer.samples and EVAL not in self.existing.splits(self.skill):
             raise InputError(
-                f'skill {self.skill!r}: each of its {dropped} eval samples is in train too; '
+                f'skill {self.skill!r}: each of its {number_of(dropped, "eval sample")} is in train too; '
                 'raise --seq-len, or add other documents'
             )
         digest = self._finish_split(EVAL, writer, writer.finish_shards())

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.names import is_url
+from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.tasks import task_of
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.destinations import Destination, ObjectStore, StagedFolder
@@ -118,8 +118,8 @@ def _nothing_to_add(
     """
     if not destination.finished_earlier:
         raise InputError(
-            f'--add: {args.out} has all {len(passed_over)} input files already, the first {passed_over[0]}; name '
-            'what is new'
+            f'--add: {args.out} has all of {number_of(len(passed_over), "input file")} already, the first '
+            f'{passed_over[0]}; name what is new'
         )
     return _conversion(manifest, 0, [], passed_over)
 
@@ -180,7 +180,7 @@ def _assemble(
     options, tokenizer = assembly.options, assembly.tokenizer
     assembled = assemble_skills(assembly)
     if not assembled:
-        raise InputError(f'no documents in {len(files)} file(s); check the PATH')
+        raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')
     bounds = {
         skill: bound_in_words(one.eval_below)
         for skill, one in assembled.items()

@@ -1,6 +1,5 @@
-"""What the terminal shows: a bar while it runs, a table when it is done."""
+"""What the terminal shows while a conversion runs: a bar, or a line now and then."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,22 +16,12 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
-from skillit_stream.base.names import is_url
 from skillit_stream.convert.conversion import Done, Report
-from skillit_stream.formats.manifest import Manifest
 
-# Where there is no terminal to ask, wide enough that no row is broken.
-PLAIN_WIDTH = 140
 SECONDS_BETWEEN_LINES = 30.0
 SKILLS_SHOWN = 7
-
-
-def number_of(count: int, noun: str) -> str:
-    """A count and its noun: ``1 file``, ``2,084 files``."""
-    return f'{count:,} {noun}' if count == 1 else f'{count:,} {noun}s'
 
 
 @contextmanager
@@ -119,24 +108,3 @@ class _LogLines:
         left = (now - state.began) * (1 - share) / max(share, 1e-9)
         amount = f'{share:.0%} of {state.total / 1e9:.2f} GB'
         print(f'{amount}; {state.rate()}; {state.skills()}; {left:.0f} s left', file=sys.stderr)
-
-
-def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> None:
-    """Print a table of a streams folder: a row for each skill and split, and what was left out."""
-    table = Table(title=f'{title}: {root if is_url(root) else os.path.normpath(root)}', title_justify='left')
-    table.add_column('skill')
-    table.add_column('split')
-    for name in ('documents', 'MB of text', 'samples', 'tokens', 'dropped'):
-        table.add_column(name, justify='right')
-    for name, skill in manifest.skills.items():
-        dropped = ', '.join(f'{count:,} {reason}' for reason, count in skill.dropped.items() if count)
-        for split, info in skill.splits.items():
-            row = (f'{info.documents:,}', f'{info.bytes / 1e6:.2f}', f'{info.samples:,}', f'{info.tokens:,}')
-            table.add_row(name, split, *row, dropped)
-            name, dropped = '', ''  # noqa: PLW2901 - once a skill
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
-    console.print(table)
-    for reason, count in manifest.dropped.items():
-        console.print(f'left out, of no known skill: {count:,} {reason}')

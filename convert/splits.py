@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import number_of
 from skillit_stream.convert.options import ConvertOptions
 
 HASH_BYTES = 16
@@ -230,12 +231,12 @@ class SkillSplitter:
     def _refuse(self, totals: Mapping[str, Amount]) -> None:
         total = totals[TRAIN] + totals[EVAL]
         raise InputError(
-            f'skill {self.skill!r}: its {total.tokens} tokens in {total.documents} documents give '
-            f'{_in_words(totals[TRAIN])} to train and {_in_words(totals[EVAL])} to eval, but they need '
+            f'skill {self.skill!r}: its {number_of(total.tokens, "token")} in {number_of(total.documents, "document")} '
+            f'give {_in_words(totals[TRAIN])} to train and {_in_words(totals[EVAL])} to eval, but they need '
             f'{_in_words(self._rule.train)} and {_in_words(self._rule.eval)}; lower --seq-len, change the size of '
             'eval, or add documents'
         )
 
 
 def _in_words(amount: Amount) -> str:
-    return f'{amount.tokens} tokens in {amount.documents}'
+    return f'{number_of(amount.tokens, "token")} in {amount.documents}'

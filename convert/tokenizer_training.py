@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import number_of
 from skillit_stream.convert.corpora import text as plain_text
 from skillit_stream.convert.corpus import Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
 from skillit_stream.convert.json_files import read_rows
 from skillit_stream.convert.options import BAD_RECORDS, add_options, parse_size
-from skillit_stream.convert.progress import number_of
 from skillit_stream.convert.readers import (
     ARCHIVES,
     SUFFIXES,

@@ -17,8 +17,9 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.grown_folder import PENDING
 from skillit_stream.convert.history import COUNTS
-from skillit_stream.convert.progress import bytes_bar, print_summary
+from skillit_stream.convert.progress import bytes_bar
 from skillit_stream.convert.shards import index_hash
+from skillit_stream.convert.summary import print_next, print_summary
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, tokenizer_hash
 from skillit_stream.formats.manifest import MANIFEST_NAME, SPLITS, Manifest, SplitInfo
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verify the folder and print its table."""
     print_summary(verify(args.streams), args.streams, title='Verified')
+    print_next(args.streams, verified=True)
     return 0
 
 

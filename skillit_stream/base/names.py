@@ -59,3 +59,8 @@ def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:
             raise InputError(f'{what} must be unique, but got: {name!r} twice')
         seen.add(name)
     return result
+
+
+def number_of(count: int, noun: str) -> str:
+    """A count and its noun: ``1 file``, ``2,084 files``."""
+    return f'{count:,} {noun}' if count == 1 else f'{count:,} {noun}s'

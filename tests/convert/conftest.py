@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from tests.support import commands
+from tests.support.adding import rows_of
 from tests.support.paths import SHARED
 from tests.support.streams_reading import EOS
 
@@ -75,3 +76,31 @@ def natural_instructions_tasks(shared_data: Path, tmp_path_factory: pytest.TempP
     with zstandard.open(archive, 'rb') as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
         tar.extractall(folder, filter='data')
     return folder
+
+
+@pytest.fixture
+def add_command(tmp_path: Path, tokenizer: str) -> Callable[..., list[object]]:
+    """The arguments of a conversion of some files to the folder S."""
+
+    def arguments(*files: object, out: str = 'S') -> list[object]:
+        options = ['--tokenizer', tokenizer, '--seq-len', 32, '--skill-field', 'kind', '--workers', 1]
+        sizes = ['--eval-fraction', 0.2, '--part-size', '4kb', '--shard-size', '16kb']
+        return ['convert', 'jsonl', *files, '--out', tmp_path / out, *options, *sizes]
+
+    return arguments
+
+
+@pytest.fixture
+def old_file(write_rows: Callable[..., Path]) -> Path:
+    """The corpus of the first conversion: two skills."""
+    return write_rows('old.jsonl', [*rows_of('prose', 0, 150), *rows_of('verse', 0, 150)])
+
+
+@pytest.fixture
+def new_files(write_rows: Callable[..., Path]) -> list[Path]:
+    """What is added, in several parts: more of one skill, and a skill of its own."""
+    return [
+        write_rows('more.jsonl', rows_of('prose', 150, 150)),
+        write_rows('law.jsonl', rows_of('law', 0, 150)),
+        write_rows('mixed.jsonl', [*rows_of('prose', 300, 50), *rows_of('law', 150, 50)]),
+    ]

@@ -1,0 +1,107 @@
+"""What is printed of a streams folder: a row for each skill and split, what was left out, what to type next."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+
+from skillit_stream.base.names import is_url
+from skillit_stream.base.terminal import default_console
+from skillit_stream.formats.manifest import Manifest
+
+HEAD = ('documents', 'MB of text', 'samples', 'tokens')
+GAP = '  '
+# What the counts of `dropped` mean, where their names do not say it.
+MEANINGS = {
+    'tail_tokens': 'at the end, too few for a sample',
+    'cut_tokens': 'of documents longer than a sample',
+    'eval_documents_in_train': 'left out of eval',
+    'eval_samples_in_train': 'left out of eval',
+    'train_samples_in_eval': 'left out of train',
+}
+Row = tuple[str, ...]
+
+
+def print_summary(manifest: Manifest, root: str, *, title: str = 'Streams') -> None:
+    """Print a table of a streams folder, and what was left out."""
+    print(f'{title}: {root if is_url(root) else os.path.normpath(root)}')
+    print('\n'.join(table_lines(manifest, default_console().width)))
+    print('\n'.join(left_out_lines(manifest)), end='\n' if left_out_lines(manifest) else '')
+
+
+def print_next(root: str, *, verified: bool = False, added: bool = False) -> None:
+    """Print the commands that come next.
+
+    Args:
+        root: The streams folder.
+        verified: Whether it has been verified.
+        added: Whether a run that began on the folder may go on with it.
+    """
+    name = shlex.quote(root)
+    commands = [] if verified or is_url(root) else [f'skillit verify {name}']
+    commands.append(f'skillit train YOUR.yaml streams={name}')
+    print('\n'.join(f'{"next:" if not number else "":5} {one}' for number, one in enumerate(commands)))
+    if added:
+        print('A run that began before goes on with what was added: train_loader.on_changed=allow')
+
+
+def table_lines(manifest: Manifest, width: int) -> list[str]:
+    """The table in lines of at most `width` columns, names whole.
+
+    A skill has a line a split; where its name does not fit before the numbers, it has a line of its own above them.
+    """
+    rows: list[Row] = [('skill', 'split', *HEAD)]
+    totals: dict[str, list[float]] = {}
+    for name, skill in manifest.skills.items():
+        for number, (split, info) in enumerate(skill.splits.items()):
+            counts = (info.documents, info.bytes, info.samples, info.tokens)
+            rows.append((name if not number else '', split, *_in_words(counts)))
+            sums = totals.setdefault(split, [0, 0, 0, 0])
+            totals[split] = [total + count for total, count in zip(sums, counts, strict=True)]
+    if len(manifest.skills) > 1:
+        rows += [
+            ('all' if not number else '', split, *_in_words(counts))
+            for number, (split, counts) in enumerate(totals.items())
+        ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    if sum(widths) + len(GAP) * (len(widths) - 1) > width:
+        rows = [part for row in rows for part in _apart(row)]
+        widths[0] = 0
+    return [_line(row, widths) for row in rows]
+
+
+def _in_words(counts: Sequence[float]) -> Row:
+    documents, size, samples, tokens = counts
+    return f'{documents:,}', f'{size / 1e6:,.2f}', f'{samples:,}', f'{tokens:,}'
+
+
+def _apart(row: Row) -> list[Row]:
+    """A row with the name of its skill in one of its own."""
+    return [row[:1], ('', *row[1:])] if row[0] and row[0] != 'skill' else [('', *row[1:])]
+
+
+def _line(row: Row, widths: Sequence[int]) -> str:
+    names = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]
+    numbers = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=False)]
+    return GAP.join([*names, *numbers]).rstrip()
+
+
+def left_out_lines(manifest: Manifest) -> list[str]:
+    """A line for each reason for which something was left out."""
+    by_reason: dict[str, dict[str, int]] = {}
+    for name, skill in manifest.skills.items():
+        for reason, count in skill.dropped.items():
+            if count:
+                by_reason.setdefault(reason, {})[name] = count
+    lines = []
+    for reason, counts in by_reason.items():
+        meaning = f' ({MEANINGS[reason]})' if reason in MEANINGS else ''
+        lines.append(f'left out: {sum(counts.values()):,} {reason}{meaning} {_where(counts)}')
+    return [
+        *lines,
+        *(f'left out, of no known skill: {count:,} {reason}' for reason, count in manifest.dropped.items()),
+    ]
+
+
+def _where(counts: Mapping[str, int]) -> str:
+    name, most = max(counts.items(), key=lambda item: item[1])
+    return f'in {name}' if len(counts) == 1 else f'in {len(counts)} skills, {most:,} of them in {name}'
