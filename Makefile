@@ -1,4 +1,4 @@
-# make demo    the main job end to end: convert, train three mixtures, report
+# make demo    the main job end to end on the text of the environment's packages: tokenizer, streams, graph, three mixtures, report
 # make test    the tests (test-slow: those of several real jobs: object stores, hygiene, elasticity)
 # make lint    ruff and pyright
 # Each sets up .venv by itself, once. PYTHON=python3.12 chooses another interpreter.
@@ -18,8 +18,19 @@ export PYTHONWARNINGS := ignore::FutureWarning,ignore::DeprecationWarning
 
 .PHONY: demo test test-slow lint format clean
 
-demo: $(VENV)/.installed
-	$(BIN)/skillit experiment yamls/experiments/addition-demo.yaml
+demo: demo/streams/skills.json
+	$(BIN)/skillit experiment demo
+
+demo/corpus: | $(VENV)/.installed
+	rm -rf $@.part
+	$(BIN)/python examples/package_texts.py $@.part
+	mv $@.part $@
+
+demo/tokenizer: | demo/corpus
+	$(BIN)/skillit tokenizer demo/corpus/train --vocab-size 2048 --out $@
+
+demo/streams/skills.json: | demo/tokenizer
+	$(BIN)/skillit convert text demo/corpus --skill-from folder --tokenizer demo/tokenizer --seq-len 128 --eval-tokens 50000 --out demo/streams
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m 'not slow' $(TESTS)

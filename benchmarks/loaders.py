@@ -1,6 +1,6 @@
 """The loaders under test and the streams they read: seven skills, the same tokens for all.
 
-Each loader is a function of a :class:`Corpus`, the number of workers and the samples in a round. It returns a
+Each loader is a function of a :class:`BenchmarkStreams`, the number of workers and the samples in a round. It returns a
 DataLoader and a function that sets the next round's shares (float64 [skills]); a peer, whose mixture is fixed,
 ignores them. Packages are imported inside, so that a process holds only those of the loader it measures.
 """
@@ -23,7 +23,7 @@ Loader = tuple[Any, Callable[[NDArray[np.float64]], None]]
 
 
 @dataclass(frozen=True)
-class Corpus:
+class BenchmarkStreams:
     """Streams on this machine or behind a remote.
 
     Attributes:
@@ -50,7 +50,7 @@ def tokens_of(number: int, samples: int, seq_len: int) -> NDArray[np.uint16]:
     return np.random.default_rng(number).integers(0, 50_000, (samples, seq_len), np.uint16)
 
 
-def write_mds(corpus: Corpus, samples: int, per_shard: int) -> None:
+def write_mds(corpus: BenchmarkStreams, samples: int, per_shard: int) -> None:
     """One MDS stream a skill of `samples` samples, `per_shard` of them in each shard."""
     from streaming import MDSWriter
 
@@ -64,7 +64,7 @@ def write_mds(corpus: Corpus, samples: int, per_shard: int) -> None:
                 writer.write({'tokens': row})
 
 
-def write_litdata(corpus: Corpus, samples: int, per_shard: int) -> None:
+def write_litdata(corpus: BenchmarkStreams, samples: int, per_shard: int) -> None:
     """The same tokens in litdata's format."""
     import torch
     from litdata.streaming.item_loader import TokensLoader  # pyright: ignore[reportMissingImports]
@@ -81,7 +81,7 @@ def write_litdata(corpus: Corpus, samples: int, per_shard: int) -> None:
         writer.merge(1)
 
 
-def ours(corpus: Corpus, workers: int, round_size: int) -> Loader:
+def ours(corpus: BenchmarkStreams, workers: int, round_size: int) -> Loader:
     """The mixed loader."""
     from streaming import Stream
     from torch.utils.data import DataLoader
@@ -110,7 +110,7 @@ def keep(shares: NDArray[np.float64]) -> None:
     del shares
 
 
-def streaming(corpus: Corpus, workers: int, round_size: int) -> Loader:
+def streaming(corpus: BenchmarkStreams, workers: int, round_size: int) -> Loader:
     """StreamingDataset with equal proportions."""
     from streaming import Stream, StreamingDataset
     from torch.utils.data import DataLoader
@@ -129,7 +129,7 @@ def streaming(corpus: Corpus, workers: int, round_size: int) -> Loader:
     return loader, keep
 
 
-def litdata(corpus: Corpus, workers: int, round_size: int) -> Loader:
+def litdata(corpus: BenchmarkStreams, workers: int, round_size: int) -> Loader:
     """litdata's CombinedStreamingDataset with equal weights."""
     del round_size
     from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset  # pyright: ignore[reportMissingImports]

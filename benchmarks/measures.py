@@ -12,7 +12,7 @@ from typing import Any
 
 import memory
 import numpy as np
-from loaders import BATCH, LOADERS, SKILLS, Corpus, import_for
+from loaders import BATCH, LOADERS, SKILLS, BenchmarkStreams, import_for
 from numpy.typing import NDArray
 
 Figures = dict[str, list[float]]
@@ -46,14 +46,14 @@ class Options:
     cache: Path | None = None
 
     @property
-    def plain(self) -> Corpus:
+    def plain(self) -> BenchmarkStreams:
         """Streams for throughput, start-up, memory and the switch of small rounds."""
-        return Corpus(self.folder / 'plain', seq_len=PLAIN_SEQ_LEN)
+        return BenchmarkStreams(self.folder / 'plain', seq_len=PLAIN_SEQ_LEN)
 
     @property
-    def remote(self) -> Corpus:
+    def remote(self) -> BenchmarkStreams:
         """Streams for the switch with a remote."""
-        corpus = Corpus(self.folder / 'remote', block=REMOTE_BLOCK, seq_len=REMOTE_SEQ_LEN)
+        corpus = BenchmarkStreams(self.folder / 'remote', block=REMOTE_BLOCK, seq_len=REMOTE_SEQ_LEN)
         return replace(corpus, cache=self.cache)
 
 

@@ -44,7 +44,7 @@ class SlowRemote:
         self._process.wait()
 
 
-class Pace:
+class BandwidthLimit:
     """Lets bytes through at a rate, whoever sends them."""
 
     def __init__(self, bandwidth: float) -> None:
@@ -66,7 +66,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, latency: float, bandwidth: float) -> None:
         super().__init__(('127.0.0.1', 0), _Handler)
-        self.folder, self.latency, self.pace = folder, latency, Pace(bandwidth)
+        self.folder, self.latency, self.limit = folder, latency, BandwidthLimit(bandwidth)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that ends in the middle of an answer is no error of the server's."""
@@ -111,12 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
         if with_body:
             with open(path, 'rb') as file:
                 file.seek(first)
-                self._send(file, last - first + 1, server.pace)
+                self._send(file, last - first + 1, server.limit)
 
-    def _send(self, file: BinaryIO, left: int, pace: Pace) -> None:
+    def _send(self, file: BinaryIO, left: int, limit: BandwidthLimit) -> None:
         while left:
             piece = file.read(min(left, _PIECE))
-            pace.take(len(piece))
+            limit.take(len(piece))
             self.wfile.write(piece)
             left -= len(piece)
 

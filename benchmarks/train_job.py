@@ -86,7 +86,7 @@ def measure_job(folder: Path, setting: Setting, job: tuple[str, int]) -> dict[st
             'flops': model.flops_per_batch({'tokens': shape}),
             'peak_flops': (get_gpu_flops_available(trainer.state) or None) if gpu else None,
             'peak_bytes': torch.cuda.max_memory_allocated() if gpu else None,
-            **clock.after_round(0),
+            **clock.after_first_round(),
         }
     finally:
         trainer.close()
@@ -192,9 +192,9 @@ def clock_of(setting: Setting) -> Any:
             )
             self._ended = now
 
-        def after_round(self, last: int) -> dict[str, list[Any]]:
+        def after_first_round(self) -> dict[str, list[Any]]:
             """Figures of the steps of later rounds, by name."""
-            kept = self.lines[(last + 1) * setting.steps :]
+            kept = self.lines[setting.steps :]
             return {name: [line[name] for line in kept] for name in self.lines[0]}
 
     return Clock()

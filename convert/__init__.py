@@ -17,8 +17,12 @@ The parts, in the order the data flows::
     splits.py        documents -> train, eval  by a hash of the text
     packing.py       token ids -> samples      end to end, or one document a sample
     shards.py        samples -> MDS shards     shard_writer.py has the writer
+    existing.py      what streams that are added to decide on (--add)
     merge.py         parts -> streams          eval, indexes, what was held back
     destinations.py  where the streams lie     a folder that appears complete, an object store
+    grown_folder.py  a finished folder that is added to; history.py has its manifest
     runners.py       who does the parts        this process, several, Ray (base/tasks.py)
     pipeline.py      all of it
+
+`tokenizer_training.py` is a command of its own, `skillit tokenizer`, which reads text as the converters do.
 """

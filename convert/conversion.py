@@ -74,18 +74,18 @@ def convert_part(
     return record
 
 
+@dataclass
 class _PartWork:
     """A part while it is converted."""
 
-    def __init__(
-        self, part: Part, job: Job, corpus: Corpus, tokenizer: DocumentTokenizer, report: Report
-    ) -> None:
-        self.part = part
-        self.job = job
-        self.corpus = corpus
-        self.tokenizer = tokenizer
-        self.report = report
-        self.faults = Faults(job.options.bad_records)
+    part: Part
+    job: Job
+    corpus: Corpus
+    tokenizer: DocumentTokenizer
+    report: Report
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.job.options.bad_records)
         self.names = SkillNames()
         self.watches = Stopwatches()
         self.sinks: dict[str, SkillSink] = {}
@@ -200,7 +200,7 @@ class _PartWork:
                 self.job.part_folder(self.part),
                 self.job,
                 self.tokenizer,
-                label='' if self.corpus.generated else self.part.name,
+                label=self.job.destination.existing.label('' if self.corpus.generated else self.part.name),
                 watches=self.watches,
             )
         return self.sinks[skill]
@@ -212,7 +212,7 @@ class _PartWork:
             record = SkillRecord(self.names.raw.get(skill, skill))
             if skill in self.sinks:
                 record.train, record.eval = self.sinks[skill].finish()
-                record.by_hash = self.sinks[skill].by_hash
+                record.by_hash, record.by_corpus = self.sinks[skill].by_hash, self.sinks[skill].by_corpus
             record.sources = self.sources[skill]
             record.faults = dict(self.faults.counts[skill])
             skills[skill] = record

@@ -5,7 +5,6 @@ A destination has two local folders. In ``work`` lie the parts that are done, an
 finds both again.
 """
 
-import argparse
 import fcntl
 import logging
 import os
@@ -16,11 +15,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from skillit_stream.base.errors import InputError, first_line
-from skillit_stream.base.names import is_url
+from skillit_stream.base.files import write_json
+from skillit_stream.convert.existing import Existing
 from skillit_stream.convert.parts import RECORD_NAME
 from skillit_stream.convert.shards import index_hash, write_index
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
-from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest, write_json
+from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
+from skillit_stream.formats.remote_folder import listed_objects
 
 WORK_FOLDER = '.work'
 
@@ -32,6 +33,11 @@ class Destination(ABC):
         root: Local folder in which the streams are put together.
         work: Local folder for work in progress; it is removed at the end.
     """
+
+    existing = Existing()
+    """The streams that are added to."""
+    finished_earlier = False
+    """Whether it has just finished what a command was killed at."""
 
     def __init__(self, root: str, work: str) -> None:
         self.root = root
@@ -207,16 +213,16 @@ class StagedFolder(Destination):
             write_json(os.path.join(self.root, name), contents)
         manifest.save(self.root)
         shutil.rmtree(self.work)
-        _remove(self._previous)
+        remove_folder(self._previous)
         if os.path.exists(self._target):
             os.rename(self._target, self._previous)
         os.rename(self.root, self._target)
-        _remove(self._previous)
+        remove_folder(self._previous)
 
     def clear(self) -> None:
         """Remove all that was made."""
         super().clear()
-        _remove(self.root)
+        remove_folder(self.root)
 
 
 class ObjectStore(Destination):
@@ -243,10 +249,7 @@ class ObjectStore(Destination):
 
     def _check(self, overwrite: bool) -> None:
         try:
-            found = self._uploader().list_objects(MANIFEST_NAME)
-        except NotImplementedError:
-            # Streaming cannot look into every kind of store.
-            found = None
+            found = listed_objects(self._uploader(), MANIFEST_NAME)
         except Exception as error:  # each store has errors of its own
             raise InputError(
                 f'--out {self._url}: cannot be reached ({type(error).__name__}: {first_line(error)}); check the '
@@ -299,18 +302,7 @@ class ObjectStore(Destination):
         return CloudUploader.get(url if folder is None else (folder, url), keep_local=True, exist_ok=True)
 
 
-def destination_of(args: argparse.Namespace) -> Destination:
-    """The destination that ``--out``, ``--overwrite`` and ``--work`` name.
-
-    Raises:
-        InputError: The streams cannot be written there.
-    """
-    # A folder of its own: the one that is given may hold other things, and this one is removed.
-    own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
-    work = os.path.join(os.path.abspath(args.work), own) if args.work else None
-    return (ObjectStore if is_url(args.out) else StagedFolder)(args.out, work, overwrite=args.overwrite)
-
-
-def _remove(folder: str) -> None:
+def remove_folder(folder: str) -> None:
+    """Remove a folder with all that is in it, if it is there."""
     if os.path.isdir(folder):
         shutil.rmtree(folder)

@@ -65,6 +65,7 @@ class GeneratedCorpus(Corpus):
         graph: list[list[float]],
         options: Mapping[str, Any],
     ) -> None:
+        self.args = args
         self.skills = list(skills)
         self._train, self._eval = args.train_samples, args.eval_samples
         self._graph = graph
@@ -145,8 +146,10 @@ def add_example_arguments(parser: argparse.ArgumentParser, *, graph_default: str
     parser.set_defaults(one_per_sample=True, loss='answer', encoder='tokenizers', part_size='1')
 
 
-def check_counts(args: argparse.Namespace) -> None:
-    """Refuse sample counts and seeds that make no corpus."""
+def check_counts(args: argparse.Namespace, size: str, most: int) -> None:
+    """Refuse sample counts, seeds and sizes that make no corpus; `size` names the option that is at most `most`."""
+    if not 1 <= getattr(args, size) <= most:
+        raise InputError(f'--{size} must lie between 1 and {most}, but got: {getattr(args, size)}')
     for option, value, least in (
         ('--train-samples', args.train_samples, 1),
         ('--eval-samples', args.eval_samples, 1),

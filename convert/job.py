@@ -19,7 +19,7 @@ class Job:
         options: Of the command.
         encoder: As in :class:`~skillit_stream.convert.tokens.DocumentTokenizer`.
         facts: Of the tokenizer.
-        destination: Where tokenizer and parts lie and where shards go.
+        destination: Where tokenizer and parts lie and where shards go, and what is there already.
     """
 
     module: str

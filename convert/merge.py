@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,7 +15,7 @@ from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder, Samples, new_packer, sample_keys
 from skillit_stream.convert.parts import PartRecord, SkillRecord, SplitRecord, Spool, make_folder
 from skillit_stream.convert.shards import new_writer
-from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter, split_rule
+from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter
 from skillit_stream.convert.tokens import DocumentTokenizer
 from skillit_stream.formats.manifest import SkillInfo, SourceInfo, SplitInfo
 
@@ -50,7 +50,20 @@ class Assembly:
     generated: bool = False
 
 
-def assemble_skills(assembly: Assembly) -> dict[str, SkillInfo]:
+@dataclass(frozen=True)
+class AssembledSkill:
+    """A skill whose streams are put together.
+
+    Attributes:
+        info: What this conversion brings of it; the hashes are of indexes with all shards.
+        eval_below: The hash below which its documents are in eval; None: the corpus decided on some of them.
+    """
+
+    info: SkillInfo
+    eval_below: int | None
+
+
+def assemble_skills(assembly: Assembly) -> dict[str, AssembledSkill]:
     """Put the streams of all skills together; they are complete but for the manifest.
 
     Raises:
@@ -65,10 +78,10 @@ def assemble_skills(assembly: Assembly) -> dict[str, SkillInfo]:
                     f'skills {other!r} and {record.raw_name!r} would both be stored as {skill!r}; rename one, or '
                     'choose another --skill-field'
                 )
-    return {skill: info for skill in sorted(raw_names) if (info := _assemble(assembly, skill)) is not None}
+    return {skill: one for skill in sorted(raw_names) if (one := _assemble(assembly, skill)) is not None}
 
 
-def unplaced(assembly: Assembly, skills: Mapping[str, SkillInfo]) -> dict[str, int]:
+def unplaced(assembly: Assembly, skills: Container[str]) -> dict[str, int]:
     """Counts of bad records of no known skill, or of a skill that no document is left of."""
     total: Counter[str] = Counter()
     for part in assembly.parts:
@@ -79,7 +92,7 @@ def unplaced(assembly: Assembly, skills: Mapping[str, SkillInfo]) -> dict[str, i
     return dict(sorted((reason, count) for reason, count in total.items() if count))
 
 
-def _assemble(assembly: Assembly, skill: str) -> SkillInfo | None:
+def _assemble(assembly: Assembly, skill: str) -> AssembledSkill | None:
     parts = [
         (part.folder, part.record.skills[skill]) for part in assembly.parts if skill in part.record.skills
     ]
@@ -99,33 +112,43 @@ class _SkillAssembly:
         self.spools = [Spool(folder, skill, dtype) for folder, _ in parts]
         self.added: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
         self.dropped: Counter[str] = Counter()
+        self.existing = assembly.destination.existing
 
-    def assemble(self) -> SkillInfo:
-        if any(record.by_hash for _, record in self.parts):
-            self._settle_held()
+    def assemble(self) -> AssembledSkill:
+        by_hash = any(record.by_hash for _, record in self.parts)
+        by_corpus = any(record.by_corpus for _, record in self.parts)
+        threshold = self._settle_held() if by_hash else None
         splits = {}
         train_keys: Iterator[np.ndarray] = iter(())
         if self._has(TRAIN):
             splits[TRAIN], train_keys = self._finish_train()
         if self._has(EVAL):
             splits[EVAL] = self._write_eval(train_keys)
+        if not any(split.samples for split in splits.values()):
+            count = sum(split.documents for split in splits.values())
+            raise InputError(
+                f'skill {self.skill!r}: its {count} new documents do not fill a sample of train or of eval that is '
+                'not in the other split; add more at once'
+            )
         for _, record in self.parts:
             self.dropped.update(record.faults)
         sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
         dropped = +self.dropped if self.assembly.generated else self.dropped
-        return SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
+        self.existing.check_sources(sources)
+        info = SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
+        return AssembledSkill(info, None if by_corpus else threshold)
 
     def _has(self, split: str) -> bool:
         """Whether there is anything in a split; only a corpus that decides on splits itself leaves one out."""
         return bool(self.added[split]) or any(record.documents for record in self._records(split))
 
-    def _settle_held(self) -> None:
-        """Decide on the documents that parts held back."""
+    def _settle_held(self) -> int:
+        """Decide on the documents that parts held back; returns the hash below which they go to eval."""
         settled = {
             split: sum((Amount(one.tokens, one.documents) for one in self._records(split)), Amount())
             for split in (TRAIN, EVAL)
         }
-        rule = split_rule(self.assembly.options)
+        rule = self.existing.rule(self.skill, self.assembly.options)
         splitter = SkillSplitter(
             self.skill, rule, lambda split, document: self.added[split].append(document), settled
         )
@@ -133,18 +156,12 @@ class _SkillAssembly:
             for document in spool.documents('held'):
                 splitter.add(document)
         splitter.finish()
+        return splitter.threshold
 
     def _finish_train(self) -> tuple[SplitInfo, Iterator[np.ndarray]]:
         """Write what the parts left over of train, and the index of all of it."""
         packer = self._packer()
-        dtype = self.assembly.tokenizer.dtype
-        pieces: list[Samples] = []
-        for spool in self.spools:
-            tail, mask = spool.array('tail', dtype), spool.array('tail_mask', np.uint8)
-            pieces.append(packer.extend(np.array(tail), np.array(mask)))
-        if self.added[TRAIN]:
-            pieces.append(packer.add(self.added[TRAIN]))
-        pieces = [one for one in pieces if len(one)]
+        pieces, in_eval = self._rest_of_train(packer)
         writer = self._writer(os.path.join(self.assembly.destination.work, 'rest'), TRAIN, label='rest')
         for piece in pieces:
             writer.write_samples(piece)
@@ -155,10 +172,13 @@ class _SkillAssembly:
             samples=writer.samples,
             targets=writer.targets,
             cut_tokens=packer.cut_tokens,
+            in_eval=in_eval,
             shards=writer.finish_shards(),
         )
         records = [*self._records(TRAIN), rest]
         self._count_cut(packer, records)
+        if self.existing.splits(self.skill):
+            self.dropped['train_samples_in_eval'] += sum(record.in_eval for record in records)
         digest = self._finish_split(TRAIN, writer, [shard for record in records for shard in record.shards])
         samples = sum(record.samples for record in records)
         info = SplitInfo(
@@ -173,9 +193,23 @@ class _SkillAssembly:
         spooled = (spool.array('keys', np.uint64) for spool in self.spools)
         return info, chain(spooled, map(sample_keys, pieces))
 
+    def _rest_of_train(self, packer: Packer | Padder) -> tuple[list[Samples], int]:
+        """The samples of what the parts left over, and how many were left out of them for being in eval."""
+        dtype = self.assembly.tokenizer.dtype
+        pieces: list[Samples] = []
+        for spool in self.spools:
+            tail, mask = spool.array('tail', dtype), spool.array('tail_mask', np.uint8)
+            pieces.append(packer.extend(np.array(tail), np.array(mask)))
+        if self.added[TRAIN]:
+            pieces.append(packer.add(self.added[TRAIN]))
+        pieces = [one for one in pieces if len(one)]
+        kept = [self.existing.outside_eval(self.skill, sample_keys(one)) for one in pieces]
+        chosen = [one.select(which) for one, which in zip(pieces, kept, strict=True)]
+        return [one for one in chosen if len(one)], sum(int((~which).sum()) for which in kept)
+
     def _finish_split(self, split: str, writer: Any, shards: Sequence[Mapping[str, Any]]) -> str:
         """Bring a split's shards together and write its index; returns the hash of that."""
-        if not shards:
+        if not shards and split not in self.existing.splits(self.skill):
             raise InputError(
                 f'skill {self.skill!r}: no {split} sample could be filled; lower --seq-len, or add documents'
             )
@@ -195,12 +229,10 @@ class _SkillAssembly:
             samples = packer.add(batch)
             kept = ~np.isin(sample_keys(samples), shared)
             dropped += int((~kept).sum())
-            writer.write_samples(
-                Samples(samples.tokens[kept], None if samples.mask is None else samples.mask[kept])
-            )
+            writer.write_samples(samples.select(kept))
         self._count_cut(packer, [SplitRecord(cut_tokens=packer.cut_tokens)])
         self.dropped['eval_samples_in_train'] += dropped
-        if not writer.samples:
+        if not writer.samples and EVAL not in self.existing.splits(self.skill):
             raise InputError(
                 f'skill {self.skill!r}: each of its {dropped} eval samples is in train too; '
                 'raise --seq-len, or add other documents'
@@ -236,7 +268,8 @@ class _SkillAssembly:
         keys = [sample_keys(packer.add(batch)) for batch in _batches(self._eval_documents())]
         self.dropped = before
         in_eval = np.unique(np.concatenate([np.empty(0, np.uint64), *keys]))
-        found = [np.intersect1d(array, in_eval) for array in train_keys]
+        in_train = chain(self.existing.keys(self.skill, TRAIN), train_keys) if len(in_eval) else ()
+        found = [np.intersect1d(array, in_eval) for array in in_train]
         return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
 
     def _records(self, split: str) -> list[SplitRecord]:
@@ -255,6 +288,7 @@ class _SkillAssembly:
         local = os.path.join(root, self.skill, split)
         make_folder(local)
         out = self.assembly.destination.writer_target(local, self.skill, split)
+        label = self.existing.label(label)
         return new_writer(out, self.assembly.options, self.assembly.tokenizer.dtype, label)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +15,33 @@ ENCODERS = ('auto', 'gigatoken', 'tokenizers')
 LOSSES = ('all', 'answer')
 # A token and its target.
 SMALLEST_SAMPLE = 2
+# Options, and tables of them, as `add_options` takes them.
+BAD_RECORDS = (
+    '--bad-records',
+    'stop at the first bad record (default), or count and leave them out',
+    {'choices': Faults.POLICIES, 'default': 'error'},
+)
+READING = (
+    BAD_RECORDS,
+    (
+        '--encoder',
+        'who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
+        {'choices': ENCODERS, 'default': 'auto'},
+    ),
+    (
+        '--part-size',
+        'input bytes that are converted, and kept if the command is stopped, as one (256mb)',
+        {'default': '256mb', 'metavar': 'SIZE'},
+    ),
+)
+INSTRUCTIONS = (
+    ('--one-per-sample', 'one example a sample, padded (default: packed)', {'action': 'store_true'}),
+    (
+        '--loss',
+        'what the loss is on: all tokens (default), or the answer',
+        {'choices': LOSSES, 'default': 'all'},
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +77,7 @@ class ConvertOptions:
             )
         if not 0 < self.eval_fraction < 1:
             raise InputError(f'--eval-fraction must lie between 0 and 1, but got: {self.eval_fraction}')
-        for name in ('eval_documents', 'eval_tokens'):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f'--{name.replace("_", "-")} must be at least 1, but got: {value}')
+        check_positive(self, 'eval_documents', 'eval_tokens')
 
     @property
     def masked(self) -> bool:
@@ -71,10 +96,37 @@ class ConvertOptions:
         return {**sizes, **shape, 'bad_records': self.bad_records}
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options about the streams folder."""
+def check_positive(given: Any, *names: str) -> None:
+    """Refuse attributes of `given`, named as their options are, that are neither None nor at least 1.
+
+    Raises:
+        InputError: One is smaller.
+    """
+    for name in names:
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise InputError(f'--{name.replace("_", "-")} must be at least 1, but got: {value}')
+
+
+def add_options(parser: Any, table: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """Add a table of options to a parser or a group of one: (option, help, what else argparse is told)."""
+    for option, text, settings in table:
+        parser.add_argument(option, help=text, **settings)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, *, grows: bool = False) -> None:
+    """Options about the streams folder; `grows`: one that is finished may be added to."""
     parser.add_argument('--out', required=True, metavar='DIR', help='streams folder to make')
-    parser.add_argument('--overwrite', action='store_true', help='replace a finished streams folder at --out')
+    finished = parser.add_mutually_exclusive_group()
+    finished.add_argument(
+        '--overwrite', action='store_true', help='replace a finished streams folder at --out'
+    )
+    if grows:
+        finished.add_argument(
+            '--add',
+            action='store_true',
+            help='add to the finished streams folder at --out: skills, or files of them',
+        )
     parser.add_argument('--shard-size', default='64mb', help='largest shard (default: 64mb)')
 
 
@@ -85,7 +137,7 @@ def add_paths_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a corpus of documents."""
-    add_output_arguments(parser)
+    add_output_arguments(parser, grows=True)
     parser.add_argument('--tokenizer', required=True, metavar='NAME_OR_FOLDER', help='Hugging Face tokenizer')
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
     split = parser.add_mutually_exclusive_group()
@@ -94,24 +146,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     )
     split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
     split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')
-    parser.add_argument(
-        '--bad-records',
-        choices=Faults.POLICIES,
-        default='error',
-        help='stop at the first bad record (default), or count and leave them out',
-    )
-    parser.add_argument(
-        '--encoder',
-        choices=ENCODERS,
-        default='auto',
-        help='who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
-    )
-    parser.add_argument(
-        '--part-size',
-        default='256mb',
-        metavar='SIZE',
-        help='input bytes that are converted, and kept if the command is stopped, as one (256mb)',
-    )
+    add_options(parser, READING)
     add_work_arguments(parser)
 
 
@@ -126,15 +161,7 @@ def add_work_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_instruction_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of a corpus of questions and answers."""
-    parser.add_argument(
-        '--one-per-sample', action='store_true', help='one example a sample, padded (default: packed)'
-    )
-    parser.add_argument(
-        '--loss',
-        choices=LOSSES,
-        default='all',
-        help='what the loss is on: all tokens (default), or the answer',
-    )
+    add_options(parser, INSTRUCTIONS)
 
 
 def options_of(args: argparse.Namespace) -> ConvertOptions:
@@ -153,9 +180,18 @@ def part_size_of(args: argparse.Namespace) -> int:
     Raises:
         InputError: It cannot be read.
     """
-    found = re.fullmatch(r'(\d+)\s*(|b|kb|mb|gb)', str(args.part_size).lower())
+    return parse_size('--part-size', args.part_size)
+
+
+def parse_size(option: str, text: str) -> int:
+    """Bytes in the value of an option.
+
+    Raises:
+        InputError: It cannot be read, or is 0.
+    """
+    found = re.fullmatch(r'(\d+)\s*(|b|kb|mb|gb)', str(text).lower())
     if not found or not int(found[1]):
-        raise InputError(f'--part-size must be like 256mb or 268435456, but got: {args.part_size}')
+        raise InputError(f'{option} must be like 256mb or 268435456, but got: {text}')
     return int(found[1]) << {'': 0, 'b': 0, 'kb': 10, 'mb': 20, 'gb': 30}[found[2]]
 
 
@@ -167,6 +203,5 @@ def workers_of(args: argparse.Namespace) -> int:
     """
     if args.workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    if args.workers < 1:
-        raise InputError(f'--workers must be at least 1, but got: {args.workers}')
+    check_positive(args, 'workers')
     return args.workers

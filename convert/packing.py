@@ -26,6 +26,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def select(self, chosen: np.ndarray) -> 'Samples':
+        """Those samples for which `chosen`, bool [n], is true."""
+        if chosen.all():
+            return self
+        return Samples(self.tokens[chosen], None if self.mask is None else self.mask[chosen])
+
 
 class Packer:
     """Packs the documents of one skill and split end to end.

@@ -25,7 +25,7 @@ from skillit_stream.formats.manifest import write_json
 
 RECORD_NAME = 'part.json'
 # Of what a part keeps on disk: one that was kept in another form is converted again.
-FORM = 2
+FORM = 3
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class SplitRecord:
     samples: int = 0
     targets: int = 0
     cut_tokens: int = 0
+    in_eval: int = 0
+    """Samples left out of train because they are in the eval that is added to."""
     shards: list[dict[str, Any]] = field(default_factory=list)
     """Entries of an index.json."""
 
@@ -96,6 +98,8 @@ class SkillRecord:
     eval: SplitRecord = field(default_factory=SplitRecord)
     by_hash: bool = False
     """Whether the split of a document had to be decided: the corpus did not say."""
+    by_corpus: bool = False
+    """Whether the corpus said to which split a document belongs."""
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Files it was found in: file, hash, bytes."""
     faults: dict[str, int] = field(default_factory=dict)

@@ -1,16 +1,20 @@
 """All parts in a row: a corpus' files -> parts -> a finished streams folder."""
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import is_url
 from skillit_stream.base.tasks import task_of
 from skillit_stream.convert.corpus import Corpus
-from skillit_stream.convert.destinations import destination_of
+from skillit_stream.convert.destinations import Destination, ObjectStore, StagedFolder
+from skillit_stream.convert.existing import BOUNDS, bound_in_words
+from skillit_stream.convert.grown_folder import GrownFolder
+from skillit_stream.convert.history import grown_manifest
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.merge import Assembly, DonePart, assemble_skills, unplaced
 from skillit_stream.convert.options import options_of, part_size_of, workers_of
@@ -44,6 +48,7 @@ class Conversion:
         encoder: Who encoded.
         checked: Documents that both encoders have encoded.
         seconds: Where the time went, all processes together.
+        passed_over: Input files that the streams had already.
     """
 
     manifest: Manifest | None
@@ -52,6 +57,7 @@ class Conversion:
     encoder: str
     checked: int
     seconds: Mapping[str, float]
+    passed_over: Sequence[str] = ()
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -64,49 +70,89 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
 
     Raises:
         InputError: Something is wrong with the options or the input. Parts that are done stay for the same
-            command; there is nothing at ``--out``.
+            command; there is nothing at ``--out``, or what was there before.
     """
     options, workers, part_size, task = options_of(args), workers_of(args), part_size_of(args), task_of(args)
     corpus = load_module(module).corpus(args)
-    destination = destination_of(args)
-    files = corpus.inputs()
+    destination = _destination_of(args)
+    existing = destination.existing
+    files, passed_over = existing.unknown(corpus.inputs())
+    if not files and existing.manifest:
+        return _nothing_to_add(existing.manifest, passed_over, args, destination)
     if _in_processes(args, workers, sum(file.size for file in files)):
         prepare_processes()
     with destination.opened(shared=args.task is not None):
-        found, name = _find_tokenizer(args.tokenizer, corpus)
-        facts = tokenizer_facts(found, name)
-        tokenizer = DocumentTokenizer(found.backend_tokenizer, facts, args.encoder)
+        tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args)
         if args.seq_len is None:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
-        tokenizer_hash = destination.save_tokenizer(found)
+        existing.check_settings(options, tokenizer_hash, args.tokenizer)
         settings = {
             'corpus': [corpus.name, dict(corpus.options())],
             'options': {**asdict(options), 'tokenizer': tokenizer_hash, 'encoder': args.encoder},
+            **existing.settings(),
         }
         parts = plan_parts(files, part_size, settings)
-        job = Job(module, args, options, args.encoder, facts, destination)
+        job = Job(module, args, options, args.encoder, tokenizer.facts, destination)
         missing = [part for part in task.share(parts) if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
-        done = [
-            DonePart(job.part_folder(part), record)
-            for part in parts
-            if (record := job.load_record(part)) is not None
-        ]
+        records = ((job.part_folder(part), job.load_record(part)) for part in parts)
+        done = [DonePart(folder, record) for folder, record in records if record is not None]
         if args.task is not None:
-            return _conversion(None, len(parts), done)
+            return _conversion(None, len(parts), done, passed_over)
         with destination.cleared_if_refused():
             assembly = Assembly(destination, options, tokenizer, done, corpus.generated)
             manifest = _assemble(assembly, tokenizer_hash, corpus, files)
+            manifest = grown_manifest(existing, manifest, args)
         destination.publish(manifest, corpus.companions())
-    return _conversion(manifest, len(parts), done)
+    return _conversion(manifest, len(parts), done, passed_over)
 
 
-def _find_tokenizer(asked: str | None, corpus: Corpus) -> tuple[Any, str]:
-    """The tokenizer and what to call it."""
-    if asked is None:
-        return corpus.own_tokenizer(), f'{corpus.name} words'
-    return find_tokenizer(asked), called(asked)
+def _nothing_to_add(
+    manifest: Manifest, passed_over: Sequence[str], args: argparse.Namespace, destination: Destination
+) -> Conversion:
+    """What becomes of a command whose files are all in the streams: it may have finished one that was killed.
+
+    Raises:
+        InputError: It has not.
+    """
+    if not destination.finished_earlier:
+        raise InputError(
+            f'--add: {args.out} has all {len(passed_over)} input files already, the first {passed_over[0]}; name '
+            'what is new'
+        )
+    return _conversion(manifest, 0, [], passed_over)
+
+
+def _destination_of(args: argparse.Namespace) -> Destination:
+    """The destination that ``--out``, ``--overwrite``, ``--add`` and ``--work`` name.
+
+    Raises:
+        InputError: The streams cannot be written there.
+    """
+    # A folder of its own: the one that is given may hold other things, and this one is removed.
+    own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
+    work = os.path.join(os.path.abspath(args.work), own) if args.work else None
+    if getattr(args, 'add', False):  # generated corpora have no such option
+        if is_url(args.out):
+            raise InputError(
+                f'--add: --out {args.out} is in an object store, and only streams in a local folder can be added to; '
+                'fetch them, add to them and upload them'
+            )
+        return GrownFolder(args.out, work)
+    return (ObjectStore if is_url(args.out) else StagedFolder)(args.out, work, overwrite=args.overwrite)
+
+
+def _tokenizer_for(
+    destination: Destination, corpus: Corpus, args: argparse.Namespace
+) -> tuple[DocumentTokenizer, str]:
+    """The tokenizer, saved with the streams, and the hash of that."""
+    if args.tokenizer is None:
+        found, name = corpus.own_tokenizer(), f'{corpus.name} words'
+    else:
+        found, name = find_tokenizer(args.tokenizer), called(args.tokenizer)
+    tokenizer = DocumentTokenizer(found.backend_tokenizer, tokenizer_facts(found, name), args.encoder)
+    return tokenizer, destination.save_tokenizer(found)
 
 
 def _in_processes(args: argparse.Namespace, workers: int, size: int) -> bool:
@@ -132,9 +178,14 @@ def _assemble(
     assembly: Assembly, tokenizer_hash: str, corpus: Corpus, files: Sequence[InputFile]
 ) -> Manifest:
     options, tokenizer = assembly.options, assembly.tokenizer
-    skills = assemble_skills(assembly)
-    if not skills:
+    assembled = assemble_skills(assembly)
+    if not assembled:
         raise InputError(f'no documents in {len(files)} file(s); check the PATH')
+    bounds = {
+        skill: bound_in_words(one.eval_below)
+        for skill, one in assembled.items()
+        if one.eval_below is not None
+    }
     return Manifest(
         tokenizer_name=tokenizer.facts.name,
         tokenizer_hash=tokenizer_hash,
@@ -142,21 +193,23 @@ def _assemble(
         seq_len=options.seq_len,
         dtype=tokenizer.dtype.__name__,
         columns=token_columns(tokenizer.dtype, options.seq_len, masked=options.masked),
-        skills=skills,
-        dropped=unplaced(assembly, skills),
+        skills={skill: one.info for skill, one in assembled.items()},
+        dropped=unplaced(assembly, assembled),
         corpus={
             'name': corpus.name,
             **corpus.options(),
-            **({} if corpus.generated else options.in_manifest()),
+            **({} if corpus.generated else {**options.in_manifest(), BOUNDS: bounds}),
         },
     )
 
 
-def _conversion(manifest: Manifest | None, parts: int, done: list[DonePart]) -> Conversion:
+def _conversion(
+    manifest: Manifest | None, parts: int, done: list[DonePart], passed_over: Sequence[str]
+) -> Conversion:
     seconds: dict[str, float] = {}
     for part in done:
         for stage, value in part.record.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     encoders = sorted({part.record.encoder for part in done})
     checked = sum(part.record.checked for part in done)
-    return Conversion(manifest, parts, len(done), ' and '.join(encoders), checked, seconds)
+    return Conversion(manifest, parts, len(done), ' and '.join(encoders), checked, seconds, passed_over)

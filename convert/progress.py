@@ -30,6 +30,11 @@ SECONDS_BETWEEN_LINES = 30.0
 SKILLS_SHOWN = 7
 
 
+def number_of(count: int, noun: str) -> str:
+    """A count and its noun: ``1 file``, ``2,084 files``."""
+    return f'{count:,} {noun}' if count == 1 else f'{count:,} {noun}s'
+
+
 @contextmanager
 def bytes_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar over `total` bytes; call what it gives with the bytes just done. Silent without a terminal."""

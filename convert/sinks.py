@@ -14,7 +14,7 @@ from skillit_stream.convert.job import Job
 from skillit_stream.convert.packing import Samples, new_packer, sample_keys
 from skillit_stream.convert.parts import SplitRecord, Spool
 from skillit_stream.convert.shards import new_writer
-from skillit_stream.convert.splits import EVAL, TRAIN, EncodedDocument, SkillSplitter, split_rule
+from skillit_stream.convert.splits import EVAL, TRAIN, EncodedDocument, SkillSplitter
 from skillit_stream.convert.tokens import DocumentTokenizer
 
 
@@ -56,7 +56,7 @@ class SkillSink:
         label: str,
         watches: Stopwatches,
     ) -> None:
-        self.by_hash = False
+        self.by_hash = self.by_corpus = False
         self._skill = skill
         self._folder = folder
         self._job = job
@@ -64,7 +64,8 @@ class SkillSink:
         self._watches = watches
         self._dtype = tokenizer.dtype
         self._spool = Spool(folder, skill, tokenizer.dtype)
-        self._splitter = SkillSplitter(skill, split_rule(job.options), self._emit)
+        self._existing = job.destination.existing
+        self._splitter = SkillSplitter(skill, self._existing.rule(skill, job.options), self._emit)
         self._packer = new_packer(job.options, tokenizer)
         self._waiting: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
         self._records = {TRAIN: SplitRecord(), EVAL: SplitRecord()}
@@ -77,6 +78,8 @@ class SkillSink:
             self.by_hash = True
             self._splitter.add(document)
             return
+        self._existing.check_split(self._skill, split)
+        self.by_corpus = True
         if split == TRAIN:
             # By hash no document is in both splits; where the corpus decides, one may be.
             self._train_keys.append(document.key >> 64)
@@ -96,7 +99,11 @@ class SkillSink:
         if train:
             with self._watches.time('pack'):
                 samples = self._packer.add(train)
-                self._spool.append('keys', sample_keys(samples))
+                keys = sample_keys(samples)
+                kept = self._existing.outside_eval(self._skill, keys)
+                self._records[TRAIN].in_eval += int((~kept).sum())
+                samples = samples.select(kept)
+                self._spool.append('keys', keys[kept])
             with self._watches.time('write'):
                 self._write(samples)
         if evaluation:

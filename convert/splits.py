@@ -125,15 +125,24 @@ class SplitRule:
         eval_fraction: Expected share of documents in eval.
         train: What train must have.
         eval: What eval must have, whatever the fraction.
+        fixed: A threshold that holds whatever the fraction and the needs.
     """
 
     eval_fraction: float
     train: Amount
     eval: Amount
+    fixed: int | None = None
+
+    @classmethod
+    def at(cls, threshold: int) -> 'SplitRule':
+        """The rule of a threshold that is known."""
+        return cls(0.0, Amount(), Amount(), threshold)
 
     @property
     def threshold(self) -> int:
         """Documents with a hash below go to eval, if no split needs more."""
+        if self.fixed is not None:
+            return self.fixed
         return int(self.eval_fraction * (1 << (8 * HASH_BYTES)))
 
 
@@ -165,6 +174,8 @@ class SkillSplitter:
     ) -> None:
         self.skill = skill
         self.settled = {TRAIN: Amount(), EVAL: Amount(), **(settled or {})}
+        # Documents with a hash below are in eval; it moves at the end, if at all.
+        self.threshold = rule.threshold
         self._rule = rule
         self._needs = {TRAIN: rule.train, EVAL: rule.eval}
         self._emit = emit
@@ -206,6 +217,7 @@ class SkillSplitter:
             other = TRAIN if short == EVAL else EVAL
             while not totals[short].covers(self._needs[short]) and left[other]:
                 moved = left[other].pop(0)
+                self.threshold = moved.key + (short == EVAL)
                 left[short].append(moved)
                 totals[short] += amount_of(moved)
                 totals[other] -= amount_of(moved)

@@ -9,10 +9,14 @@ import contextlib
 import hashlib
 import io
 import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 
@@ -20,6 +24,9 @@ from skillit_stream.base.errors import InputError, first_line
 
 TOKENIZER_FILE = 'tokenizer.json'
 TOKENIZER_FOLDER = 'tokenizer'
+HUB_SECONDS = 3.0
+# The cache has one of them of every tokenizer that was fetched from the hub.
+HUB_FILES = ('tokenizer_config.json', 'tokenizer.json', 'config.json', 'vocab.json')
 # Tried in turn where a tokenizer comes without a word on which token ends a document.
 EOS_CANDIDATES = ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>')
 
@@ -220,11 +227,11 @@ def find_tokenizer(name: str) -> Any:
     """
     # Rust threads encode a batch; without this, transformers turns them off after a fork.
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'true')
-    if not os.path.isdir(name) and (os.path.exists(name) or name.startswith(('.', '/', '~'))):
+    if not os.path.isdir(name) and _is_path(name):
         raise InputError(
             f'--tokenizer {name}: no such folder; name a folder with a tokenizer, or one on the hub'
         )
-    tokenizer = _load_folder(name) if os.path.isdir(name) else _load_automatically(name)
+    tokenizer = _load_folder(name) if os.path.isdir(name) else _load_from_hub(name)
     if not getattr(tokenizer, 'is_fast', False):
         raise InputError(f'--tokenizer {name}: has no fast (Rust) version; convert it to a tokenizer.json')
     return tokenizer
@@ -249,13 +256,50 @@ def _load_folder(folder: str) -> Any:
     return _load_automatically(folder)
 
 
-def _load_automatically(name: str) -> Any:
+def _is_path(name: str) -> bool:
+    """Whether a name that is no folder cannot be meant for the hub, where names are ``NAME`` or ``OWNER/NAME``."""
+    if not re.fullmatch(r'\w[\w.-]*(/\w[\w.-]*)?', name) or '--' in name or '..' in name:
+        return True
+    owner, slash, _ = name.partition('/')
+    return os.path.exists(name) or bool(slash and os.path.isdir(owner))
+
+
+def _load_from_hub(name: str) -> Any:
+    if _hub_answers():
+        return _load_automatically(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    # Only then: transformers takes seconds to import.
+    if any(isinstance(try_to_load_from_cache(name, file), str) for file in HUB_FILES):
+        return _load_automatically(name, local_files_only=True)
+    raise InputError(
+        f'--tokenizer {name}: no such folder, and the hub, where it might be, cannot be reached; name a folder '
+        'with a tokenizer.json'
+    )
+
+
+def _hub_answers() -> bool:
+    """Whether somebody listens where the hub is; asked first, for its client tries for a quarter of a minute."""
+    from huggingface_hub import constants
+
+    url = urlsplit(constants.ENDPOINT)
+    if getproxies().get(url.scheme):  # which alone knows
+        return True
+    try:
+        port = url.port or (80 if url.scheme == 'http' else 443)
+        socket.create_connection((url.hostname or '', port), HUB_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _load_automatically(name: str, **options: Any) -> Any:
     from transformers import AutoTokenizer
 
     try:
         # transformers and the hub client print advice of their own; one line is ours.
         with contextlib.redirect_stderr(io.StringIO()):
-            return AutoTokenizer.from_pretrained(name)
+            return AutoTokenizer.from_pretrained(name, **options)
     except (
         Exception
     ) as error:  # OSError, ValueError, KeyError, ImportError, hub errors: all mean the same here

@@ -1,8 +1,8 @@
 """`skillit verify STREAMS`: re-read a streams folder and compare it with its manifest.
 
 Checked: the tokenizer's hash, every index's hash, every shard's size and hash, the columns, the counts of
-samples, tokens and target tokens, every token id, and that no sample is in both splits of a skill. Not
-checked: documents and bytes of text, which the shards no longer show.
+samples, tokens and target tokens, every token id, that no sample is in both splits of a skill, and that the counts
+of the history of conversions add up. Not checked: documents and bytes of text, which the shards no longer show.
 """
 
 import argparse
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.convert.grown_folder import PENDING
+from skillit_stream.convert.history import COUNTS
 from skillit_stream.convert.progress import bytes_bar, print_summary
 from skillit_stream.convert.shards import index_hash
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, tokenizer_hash
-from skillit_stream.formats.manifest import SPLITS, Manifest, SplitInfo
+from skillit_stream.formats.manifest import MANIFEST_NAME, SPLITS, Manifest, SplitInfo
 
 REMEDY = 'convert the corpus again with --overwrite'
 
@@ -44,6 +46,12 @@ def verify(root: str) -> Manifest:
         InputError: The first mismatch.
     """
     manifest = Manifest.load(root)
+    if os.path.exists(os.path.join(root, PENDING)):
+        raise InputError(
+            f'{root}: `skillit convert --add` was stopped while it put new indexes in their place; run it again to '
+            'finish that'
+        )
+    _check_history(root, manifest)
     _check_tokenizer(root, manifest)
     total = sum(info.tokens for skill in manifest.skills.values() for info in skill.splits.values())
     with bytes_bar('verifying', total * np.dtype(manifest.dtype).itemsize) as advance:
@@ -61,6 +69,20 @@ def verify(root: str) -> Manifest:
                     elif digest in seen:
                         raise _mismatch(folder, f'a sample of skill {name!r} is in train and in eval')
     return manifest
+
+
+def _check_history(root: str, manifest: Manifest) -> None:
+    """What the conversions brought comes to what there is."""
+    for skill, info in manifest.skills.items() if manifest.history else ():
+        for split, there in info.splits.items():
+            brought = [one.counts.get(skill, {}).get(split, {}) for one in manifest.history]
+            for name in COUNTS:
+                total = sum(one.get(name, 0) for one in brought)
+                if total != getattr(there, name):
+                    what = (
+                        f'skill {skill!r} has {getattr(there, name)} {name} in {split}, its history {total}'
+                    )
+                    raise _mismatch(os.path.join(root, MANIFEST_NAME), what)
 
 
 def _check_splits(root: str, name: str, splits: Mapping[str, SplitInfo]) -> None:

@@ -9,27 +9,23 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from skillit_stream.base.errors import OneLineParser, run_guarded
 
-# command -> (module, one line of help)
+# command -> (its module in the package, one line of help)
 COMMANDS = {
-    'convert': ('skillit_stream.convert.command', 'shard a corpus into one MDS stream per skill'),
-    'verify': ('skillit_stream.convert.verify', 're-read a streams folder and check it against its manifest'),
-    'mix': ('skillit_stream.mixture_fit.command', 'a static mixture fitted to a table of runs'),
-    'graph': ('skillit_stream.graphs.command', 'learn a skills graph from short runs, or look at one'),
-    'score': (
-        'skillit_stream.training.score',
-        'the loss of a model on every sample, for curricula over samples',
-    ),
-    'train': ('skillit_stream.train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
-    'export': ('skillit_stream.training.export', 'a checkpoint as a folder that transformers loads'),
-    'audit': ('skillit_stream.audit.command', 'when a sample was trained on; what a round or a step drew'),
-    'report': ('skillit_stream.report.command', 'one HTML page and PNGs from one or more run folders'),
-    'experiment': (
-        'skillit_stream.experiments.command',
-        'methods x seeds: run them, table them, report them',
-    ),
+    'convert': ('convert.command', 'shard a corpus into one MDS stream per skill'),
+    'verify': ('convert.verify', 're-read a streams folder and check it against its manifest'),
+    'tokenizer': ('convert.tokenizer_training', 'train a small tokenizer on text and JSON lines'),
+    'mix': ('mixture_fit.command', 'a static mixture fitted to a table of runs'),
+    'graph': ('graphs.command', 'learn a skills graph from short runs, or look at one'),
+    'score': ('training.score', 'the loss of a model on every sample, for curricula over samples'),
+    'train': ('train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
+    'export': ('training.export', 'a checkpoint as a folder that transformers loads'),
+    'audit': ('audit.command', 'when a sample was trained on; what a round or a step drew'),
+    'report': ('report.command', 'one HTML page and PNGs from one or more run folders'),
+    'experiment': ('experiments.command', 'methods x seeds: run them, table them, report them'),
 }
 
 
@@ -46,9 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             '--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks'
         )
         if name in arguments:
-            importlib.import_module(module).add_arguments(command)
+            _load(module).add_arguments(command)
     args = parser.parse_args(arguments)
-    return run_guarded(lambda: importlib.import_module(COMMANDS[args.command][0]).run(args), args.debug)
+    return run_guarded(lambda: _load(COMMANDS[args.command][0]).run(args), args.debug)
+
+
+def _load(module: str) -> ModuleType:
+    return importlib.import_module(f'skillit_stream.{module}')
 
 
 if __name__ == '__main__':

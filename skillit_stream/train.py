@@ -1,6 +1,7 @@
 """Train from a YAML: `composer -n N -m skillit_stream.train YAML key=value ...`, or `skillit train`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ def run(args: argparse.Namespace) -> int:
     from skillit_stream.training.config import load_config
 
     config = load_config(args.yaml, args.overrides)
+    # Nothing is tokenized here; unless told so, tokenizers warns of every worker that is forked.
+    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
     from skillit_stream.training.session import fit
 
     fit(config)

@@ -11,10 +11,8 @@ digits.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from skillit_stream.base.errors import InputError
 from skillit_stream.convert.generated import (
     Example,
     GeneratedCorpus,
@@ -42,12 +40,11 @@ def corpus(args: argparse.Namespace) -> GeneratedCorpus:
     Raises:
         InputError: An option is out of range.
     """
-    if not 1 <= args.digits <= MOST_DIGITS:
-        raise InputError(f'--digits must lie between 1 and {MOST_DIGITS}, but got: {args.digits}')
-    check_counts(args)
+    check_counts(args, 'digits', MOST_DIGITS)
     default = 'published' if args.digits in PUBLISHED else 'chain'
     name, graph = choose_graph(args, args.digits, PUBLISHED, default=default)
-    return Addition(args, graph, {'digits': args.digits, 'seed': args.seed, 'graph': name})
+    skills = [f'digit_{digit}' for digit in range(args.digits)]
+    return Addition(args, skills, graph, {'digits': args.digits, 'seed': args.seed, 'graph': name})
 
 
 class Addition(GeneratedCorpus):
@@ -56,20 +53,14 @@ class Addition(GeneratedCorpus):
     name = 'addition'
     vocabulary = VOCABULARY
 
-    def __init__(
-        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
-    ) -> None:
-        super().__init__(args, [f'digit_{digit}' for digit in range(args.digits)], graph, options)
-        self._digits, self._seed = args.digits, args.seed
-
     def space(self, number: int) -> int:
         """Pairs of numbers."""
         del number
-        return 100**self._digits
+        return 100**self.args.digits
 
     def examples(self, number: int, count: int) -> Iterator[Example]:
         """Different sums that ask for the digit."""
-        return examples_of(number, digits=self._digits, count=count, seed=self._seed)
+        return examples_of(number, digits=self.args.digits, count=count, seed=self.args.seed)
 
 
 def examples_of(digit: int, *, digits: int, count: int, seed: int) -> Iterator[Example]:

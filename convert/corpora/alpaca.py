@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Document, FileCorpus
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.json_files import read_rows
 from skillit_stream.convert.options import (
+    INSTRUCTIONS,
     add_corpus_arguments,
-    add_instruction_arguments,
+    add_options,
     add_paths_argument,
+    check_positive,
 )
 from skillit_stream.convert.readers import HashingFile, InputFile
 from skillit_stream.convert.rows import Row, find_text
@@ -44,6 +45,18 @@ TEMPLATES = {
     ),
     'plain': ('{instruction}\n{input}\n', '{instruction}\n'),
 }
+OPTIONS = (
+    (
+        '--min-rows',
+        f'rarer verbs are the skill {OTHER} (20)',
+        {'type': int, 'default': 20, 'metavar': 'N'},
+    ),
+    (
+        '--template',
+        'how the prompt reads (default: alpaca)',
+        {'choices': list(TEMPLATES), 'default': 'alpaca'},
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,30 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument('--skill-field', metavar='PATH.TO.KEY', help='the skill is this field of the row')
     group.add_argument('--skill-from', choices=['verb'], help="the skill is the instruction's verb")
-    parser.add_argument(
-        '--min-rows', type=int, default=20, metavar='N', help=f'rarer verbs are the skill {OTHER} (20)'
-    )
-    parser.add_argument(
-        '--template', choices=list(TEMPLATES), default='alpaca', help='how the prompt reads (default: alpaca)'
-    )
-    add_instruction_arguments(parser)
+    add_options(parser, (*OPTIONS, *INSTRUCTIONS))
     add_corpus_arguments(parser)
 
 
-def corpus(args: argparse.Namespace) -> FileCorpus:
-    """The rows at and below the PATHs."""
-    return Alpaca(args)
-
-
 class Alpaca(FileCorpus):
-    """Alpaca, and other data in its format."""
+    """The rows of Alpaca, or of other data in its format, at and below the PATHs."""
 
     name = 'alpaca'
 
     def __init__(self, args: argparse.Namespace) -> None:
-        if args.min_rows < 1:
-            raise InputError(f'--min-rows must be at least 1, but got: {args.min_rows}')
         super().__init__(args.paths)
+        check_positive(args, 'min_rows')
         self.skill_field: str | None = args.skill_field
         self.min_rows = args.min_rows
         self.template = args.template
@@ -118,6 +119,9 @@ class Alpaca(FileCorpus):
         if row.get('input') in (None, ''):
             return without.format(instruction=instruction)
         return with_input.format(instruction=instruction, input=find_text(row, 'input', where, REMEDY))
+
+
+corpus = Alpaca
 
 
 def verb_of(instruction: str) -> str | None:

@@ -17,8 +17,7 @@ helps the first, third and fourth as well, and the others stand alone.
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -69,9 +68,7 @@ def corpus(args: argparse.Namespace) -> GeneratedCorpus:
     Raises:
         InputError: An option is out of range, or options do not fit together.
     """
-    if not 1 <= args.skills <= len(LETTERS):
-        raise InputError(f'--skills must lie between 1 and {len(LETTERS)}, but got: {args.skills}')
-    check_counts(args)
+    check_counts(args, 'skills', len(LETTERS))
     if args.shape == 'chain':
         shape = {}
         name, graph = choose_graph(args, args.skills, PUBLISHED, default='chain')
@@ -80,7 +77,8 @@ def corpus(args: argparse.Namespace) -> GeneratedCorpus:
         name, graph = args.shape, graph_of(SHAPES[args.shape](args.skills))
     else:
         raise InputError(f'--graph {args.graph}: is one of --shape chain, not of {args.shape}; leave it out')
-    return Lego(args, graph, {'skills': args.skills, **shape, 'seed': args.seed, 'graph': name})
+    skills = [f'variable_{number + 1}' for number in range(args.skills)]
+    return Lego(args, skills, graph, {'skills': args.skills, **shape, 'seed': args.seed, 'graph': name})
 
 
 class Lego(GeneratedCorpus):
@@ -89,19 +87,15 @@ class Lego(GeneratedCorpus):
     name = 'lego'
     vocabulary = VOCABULARY
 
-    def __init__(
-        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
-    ) -> None:
-        super().__init__(args, [f'variable_{skill + 1}' for skill in range(args.skills)], graph, options)
-        self._seed, self._shape = args.seed, args.shape
-
     def space(self, number: int) -> int:
         """Sentences that ask for the variable."""
-        return space_of(number, length=len(self.skills), shape=self._shape)
+        return space_of(number, length=len(self.skills), shape=self.args.shape)
 
     def examples(self, number: int, count: int) -> Iterator[Example]:
         """Different sentences that ask for the variable."""
-        return examples_of(number, length=len(self.skills), count=count, seed=self._seed, shape=self._shape)
+        return examples_of(
+            number, length=len(self.skills), count=count, seed=self.args.seed, shape=self.args.shape
+        )
 
 
 def graph_of(parents: Parents) -> list[list[float]]:

@@ -24,7 +24,12 @@ from skillit_stream.convert.corpus import Document, FileCorpus, Tap
 from skillit_stream.convert.dev_split import DevSplit, read_dev_split
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.json_files import parse_whole
-from skillit_stream.convert.options import add_corpus_arguments, add_instruction_arguments
+from skillit_stream.convert.options import (
+    INSTRUCTIONS,
+    add_corpus_arguments,
+    add_options,
+    check_positive,
+)
 from skillit_stream.convert.readers import HashingFile, InputFile, form_of, open_input, read_lines
 from skillit_stream.convert.rows import Row, check_row, find_text
 from skillit_stream.convert.skill_options import read_list
@@ -45,61 +50,48 @@ SPLITS = {
     'xlingual-test': [('xlingual/test_tasks.txt', False)],
 }
 REMEDY = 'check that it is a task of Natural Instructions v2'
+OPTIONS = (
+    (
+        '--slicer',
+        'what a skill is (default: task_category)',
+        {'nargs': '+', 'choices': list(SLICERS), 'default': ['task_category']},
+    ),
+    ('--skills', 'only these: names with commas, or a .txt file', {'metavar': 'LIST'}),
+    ('--split', 'only the tasks of this split of the clone', {'choices': list(SPLITS)}),
+    ('--task-list', 'only the tasks in this file, one a line', {'metavar': 'FILE'}),
+    ('--dev-split', 'instances for eval: .json or .pkl, task name to indices', {'metavar': 'FILE'}),
+    (
+        '--dev-instances',
+        'without --dev-split: instances of a task for eval (100)',
+        {'type': int, 'metavar': 'N'},
+    ),
+    (
+        '--max-instances',
+        'train on the first N of a task only, those for eval not counted',
+        {'type': int, 'metavar': 'N'},
+    ),
+    (
+        '--prompt',
+        "begin with the task's definition (default), or not",
+        {'choices': ['definition', 'instance'], 'default': 'definition'},
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit convert natural-instructions`."""
     parser.add_argument('paths', nargs='+', metavar='PATH', help='clone of the data set, or tasks')
-    parser.add_argument(
-        '--slicer',
-        nargs='+',
-        choices=list(SLICERS),
-        default=['task_category'],
-        help='what a skill is (default: task_category)',
-    )
-    parser.add_argument('--skills', metavar='LIST', help='only these: names with commas, or a .txt file')
-    parser.add_argument('--split', choices=list(SPLITS), help='only the tasks of this split of the clone')
-    parser.add_argument('--task-list', metavar='FILE', help='only the tasks in this file, one a line')
-    parser.add_argument(
-        '--dev-split', metavar='FILE', help='instances for eval: .json or .pkl, task name to indices'
-    )
-    parser.add_argument(
-        '--dev-instances',
-        type=int,
-        metavar='N',
-        help='without --dev-split: instances of a task for eval (100)',
-    )
-    parser.add_argument(
-        '--max-instances',
-        type=int,
-        metavar='N',
-        help='train on the first N of a task only, those for eval not counted',
-    )
-    parser.add_argument(
-        '--prompt',
-        choices=['definition', 'instance'],
-        default='definition',
-        help="begin with the task's definition (default), or not",
-    )
-    add_instruction_arguments(parser)
+    add_options(parser, (*OPTIONS, *INSTRUCTIONS))
     add_corpus_arguments(parser)
 
 
-def corpus(args: argparse.Namespace) -> FileCorpus:
-    """The tasks at and below the PATHs."""
-    return NaturalInstructions(args)
-
-
 class NaturalInstructions(FileCorpus):
-    """Natural Instructions."""
+    """The tasks of Natural Instructions at and below the PATHs."""
 
     name = 'natural-instructions'
 
     def __init__(self, args: argparse.Namespace) -> None:
-        for option in ('dev_instances', 'max_instances'):
-            value = getattr(args, option)
-            if value is not None and value < 1:
-                raise InputError(f'--{option.replace("_", "-")} must be at least 1, but got: {value}')
+        check_positive(args, 'dev_instances', 'max_instances')
         if args.dev_split and args.dev_instances is not None:
             raise InputError('--dev-instances: has no meaning with --dev-split; leave one of them out')
         super().__init__(
@@ -175,6 +167,9 @@ class NaturalInstructions(FileCorpus):
                 return skill_of(task, self.args.slicer, file.path)
         except BadRecordError:
             return None
+
+
+corpus = NaturalInstructions
 
 
 def task_name(file: InputFile) -> str:

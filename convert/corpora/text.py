@@ -36,13 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus_arguments(parser)
 
 
-def corpus(args: argparse.Namespace) -> FileCorpus:
-    """The text files at and below the PATHs."""
-    return Text(args)
-
-
 class Text(FileCorpus):
-    """Plain text files in UTF-8."""
+    """The text files at and below the PATHs, in UTF-8."""
 
     name = 'text'
 
@@ -111,3 +106,6 @@ class Text(FileCorpus):
             if not number:
                 return
             offset += len(line) + 1
+
+
+corpus = Text

@@ -19,8 +19,6 @@ from skillit_stream.order.plan import Window
 Int64 = NDArray[np.int64]
 Spans = list[tuple[int, int]]
 
-SPLIT = 'train'
-
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
@@ -70,7 +68,7 @@ class Replay:
         self.log = self.folder / 'mixture.jsonl'
         if not self.log.is_file():
             raise InputError(f'{self.folder} has no mixture.jsonl: no round of this run has ended yet.')
-        self._streams = StreamsFolder(str(streams or _streams_root(self.folder / 'config.yaml')), SPLIT)
+        self._streams = StreamsFolder(str(streams or _streams_root(self.folder / 'config.yaml')))
 
     @cached_property
     def records(self) -> tuple[RoundRecord, ...]:
@@ -288,11 +286,6 @@ def _draws_in(past: PastRound, window: Window, ids: Int64, ids_then: Int64) -> I
             place=int(places[hit]),
             tape_pass=int(passes[hit]),
         )
-
-
-def replay_round(folder: str | Path, number: int) -> Int64:
-    """The global order of one finished round of a run, int64 [round_size]; raises as :meth:`Replay.sample_ids`."""
-    return Replay(folder).sample_ids(number)
 
 
 def _streams_root(path: Path) -> str:

@@ -122,21 +122,19 @@ class StreamsFolder:
     """The streams as they are now, each index read once.
 
     Args:
-        root: ROOT of ROOT/<skill>/<split>/index.json, a local folder.
-        split: Name of the split.
+        root: ROOT of ROOT/<skill>/train/index.json, a local folder.
 
     Raises:
         InputError: `root` is not local.
     """
 
-    def __init__(self, root: str, split: str) -> None:
+    def __init__(self, root: str) -> None:
         if '://' in root:
             raise InputError(
                 f'The streams lie at {root}: pass a local copy of their folder as --streams (index.json files '
                 f'alone are enough).'
             )
         self._root = Path(root)
-        self._split = split
         self._read: dict[str, StreamIndex | str] = {}
 
     def find(self, skill: str, *, samples: int, shards: int, digest: str) -> StreamIndex | LostStream:
@@ -156,7 +154,7 @@ class StreamsFolder:
         )
 
     def _look(self, skill: str) -> StreamIndex | str:
-        folder = self._root / skill / self._split
+        folder = self._root / skill / 'train'
         path = folder / INDEX_NAME
         try:
             return read_stream_index(folder)

@@ -1,12 +1,16 @@
-"""How errors are told: the one exception that says that the input is at fault, and a parser to match."""
+"""How errors and warnings are told: the one exception that says that the input is at fault, and a parser to match."""
 
 import argparse
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 LONGEST_CAUSE = 300
+CLEAR_LINE = '\r\033[K'
+"""Has a terminal go to the start of its line and clear it."""
 
 
 class InputError(ValueError):
@@ -49,10 +53,52 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 
-def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
-    """Call `action` and turn what it raises into one line on stderr and an exit code."""
+DECIMALS = re.compile(r'\d+\.\d+')
+FOR_DEVELOPERS = (FutureWarning, DeprecationWarning, PendingDeprecationWarning)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Within this context a warning is one line without its place in the source, each once.
+
+    Those about what will change in other packages are left out.
+    """
+    printed: set[str] = set()
+
+    def line_of(message: Warning | str, *rest: object, **more: object) -> str:
+        del rest, more
+        text = ' '.join(str(message).split())
+        # What differs in its figures alone is the same warning of another round.
+        if (kind := DECIMALS.sub('', text)) in printed:
+            return ''
+        printed.add(kind)
+        return f'{_start_of_line()}skillit: warning: {text}\n'
+
+    shown, warnings.formatwarning = warnings.formatwarning, line_of
     try:
-        return action() or 0
+        with warnings.catch_warnings():
+            for kind in FOR_DEVELOPERS:
+                warnings.simplefilter('ignore', kind)
+            yield
+    finally:
+        warnings.formatwarning = shown
+
+
+def _start_of_line() -> str:
+    """What takes away a line of progress, where there may be one: nobody who warns or fails knows of it."""
+    return CLEAR_LINE if sys.stderr.isatty() else ''
+
+
+def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
+    """Call `action` and turn what it raises into one line on stderr and an exit code.
+
+    With `debug` errors and warnings are Python's own, with their places in the source.
+    """
+    try:
+        if debug:
+            return action() or 0
+        with plain_warnings():
+            return action() or 0
     except InputError as error:
         if debug:
             raise
@@ -63,7 +109,7 @@ def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
             .splitlines()[-1]
             .removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
         )
-        print(f'skillit: {line}', file=sys.stderr)
+        print(f'{_start_of_line()}skillit: {line}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -71,5 +117,6 @@ def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
         if debug:
             raise
         first_line = (str(error).splitlines() or [''])[0]
-        print(f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)', file=sys.stderr)
+        line = f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)'
+        print(f'{_start_of_line()}{line}', file=sys.stderr)
         return 1

@@ -85,10 +85,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, at once or not at all."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def write_json(path: str | os.PathLike[str], data: Any) -> None:
     """Write data as indented JSON, at once or not at all."""
-    text = json.dumps(data, indent=1, ensure_ascii=False) + '\n'
-    write_atomically(Path(path), lambda file: file.write(text.encode()))
+    write_text(Path(path), json.dumps(data, indent=1, ensure_ascii=False) + '\n')
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     )
     print_summary(folders, baseline=experiment.baseline)
     print(f'Results: {results}\nReport: {report}')
+    if experiment.closing:
+        print(experiment.closing.strip())
     return 0
 
 

@@ -1,5 +1,6 @@
 """The YAML of an experiment, and where one of a name is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ FOLDER = Path('yamls') / 'experiments'
 _OPTIONS_OF_OURS = ('--out', '--work', '--task')
 
 
+# What makes a method a control for another one.
+CONTROLS = ('mixture_of', 'other_order_of')
+
+
 @dataclass
 class MethodConfig:
     """One method of an experiment."""
@@ -23,6 +28,9 @@ class MethodConfig:
     mixture_of: str | None = None
     """A control instead of `data_mixing`: the fixed mixture that draws of every skill what the runs of this
     method drew, all their rounds and seeds together."""
+    other_order_of: str | None = None
+    """A control instead of `data_mixing`: this method once more, from the same weights, with the samples in another
+    order. What the two differ by is noise, which a difference between methods must exceed."""
     losses_of_samples: bool = False
     """Take the losses of all samples before training (`skillit score`), for `policy: sample_curriculum`."""
     overrides: list[str] = field(default_factory=list)
@@ -50,7 +58,7 @@ class ExperimentConfig:
     the graph `${out}/graph.json` is learned from `yaml`, with `overrides` and the first of the seeds. Methods name it
     so. Learned with other settings it is learned anew, and the runs that use it are trained again."""
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    """Every method is trained once with each."""
+    """Every method is trained once with each: initial weights and order of the samples are its own."""
     overrides: list[str] = field(default_factory=list)
     """`key=value` overrides for all methods."""
     jobs: int | None = None
@@ -62,6 +70,8 @@ class ExperimentConfig:
     loss."""
     note: str = ''
     """What a reader must know of the set-up, for the results."""
+    closing: str = ''
+    """Printed at the very end: where such a result can be expected, and where not."""
     methods: dict[str, MethodConfig] = field(default_factory=dict)
     """Method -> what distinguishes it."""
 
@@ -95,23 +105,39 @@ def check(experiment: ExperimentConfig, path: Path) -> None:
             raise InputError(f'{path}: `{key}` must be at least 1, but got: {number}.')
     _check_learning(experiment.learn_graph or [], path)
     named = [('baseline', experiment.baseline)]
-    named += [(f'methods.{name}.mixture_of', method.mixture_of) for name, method in methods.items()]
+    for name, method in methods.items():
+        named += [(f'methods.{name}.{key}', getattr(method, key)) for key in CONTROLS]
     for key, method in named:
         if method is not None and method not in methods:
             raise InputError(
                 f'{path}: `{key}` must be a method, but got: {method!r}; {nearest(method, list(methods))}'
             )
     for name, method in methods.items():
-        if method.mixture_of is None:
-            continue
-        if method.data_mixing is not None:
-            raise InputError(
-                f'{path}: `methods.{name}` has both `mixture_of` and `data_mixing`: leave one out.'
-            )
-        if methods[method.mixture_of].mixture_of is not None:
-            raise InputError(
-                f'{path}: `methods.{name}.mixture_of` must be a method with a policy of its own.'
-            )
+        _check_control(name, method, methods, path)
+
+
+def control_for(method: MethodConfig) -> str | None:
+    """The method that this one is a control for; None where it is a method of its own."""
+    return method.mixture_of or method.other_order_of
+
+
+def order_control(experiment: ExperimentConfig) -> str | None:
+    """The method that is the baseline in another order; None where there is none."""
+    found = (name for name, method in experiment.methods.items() if method.other_order_of)
+    return next(
+        (name for name in found if experiment.methods[name].other_order_of == experiment.baseline), None
+    )
+
+
+def _check_control(name: str, method: MethodConfig, methods: Mapping[str, MethodConfig], path: Path) -> None:
+    given = [key for key in ('data_mixing', *CONTROLS) if getattr(method, key) is not None]
+    source = control_for(method)
+    if source is None:
+        return
+    if len(given) > 1:
+        raise InputError(f'{path}: `methods.{name}` has both `{given[1]}` and `{given[0]}`: leave one out.')
+    if control_for(methods[source]) is not None:
+        raise InputError(f'{path}: `methods.{name}.{given[0]}` must be a method with a policy of its own.')
 
 
 def _check_learning(arguments: list[str], path: Path) -> None:

@@ -11,6 +11,8 @@ from skillit_stream.formats.run_log import read_rounds
 from skillit_stream.training.config import TrainConfig, dump_config, load_config
 
 FINISHED = 'finished.json'
+# Added to a seed: the seed of an order that no other run of the experiment has.
+_OTHER_ORDER = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def _plan(
     settings = experiment.methods[method]
     name = f'{method}-s{seed}'
     overrides = [*overrides_of(experiment, name, method, seed), *settings.overrides]
+    if settings.other_order_of is not None:
+        settings = experiment.methods[settings.other_order_of]
+        overrides += [*settings.overrides, f'train_loader.dataset.shuffle_seed={_OTHER_ORDER + seed}']
     if settings.data_mixing is not None or settings.mixture_of is not None:
         # What stands there is replaced below; its graph may be left open, as `graph: ???`.
         overrides.append('algorithms.data_mixing.graph=null')

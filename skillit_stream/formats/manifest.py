@@ -14,7 +14,8 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain, write_json
 
 MANIFEST_NAME = 'skills.json'
-VERSION = 1
+# Written where there is a history; without one, a manifest is of version 1.
+VERSION = 2
 SPLITS = ('train', 'eval')
 
 
@@ -64,6 +65,22 @@ class SkillInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConversionInfo:
+    """One of the conversions that a streams folder was made by."""
+
+    date: str
+    """When it ended, ISO 8601 in UTC; of the first one, when ``skills.json`` was last written before the second."""
+    corpus: Mapping[str, Any]
+    """As :attr:`Manifest.corpus`."""
+    arguments: Mapping[str, Any]
+    """Of the command line; empty for the first one."""
+    files: tuple[SourceInfo, ...]
+    """Input files that documents were found in."""
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]]
+    """Skill -> split -> documents, bytes, samples, tokens, target_tokens that it brought."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _TokenizerInfo:
     name: str
     hash: str
@@ -71,38 +88,41 @@ class _TokenizerInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The contents of ``skills.json``, version 1."""
+    """The contents of ``skills.json``: version 1, or 2 where the folder was added to."""
 
-    tokenizer_name: str
-    """What was asked for on the command line; the copy beside the manifest is what was used."""
-    tokenizer_hash: str
-    """``sha256:`` and the hex digest of ``ROOT/tokenizer/tokenizer.json``."""
-    vocab_size: int
-    """Every token id is smaller than this."""
     seq_len: int
     """Tokens in a sample."""
     dtype: str
     """``uint16`` or ``uint32``."""
     columns: Mapping[str, str]
     """MDS column -> encoding; ``tokens``, and ``loss_mask`` where not every token is a target."""
+    tokenizer_name: str
+    """What was asked for on the command line; the copy beside the manifest is what was used."""
+    tokenizer_hash: str
+    """``sha256:`` and the hex digest of ``ROOT/tokenizer/tokenizer.json``."""
+    vocab_size: int
+    """Every token id is smaller than this."""
     skills: Mapping[str, SkillInfo]
     """Skill -> contents, sorted by name."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason -> records left out that no skill could be named for."""
     corpus: Mapping[str, Any] = field(default_factory=dict)
     """The corpus and the options that decide what is in the folder."""
+    history: tuple[ConversionInfo, ...] = ()
+    """The conversions it was made by, the oldest first; empty if it was one."""
 
     @classmethod
-    def load(cls, root: str) -> 'Manifest':
+    def load(cls, root: str, name: str = MANIFEST_NAME) -> 'Manifest':
         """Read ``ROOT/skills.json``.
 
         Args:
             root: The streams folder.
+            name: Of the file in it.
 
         Raises:
             InputError: The file is missing, broken, or of a version this release does not know.
         """
-        path = os.path.join(root, MANIFEST_NAME)
+        path = os.path.join(root, name)
         try:
             with open(path, encoding='utf-8') as file:
                 data = json.load(file)
@@ -115,9 +135,9 @@ class Manifest:
             raise _broken(path, f'not JSON: {error}') from error
         if not isinstance(data, dict):
             raise _broken(path, 'not a JSON object')
-        if data.get('version') != VERSION:
+        if data.get('version') not in range(1, VERSION + 1):
             raise InputError(
-                f'{path}: version {data.get("version")!r}, but this release reads version {VERSION}; '
+                f'{path}: version {data.get("version")!r}, but this release reads versions 1 to {VERSION}; '
                 'convert the corpus again, or install the release that wrote it'
             )
         try:
@@ -134,7 +154,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """The manifest as the plain data of ``skills.json``."""
         data: dict[str, Any] = {
-            'version': VERSION,
+            'version': VERSION if self.history else 1,
             'tokenizer': {'name': self.tokenizer_name, 'hash': self.tokenizer_hash},
             'vocab_size': self.vocab_size,
             'seq_len': self.seq_len,
@@ -149,6 +169,10 @@ class Manifest:
             data['dropped'] = dict(self.dropped)
         if self.corpus:
             data['corpus'] = dict(self.corpus)
+        if self.history:
+            data['history'] = [
+                {**asdict(one), 'files': [asdict(file) for file in one.files]} for one in self.history
+            ]
         return data
 
 

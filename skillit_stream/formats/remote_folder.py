@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
@@ -72,6 +73,14 @@ def fetch_file(remote: str, name: str, local: str | Path) -> Path:
     finally:
         scratch.unlink(missing_ok=True)
     return path
+
+
+def listed_objects(store: Any, name: str) -> list[str]:
+    """What a store of Streaming's or Composer's has under a name; nothing where it cannot be looked into."""
+    try:
+        return store.list_objects(name)
+    except NotImplementedError:
+        return []
 
 
 def check_cache(manifest: Manifest, local: str | Path, skills: Iterable[str], split: str) -> None:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_array, write_atomically
+from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.report.figures import graph_sheet, png
-from skillit_stream.report.terminal import default_console
 
 # The authors give no numbers for "nearly"; these are ours.
 NEARLY_EMPTY, NEARLY_COMPLETE = 0.05, 0.95

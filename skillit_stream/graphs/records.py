@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import write_atomically
+from skillit_stream.base.files import from_plain, write_text
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix
 from skillit_stream.training.config import TrainConfig
 
@@ -94,9 +94,8 @@ class Records:
     def load(self, mix: Mix) -> Record | None:
         """The record of a run; None if it is not done, or was done under another signature."""
         try:
-            data = json.loads(self.path(mix).read_bytes())
-            record = Record(**{**data, 'trained_on': tuple(data['trained_on'])})
-        except (OSError, ValueError, KeyError, TypeError):
+            record = from_plain(Record, json.loads(self.path(mix).read_bytes()))
+        except (OSError, ValueError):
             return None
         fits = (record.version, record.signature, record.trained_on) == (VERSION, self.signature, mix)
         return record if fits else None
@@ -109,7 +108,7 @@ class Records:
         """
         text = json.dumps(asdict(record), indent=1) + '\n'
         try:
-            write_atomically(self.path(record.trained_on), lambda file: file.write(text.encode()))
+            write_text(self.path(record.trained_on), text)
         except OSError as error:
             raise InputError(
                 f'{self.folder} cannot be written to ({error.strerror}): choose another folder with --work.'
@@ -150,4 +149,4 @@ def write_table(path: Path, losses: MeasuredLosses) -> None:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['trained on', *losses.start])
     writer.writerows([name, *(row[skill] for skill in losses.start)] for name, row in rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_text(path, text.getvalue())

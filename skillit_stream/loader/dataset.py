@@ -114,16 +114,6 @@ class SkillStreamingDataset(SkillShards):
         return self._rounds.upcoming
 
     @property
-    def round_size(self) -> int:
-        """Samples in a round, all ranks together."""
-        return self._round_size
-
-    @property
-    def global_batch_size(self) -> int:
-        """Samples in a global batch."""
-        return self._rounds.shape.global_batch
-
-    @property
     def proportions(self) -> dict[str, float]:
         """Proportions asked for in the current round, by skill."""
         return self._by_skill(self._rounds.proportions(self.round))
@@ -134,9 +124,14 @@ class SkillStreamingDataset(SkillShards):
         return self._by_skill(self._rounds.proportions(self.next_round))
 
     @property
-    def samples(self) -> dict[str, int]:
-        """Samples of each skill in the current round."""
-        return self._by_skill(self._rounds.counts(self.round))
+    def round_size(self) -> int:
+        """Samples in a round, all ranks together."""
+        return self._round_size
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples in a global batch."""
+        return self._rounds.shape.global_batch
 
     @property
     def samples_seen(self) -> dict[str, int]:
@@ -147,6 +142,11 @@ class SkillStreamingDataset(SkillShards):
     def passes(self) -> dict[str, float]:
         """How often each stream has been walked: samples seen over the stream's samples."""
         return self._by_skill(self._rounds.drawn_before(self.next_round) / self.samples_per_stream)
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """Samples of each skill in the current round."""
+        return self._by_skill(self._rounds.counts(self.round))
 
     @property
     def upcoming_passes(self) -> dict[str, float]:

@@ -174,14 +174,6 @@ class Gathered(dict[str, NDArray]):
         self.buffer = np.empty(size, np.uint8)
         super().__init__(columns_of(self.buffer, self.layout))
 
-    @classmethod
-    def copy_of(cls, columns: Mapping[str, NDArray]) -> 'Gathered':
-        """A batch with copies of the given columns, each [batch, ...]."""
-        batch = cls({name: (column.dtype, column.shape) for name, column in columns.items()})
-        for name, column in columns.items():
-            batch[name][:] = column
-        return batch
-
 
 def columns_of(
     buffer: NDArray[np.uint8], layout: Sequence[tuple[str, str, tuple[int, ...], int]]
@@ -214,10 +206,7 @@ class BatchReader:
         mend: Callable[[int, Exception, bool], None] | None = None,
     ) -> None:
         self._shards = shards
-        self._prepare = prepare
-        self._touch = touch
-        self._is_local = is_local
-        self._mend = mend
+        self._prepare, self._touch, self._is_local, self._mend = prepare, touch, is_local, mend
         self._maps = ShardMaps(dtype)
         self._columns = {name: (dtype[name].base, dtype[name].shape) for name in dtype.names or ()}
 

@@ -63,6 +63,8 @@ class MixtureDriver:
             )
         self.dataset, self.policy = dataset, policy
         self.warn_passes = warn_passes
+        self.last_record: RoundRecord | None = None
+        """What was last written down, or would be with a log: a round, or the evaluation before training."""
         self._log = RunLog(log_path) if log_path is not None else None
         self._started = False
         # What a loaded state holds against the policy; whether that matters is known when training starts.
@@ -249,8 +251,9 @@ class MixtureDriver:
         )
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
+        self.last_record = replace(record, notes=tuple(notes))
         if self._log:
-            log, line = self._log, replace(record, notes=tuple(notes))
+            log, line = self._log, self.last_record
             on_rank_zero(lambda: log.append(line))
 
     def _warn_of_notes(self) -> list[str]:

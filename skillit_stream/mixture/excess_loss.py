@@ -111,12 +111,9 @@ class ExcessLoss(MixturePolicy):
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
+        keys = ('name', 'eta', 'smoothing', 'clamp', 'losses')
         return {
-            'name': self.name,
-            'eta': self.eta,
-            'smoothing': self.smoothing,
-            'clamp': self.clamp,
-            'losses': self.losses,
+            **{key: getattr(self, key) for key in keys},
             'reference': by_name(self.skills, self.reference),
             'initial': by_name(self.skills, self._initial),
         }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import read_array, read_json, write_atomically
+from skillit_stream.base.files import read_array, read_json, write_atomically, write_text
 from skillit_stream.base.names import nearest, unique_names
 
 VERSION = 1
@@ -174,7 +174,7 @@ class SkillsGraph:
             del data['weights']
             write_atomically(path, lambda file: np.save(file, self.weights, allow_pickle=False))
             path = _names_file(path)
-        write_atomically(path, lambda file: file.write(json.dumps(data, indent=1).encode() + b'\n'))
+        write_text(path, json.dumps(data, indent=1) + '\n')
 
     def select(
         self, train_skills: Sequence[str] | None = None, eval_skills: Sequence[str] | None = None

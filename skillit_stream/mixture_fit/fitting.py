@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from skillit_stream.mixture_fit.quality import (
     compare_all,
     fold_of_runs,
     held_out_predictions,
+    quality_of_target,
 )
 from skillit_stream.mixture_fit.search import (
     TOLERANCE,
@@ -40,8 +41,7 @@ MAX_SPREAD = 0.01
 """Runs whose kept skills differ by more than this from the kept ratio are warned of."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BestRun:
+class BestRun(NamedTuple):
     """The run with the lowest target."""
 
     name: str
@@ -209,7 +209,7 @@ def _about_fit(law: Law, quality: Mapping[str, Quality], runs: int, groups: int)
     if needed is not None and runs < needed:
         warnings.append(f'{runs} runs are fewer than the {needed} parameters of each metric: train more runs')
     bad = [name for name, one in quality.items() if one.r2 <= 0 and name != TARGET]
-    main = quality.get(TARGET) or next(iter(quality.values()))
+    main = quality_of_target(quality)
     if main.r2 <= 0:
         warnings.append(
             f'the fit predicts held-out runs no better than their mean does (R2 {main.r2:.2f}): do not trust '
@@ -235,6 +235,7 @@ def _about_mixture(mixture: Array, runs: Array, gap: float) -> list[str]:
     return warnings
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def _listed(names: Sequence[str]) -> str:
+    most = 5
     rest = len(names) - most
     return ', '.join(names[:most]) + (f' and {rest} more' if rest > 0 else '')

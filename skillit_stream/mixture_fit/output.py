@@ -1,21 +1,17 @@
 """A fitted mixture on the terminal, as JSON and as YAML."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.base.files import write_atomically
+from skillit_stream.base.files import write_text
+from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture_fit.fitting import MixtureFit
-from skillit_stream.mixture_fit.quality import TARGET, Quality
-
-WIDTH_OF_A_FILE = 120  # columns where the output is no terminal
+from skillit_stream.mixture_fit.quality import TARGET, quality_of_target
 
 
 def to_json(fit: MixtureFit) -> dict[str, Any]:
@@ -30,7 +26,7 @@ def to_json(fit: MixtureFit) -> dict[str, Any]:
         'passes': None if fit.passes is None else _by_skill(fit, fit.passes.tolist()),
         'at_limit': [skill for skill, held in _by_skill(fit, fit.at_limit.tolist()).items() if held],
         'predicted': dict(fit.predicted),
-        'best_run': asdict(fit.best_run),
+        'best_run': fit.best_run._asdict(),
         'held_out': {name: one.to_json() for name, one in fit.quality.items()},
         'groups': list(fit.groups),
         'parameters': {name: dict(one) for name, one in fit.parameters.items()},
@@ -81,7 +77,7 @@ def save(text: str, path: Path) -> None:
         InputError: If it cannot be written.
     """
     with as_input_error(f'--out cannot be written to {path}', OSError):
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
 
 
 def _policy(fit: MixtureFit) -> dict[str, Any]:
@@ -89,7 +85,7 @@ def _policy(fit: MixtureFit) -> dict[str, Any]:
 
 
 def _comment(fit: MixtureFit) -> str:
-    main = _main(fit.quality)
+    main = quality_of_target(fit.quality)
     rank = 'none' if main.spearman is None else f'{main.spearman:.2f}'
     return (
         f'# Mixture by `skillit mix fit`: law {fit.law}, {fit.runs} runs, pull {fit.pull:g}.\n'
@@ -97,13 +93,9 @@ def _comment(fit: MixtureFit) -> str:
     )
 
 
-def _main(quality: Mapping[str, Quality]) -> Quality:
-    return quality.get(TARGET) or next(iter(quality.values()))
-
-
-def print_fit(fit: MixtureFit, console: Console | None = None) -> None:
+def print_fit(fit: MixtureFit) -> None:
     """Print mixture, predictions, quality, warnings and YAML."""
-    console = console or _console()
+    console = default_console()
     console.print(f'mixture by {fit.law}, {fit.runs} runs', style='bold', highlight=False)
     console.print(_mixture_table(fit))
     compared = [f'fitted mixture {fit.predicted["mixture"]:.4f}']
@@ -119,11 +111,6 @@ def print_fit(fit: MixtureFit, console: Console | None = None) -> None:
         console.print(f'warning: {warning}', markup=False, highlight=False, style='yellow', soft_wrap=True)
     # Not through rich: what is wrapped cannot be copied.
     print(fragment(fit), end='')
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)
 
 
 def _mixture_table(fit: MixtureFit) -> Table:

@@ -1,6 +1,6 @@
 """How well a fit predicts runs it has not seen: k-fold cross-validation beside the mean as a baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -87,6 +87,11 @@ def compare_all(
     if len(names) > 1:
         rows[TARGET] = compare(values @ weights, predicted @ weights, baseline @ weights)
     return rows
+
+
+def quality_of_target(quality: Mapping[str, Quality]) -> Quality:
+    """That of the target, which is the only metric where there is one alone."""
+    return quality.get(TARGET) or next(iter(quality.values()))
 
 
 def spearman(one: Array, other: Array) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.grown_tape import GrownTape
-from skillit_stream.order.tape import DEFAULT_BLOCK_SIZE, Int64, Tape
+from skillit_stream.order.tape import Int64, Tape
 
 
 class PacedTape(Tape):
@@ -25,11 +25,9 @@ class PacedTape(Tape):
         skill: Name of the stream.
         samples_per_shard: int64 [shards].
         order: How its samples are ranked, and at which pace they are let in.
-        seed: Seed of the shuffles.
-        canonical_nodes: Into how many spans a pass is cut.
-        block_size: Samples in a shuffle block of a pass over the whole stream. While a part of the stream is
-            admitted, a block holds that part of so many, so that it spans as many shards.
-        shuffle: False keeps, within a pass, the order of the shards and the ranking in each.
+        **settings: As of :class:`Tape`. While a part of the stream is admitted, a block holds that part of
+            `block_size`, so that it spans as many shards; without `shuffle` the order of the shards and the
+            ranking in each are kept within a pass.
 
     Raises:
         InputError: The ranking is of another number of samples.
@@ -43,19 +41,9 @@ class PacedTape(Tape):
         samples_per_shard: Int64,
         *,
         order: SampleOrder,
-        seed: int,
-        canonical_nodes: int = 1,
-        block_size: int = DEFAULT_BLOCK_SIZE,
-        shuffle: bool = True,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            skill,
-            samples_per_shard,
-            seed=seed,
-            canonical_nodes=canonical_nodes,
-            block_size=block_size,
-            shuffle=shuffle,
-        )
+        super().__init__(skill, samples_per_shard, **settings)
         self.order, self._ranked, self._keys = order, order.ranked, order.pace.keys
         if order.ranked.samples != self.samples:
             raise InputError(

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skillit_stream.base.terminal import default_console
 from skillit_stream.report.comparison import (
     LOWEST,
     WITHIN,
@@ -22,7 +23,6 @@ from skillit_stream.report.run_folder import read_runs
 MAX_ROWS = 24  # skills on the terminal; the page has more, summary.json all
 MAX_PAIRS = 10
 SIGNS = {LOWEST: '*', WITHIN: '~', '': ' '}
-WIDTH_OF_A_FILE = 120  # columns where the output is no terminal
 
 
 def print_summary(
@@ -68,12 +68,6 @@ def print_methods(
         console.print(sentence, markup=False, highlight=False)
     if len(found) > MAX_PAIRS:
         console.print(f'{len(found) - MAX_PAIRS} more pairs: see summary.json', highlight=False)
-
-
-def default_console() -> Console:
-    """Standard output; wider than rich's 80 columns where it goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)
 
 
 def loss_table(methods: Sequence[Method], rows: Sequence[LossRow]) -> Table:

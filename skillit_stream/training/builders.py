@@ -1,10 +1,9 @@
 """From a configuration to a Composer Trainer."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from composer import Trainer
@@ -35,13 +34,21 @@ from skillit_stream.training.parts import (
     build_optimizer,
     build_scheduler,
 )
+from skillit_stream.training.progress import Progress
+from skillit_stream.training.progress_text import RunPlan
 from skillit_stream.training.run_files import (
     RunFilesUpload,
     checkpoint_folder,
     prepare_folder,
     write_run_files,
 )
-from skillit_stream.training.run_policy import check_evaluated, chosen_skills, policy_of_run
+from skillit_stream.training.run_policy import (
+    check_evaluated,
+    chosen_skills,
+    policy_name,
+    policy_of_run,
+    rounds_of,
+)
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
 from skillit_stream.training.streams_folder import (
@@ -92,15 +99,17 @@ def build_run(config: TrainConfig) -> Run:
     loading = loading_arguments(config, checkpoint_folder(config))
     prepare_folder(config)
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
-    dataset = material.dataset
-    parts = {**_parts(config, material, [_mixing(config, policy), *clipping]), **loading}
+    plan = _plan(
+        config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
+    )
+    algorithms = [_mixing(config, policy), *clipping]
+    parts = {**_parts(config, material, algorithms, plan), **loading}
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
-    _say_kernels(config, material.model)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         write_run_files(config, _about(config, material, policy, graph))
-    return Run(trainer, dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+    return Run(trainer, material.dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 
 
 def build_material(
@@ -140,13 +149,11 @@ def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
 def _evaluator(
     config: TrainConfig, manifest: Manifest, eval_skills: list[str], train_batch_size: int
 ) -> Evaluator:
-    size, subset = config.eval_loader.batch_size, config.eval_loader.subset_num_batches
     return skill_evaluator(
         EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
-        batch_size=size or train_batch_size,
+        batch_size=config.eval_loader.batch_size or train_batch_size,
         eval_interval=config.eval_interval,
-        # Batches of one rank, or of all as in training: a number of samples that no number of ranks changes.
-        samples_per_skill=None if subset < 0 else subset * (size or config.global_train_batch_size),
+        samples_per_skill=config.eval_loader.samples_per_skill,
     )
 
 
@@ -168,14 +175,18 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     )
 
 
-def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm]) -> dict[str, Any]:
+def _parts(
+    config: TrainConfig, material: Material, algorithms: list[Algorithm], plan: RunPlan
+) -> dict[str, Any]:
     """The arguments of Composer's Trainer."""
+    # Composer's console logger prints whole lines: a line that changes would be torn by them.
+    progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
     return dict(
         **device_parts(config, material),
         eval_dataloader=material.evaluator,
         max_duration=config.max_duration,
         algorithms=algorithms,
-        callbacks=build_callbacks(config.callbacks) + _upload(config),
+        callbacks=[*build_callbacks(config.callbacks), *_upload(config), progress],
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
         save_folder=checkpoint_folder(config),
@@ -183,7 +194,7 @@ def _parts(config: TrainConfig, material: Material, algorithms: list[Algorithm])
         save_num_checkpoints_to_keep=config.save_num_checkpoints_to_keep,
         compile_config=config.compile_config,
         dist_timeout=config.dist_timeout,
-        progress_bar=config.progress_bar,
+        progress_bar=False,
         log_to_console=config.log_to_console,
     )
 
@@ -262,11 +273,43 @@ def _microbatch(config: TrainConfig, dataset: SkillStreamingDataset) -> int | st
     return config.device_train_microbatch_size
 
 
-def _say_kernels(config: TrainConfig, model: SkillLossModel) -> None:
-    """One line on what was taken, where there was something to choose from."""
+def _plan(
+    config: TrainConfig,
+    manifest: Manifest,
+    material: Material,
+    *,
+    sizes: Mapping[str, int],
+    eval_skills: list[str],
+    loaded: str | None,
+) -> RunPlan:
+    """What the run is going to say of itself before its first step."""
+    dataset, kernels = material.dataset, material.model.kernels
+    # Where there was something to choose from.
     chosen = on_gpu(config.device) or config.kernels != 'auto'
-    if model.kernels and chosen and dist.get_global_rank() == 0:
-        print(model.kernels.line(), file=sys.stderr, flush=True)
+    kept = config.save_num_checkpoints_to_keep
+    where, stay = checkpoint_folder(config), 'all kept' if kept < 0 else f'the newest {kept} kept'
+    return RunPlan(
+        skills=sizes,
+        seq_len=manifest.seq_len,
+        duration=config.max_duration,
+        rounds=rounds_of(
+            Time.from_timestring(config.max_duration),
+            round_size=dataset.round_size,
+            batch_size=dataset.global_batch_size,
+            seq_len=manifest.seq_len,
+        ),
+        round_size=dataset.round_size,
+        batch_size=dataset.global_batch_size,
+        eval_skills={skill: manifest.skills[skill].splits['eval'].samples for skill in eval_skills},
+        samples_per_skill=config.eval_loader.samples_per_skill,
+        eval_batches=len(cast(DataLoader, material.evaluator.dataloader.dataloader)),
+        eval_interval=config.eval_interval,
+        folder=config.save_folder,
+        policy=policy_name(config),
+        checkpoints=f'{where}, every {config.save_interval}, {stay}',
+        loaded=loaded,
+        kernels=kernels.line() if kernels and chosen else None,
+    )
 
 
 def _about(

@@ -18,6 +18,7 @@ from skillit_stream.base.names import is_url, nearest
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
+SAMPLES_PER_SKILL = 256
 KERNELS = ('auto', 'fused', 'eager')
 Schema = TypeVar('Schema')
 
@@ -86,19 +87,22 @@ class EvalLoaderConfig:
     """Skills to evaluate; null: all of the streams folder."""
     batch_size: int | None = None
     """Samples a rank and batch; null: as in training."""
-    subset_num_batches: int = -1
-    """Evaluate each skill on its first so many batches, of `batch_size` samples (null: global_train_batch_size),
-    all ranks together, the same samples every time; -1: all."""
+    samples_per_skill: int | None = SAMPLES_PER_SKILL
+    """Evaluate each skill on its first so many samples, the same ones every time; null: on all."""
+    subset_num_batches: int | None = None
+    """llm-foundry's word for the same: batches of `batch_size` samples (null: global_train_batch_size), -1: all.
+    Taken for `samples_per_skill`, and null from then on."""
     before_training: bool = True
     """Whether to evaluate once before the first round."""
 
     def __post_init__(self) -> None:
-        size, subset = self.batch_size, self.subset_num_batches
+        size, subset, samples = self.batch_size, self.subset_num_batches, self.samples_per_skill
         _refuse('eval_loader.skills', self.skills, self.skills == [], 'a list of skills or null')
         _refuse('eval_loader.batch_size', size, size is not None and size < 1, 'at least 1')
-        _refuse(
-            'eval_loader.subset_num_batches', subset, subset < 1 and subset != -1, 'at least 1, or -1 for all'
-        )
+        few = samples is not None and samples < 1
+        _refuse('eval_loader.samples_per_skill', samples, few, 'at least 1, or null for all')
+        wrong = subset is not None and subset < 1 and subset != -1
+        _refuse('eval_loader.subset_num_batches', subset, wrong, 'at least 1, or -1 for all')
 
 
 @dataclass
@@ -186,6 +190,7 @@ class TrainConfig:
         )
         _refuse('seed', self.seed, not 0 <= self.seed < 2**32, 'from 0 to 4294967295')
         _refuse('dist_timeout', self.dist_timeout, not self.dist_timeout > 0, 'above 0')
+        self._count_samples()
         self._check_places()
         _refuse('device', self.device, self.device not in (None, 'cpu', 'gpu'), 'cpu, gpu or null')
         _refuse('kernels', self.kernels, self.kernels not in KERNELS, f'one of {", ".join(KERNELS)}')
@@ -196,6 +201,20 @@ class TrainConfig:
             not isinstance(mixing, dict | None),
             'a mapping: {policy: ..., ...}',
         )
+
+    def _count_samples(self) -> None:
+        """Take `eval_loader.subset_num_batches` for `samples_per_skill`: one key says what is evaluated."""
+        loader = self.eval_loader
+        if (batches := loader.subset_num_batches) is None:
+            return
+        size = loader.batch_size or self.global_train_batch_size
+        samples = None if batches < 0 else batches * size
+        if loader.samples_per_skill not in (SAMPLES_PER_SKILL, samples):
+            raise InputError(
+                f'`eval_loader.subset_num_batches`={batches} and `eval_loader.samples_per_skill`='
+                f'{loader.samples_per_skill} say different things: give one of them.'
+            )
+        loader.samples_per_skill, loader.subset_num_batches = samples, None
 
     def _check_places(self) -> None:
         if is_url(self.streams) and not self.streams_local:

@@ -5,17 +5,21 @@ Composer's own function for this leaves a folder with the tokenizer in the worki
 """
 
 import argparse
+import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
 from skillit_stream.training.config import load_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 PREFIX = 'model.'
@@ -30,18 +34,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export and say what was written."""
-    export(args.checkpoint, args.out, dtype=args.dtype)
-    print(f'Wrote {args.out}: load it with AutoModelForCausalLM and AutoTokenizer.')
+    end = export(args.checkpoint, args.out, dtype=args.dtype)
+    print(
+        f'Wrote {args.out}: load it with AutoModelForCausalLM and AutoTokenizer; generation stops at {end}.'
+    )
     return 0
 
 
-def export(checkpoint: str | Path, out: str | Path, *, dtype: str = 'float32') -> None:
+def export(checkpoint: str | Path, out: str | Path, *, dtype: str = 'float32') -> str:
     """Write model and tokenizer of a checkpoint; the folder appears complete or not at all.
 
     Args:
         checkpoint: A ``.pt`` file of Composer, here or in an object store; a run folder stands for its newest.
         out: The folder to make.
         dtype: Of the weights: float32, bfloat16 or float16.
+
+    Returns:
+        The token that ends a document, where generation stops.
 
     Raises:
         InputError: There is no such checkpoint, it holds no causal language model with its tokenizer, or the
@@ -55,15 +64,17 @@ def export(checkpoint: str | Path, out: str | Path, *, dtype: str = 'float32') -
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         scratch.mkdir(parents=True)
+        with as_input_error(f'{checkpoint} holds no tokenizer that transformers can load', KeyError, OSError):
+            tokenizer = _tokenizer(state['integrations']['huggingface'])
         with as_input_error(
             f'{checkpoint} holds no model that transformers can build', KeyError, RuntimeError
         ):
-            _write_model(state, scratch, dtype)
-        with as_input_error(f'{checkpoint} holds no tokenizer that transformers can load', KeyError, OSError):
-            _write_tokenizer(state['integrations']['huggingface'], scratch)
+            model = _model(state, tokenizer)
+        _write(model.to(_dtype(dtype)), tokenizer, scratch)
         os.replace(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return str(tokenizer.eos_token)
 
 
 def _read(checkpoint: str | Path) -> dict[str, Any]:
@@ -128,14 +139,17 @@ def _newest(run: Path) -> str:
     return newest_checkpoint(folder) or f'{folder.rstrip("/")}/{LATEST}'
 
 
-def _write_model(state: Mapping[str, Any], folder: Path, dtype: str) -> None:
+def _model(state: Mapping[str, Any], tokenizer: 'PreTrainedTokenizerBase') -> 'PreTrainedModel':
     import torch
     from composer.models.huggingface import get_hf_config_from_composer_state_dict
     from transformers import AutoModelForCausalLM
 
+    from skillit_stream.training.models import name_generation_tokens, name_special_tokens
+
     config = get_hf_config_from_composer_state_dict({'state': state})
     # Off for training; with it generation computes every token anew.
     config.use_cache = True
+    name_special_tokens(config, tokenizer)
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in state['model'].items()}
     with torch.device('meta'):
         model = AutoModelForCausalLM.from_config(config)
@@ -148,16 +162,34 @@ def _write_model(state: Mapping[str, Any], folder: Path, dtype: str) -> None:
             f'({", ".join(left[:3]) or "none"}), {len(unexpected)} are unknown ({", ".join(unexpected[:3]) or "none"}).'
         )
     del missing
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    name_generation_tokens(model, tokenizer)
+    return model
 
 
-def _write_tokenizer(state: Mapping[str, Any], folder: Path) -> None:
+def _tokenizer(state: Mapping[str, Any]) -> 'PreTrainedTokenizerBase':
     from composer.models import HuggingFaceModel
 
     with TemporaryDirectory() as scratch:
         loaded = HuggingFaceModel.load_huggingface_tokenizer_from_saved_state(
             dict(state), tokenizer_save_dir=scratch
         )
-        if loaded is None:
-            raise InputError('The checkpoint was saved without a tokenizer.')
-        loaded.save_pretrained(folder)
+    if loaded is None:
+        raise InputError('The checkpoint was saved without a tokenizer.')
+    return loaded
+
+
+def _write(model: 'PreTrainedModel', tokenizer: 'PreTrainedTokenizerBase', folder: Path) -> None:
+    """Both, so that what the tokenizer returns is what the model takes: most take no `token_type_ids`."""
+    taken = inspect.signature(model.forward).parameters
+    names = [name for name in tokenizer.model_input_names if name in taken]
+    tokenizer.model_input_names = names
+    # What is saved are the arguments that the tokenizer was made with.
+    tokenizer.init_kwargs['model_input_names'] = names
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)

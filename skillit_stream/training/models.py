@@ -1,7 +1,7 @@
 """Causal language models: from a configuration, from a local folder or a hub, pre-trained or not."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,10 @@ def build_model(
             f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
     pick = partial(choose, kernels, machine=machine or Machine())
-    model, picked = _from_scratch(config, vocab_size, pick) if config.config else _loaded(config, pick)
+    if config.config:
+        model, picked = _from_scratch(config, tokenizer, vocab_size, pick)
+    else:
+        model, picked = _loaded(config, pick)
     embedded = int(model.config.vocab_size)
     if embedded < vocab_size:
         raise InputError(
@@ -80,7 +83,43 @@ def build_model(
 Pick = Callable[[str], Kernels]
 
 
-def _from_scratch(config: ModelConfig, vocab_size: int, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
+def name_special_tokens(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, keep: Iterable[str] = ()
+) -> None:
+    """Have a configuration name the tokenizer's EOS, BOS and PAD, so that generation stops where a document ends.
+
+    What a class of transformers has by default are ids of another vocabulary. An EOS that is the tokenizer's among
+    others stays.
+
+    Args:
+        config: To change.
+        tokenizer: Of the streams.
+        keep: Options that stay as they are.
+    """
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    named = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    if eos is not None and eos not in named and 'eos_token_id' not in keep:
+        config.eos_token_id = eos
+    if 'bos_token_id' not in keep:
+        config.bos_token_id = tokenizer.bos_token_id
+    if 'pad_token_id' not in keep:
+        # A model does not train the embedding of PAD: it must not be that of EOS, which documents hold.
+        config.pad_token_id = None if pad == eos else pad
+
+
+def name_generation_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a model generate with the special tokens of its configuration; what pads may be EOS there."""
+    generation, config = model.generation_config, model.config
+    if generation is None:
+        return
+    generation.eos_token_id, generation.bos_token_id = config.eos_token_id, config.bos_token_id
+    pads = (config.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
+    generation.pad_token_id = next((one for one in pads if one is not None), None)
+
+
+def _from_scratch(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, vocab_size: int, pick: Pick
+) -> tuple[PreTrainedModel, Kernels]:
     options = {'vocab_size': vocab_size, **(config.config or {}), **config.config_overrides}
     kind = str(options.pop('model_type', ''))
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -93,6 +132,9 @@ def _from_scratch(config: ModelConfig, vocab_size: int, pick: Pick) -> tuple[Pre
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
+    # Only now: the weights from scratch do not depend on the special tokens.
+    name_special_tokens(model.config, tokenizer, keep=options)
+    name_generation_tokens(model, tokenizer)
     if config.init == 'fan_in':
         _init_fan_in(model)
     return model, kernels

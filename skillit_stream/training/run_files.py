@@ -5,10 +5,8 @@ the checkpoint that they belong to: a machine that has never seen the run goes o
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +22,9 @@ from composer.utils import (
 )
 
 from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.base.files import write_atomically, write_text
 from skillit_stream.base.names import is_url
+from skillit_stream.formats.remote_folder import listed_objects
 from skillit_stream.formats.run_log import has_rounds
 from skillit_stream.training.config import TrainConfig, dump_config
 
@@ -47,10 +47,7 @@ def prepare_folder(config: TrainConfig) -> None:
         if config.autoresume:
             # The checkpoint that Composer goes on from is the remote one: so must the log be.
             if remote and dist.get_global_rank() == 0:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                scratch = path.with_suffix('.tmp')
-                shutil.copyfile(remote, scratch)
-                os.replace(scratch, path)
+                write_atomically(path, lambda file: file.write(remote.read_bytes()))
             return
         for log, key in ((path, 'save_folder'), (remote, 'checkpoint_folder')):
             # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
@@ -92,10 +89,8 @@ class _Remote:
 
     def check(self) -> None:
         """See that it can be reached: to a download, a bucket that is missing is a file that is."""
-        blame = as_input_error(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception)
-        # Not every kind of store can be looked into.
-        with blame, suppress(NotImplementedError):
-            self._store.list_objects(self._name(Path(LOG)))
+        with as_input_error(f'`checkpoint_folder`: {self._folder} cannot be reached', Exception):
+            listed_objects(self._store, self._name(Path(LOG)))
 
     def download(self, path: Path) -> bool:
         """Fetch the file of the same name; False if there is none."""
@@ -115,11 +110,8 @@ class _Remote:
 def write_run_files(config: TrainConfig, about: Mapping[str, Any]) -> None:
     """The resolved YAML and what a reader of the run folder needs to know about the run."""
     folder = Path(config.save_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in ((CONFIG, dump_config(config)), (ABOUT, json.dumps(about, indent=1))):
-        scratch = (folder / name).with_suffix('.tmp')
-        scratch.write_text(text, encoding='utf-8')
-        os.replace(scratch, folder / name)
+    write_text(folder / CONFIG, dump_config(config))
+    write_text(folder / ABOUT, json.dumps(about, indent=1))
 
 
 class RunFilesUpload(Callback):

@@ -16,6 +16,11 @@ from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.parts import ALGORITHMS
 from skillit_stream.training.streams_folder import local_root, own_graph
 
+DEFAULT_MIXING = {'policy': 'proportional'}
+"""Without `algorithms.data_mixing`."""
+DEFAULT_POLICY = 'skill_it'
+"""Of a `data_mixing` that names none."""
+
 
 def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], list[str]]:
     """The skills to train on and those to evaluate.
@@ -71,7 +76,7 @@ def policy_of_run(
         seq_len=seq_len,
         train_folder=lambda skill: local_root(config) / skill / 'train',
     )
-    options = config.algorithms.get('data_mixing') or {'policy': 'proportional'}
+    options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
     return chosen_policy(options, context, streams_graph=lambda: own_graph(config))
 
 
@@ -127,11 +132,17 @@ def chosen_policy(
         InputError: It cannot be built from what is there.
     """
     options = dict(options)
-    name, source = str(options.pop('policy', 'skill_it')), options.pop('graph', None)
+    name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
     if source == 'streams' and streams_graph is not None:
         source = streams_graph()
     graph = named_graph(source, list(context.skills), list(context.eval_skills), options.get('targets'))
     return build_policy(name, replace(context, graph=graph), **options), graph
+
+
+def policy_name(config: TrainConfig) -> str:
+    """The policy as the configuration names it."""
+    options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
+    return str(options.get('policy', DEFAULT_POLICY))
 
 
 def check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:

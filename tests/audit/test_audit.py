@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from streaming import Stream
 
-from skillit_stream.audit.replay import Replay, replay_round
+from skillit_stream.audit.replay import Replay
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
 from skillit_stream.formats.run_log import RoundRecord, RunLog
@@ -90,7 +90,7 @@ def test_replay_is_the_order_that_was_played(tmp_path: Path, streams: Path, batc
     # Backwards too: a round must not depend on which were asked for before it.
     for number in (*range(len(rounds)), *reversed(range(len(rounds)))):
         assert replay.sample_ids(number).tolist() == rounds[number]
-        assert replay_round(run, number).tolist() == dataset.sample_ids(number).tolist()
+        assert Replay(run).sample_ids(number).tolist() == dataset.sample_ids(number).tolist()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_replay_takes_every_setting_from_the_run(tmp_path: Path, streams: Path, 
     _, rounds, lines = play(streams, **options)
     run = write_run(tmp_path / 'run', lines, streams)
     last = len(rounds) - 1
-    assert replay_round(run, last).tolist() == rounds[last]
+    assert Replay(run).sample_ids(last).tolist() == rounds[last]
 
 
 def test_every_draw_of_every_sample_is_found_where_it_was(played: tuple[Path, list[list[int]]]):
@@ -162,7 +162,7 @@ def test_a_sample_is_told_with_rounds_and_steps(played: tuple[Path, list[list[in
 def test_a_sample_that_was_not_drawn_is_said_to_be_so(run: Path, capsys: pytest.CaptureFixture[str]):
     log = run / 'mixture.jsonl'
     log.write_text(''.join(log.read_text().splitlines(keepends=True)[:2]))
-    drawn = set(replay_round(run, 0).tolist())
+    drawn = set(Replay(run).sample_ids(0).tolist())
     missed = next(sample for sample in range(50) if sample not in drawn)
     assert main(['audit', str(run), '--sample', str(missed)]) == 0
     assert 'never drawn' in capsys.readouterr().out
@@ -233,7 +233,7 @@ def test_a_half_line_and_a_round_trained_again_do_not_disturb(played: tuple[Path
     log.write_text(
         ''.join([*lines[:2], *(json.dumps(line) + '\n' for line in counted), *lines[2:], lines[3][:40]])
     )
-    assert [replay_round(run, number).tolist() for number in range(5)] == rounds
+    assert [Replay(run).sample_ids(number).tolist() for number in range(5)] == rounds
 
 
 def test_rounds_and_steps_that_have_not_ended_are_refused(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -327,7 +327,7 @@ def test_a_round_is_answered_from_its_line_alone(played: tuple[Path, list[list[i
     run, rounds = played
     lines = (run / 'mixture.jsonl').read_text().splitlines(keepends=True)
     (run / 'mixture.jsonl').write_text('no JSON at all\n' + lines[4])
-    assert replay_round(run, 3).tolist() == rounds[3]
+    assert Replay(run).sample_ids(3).tolist() == rounds[3]
     told = refused(capsys, run, '--sample', '3')
     assert 'mixture.jsonl:1 is not JSON' in told
 
@@ -356,4 +356,4 @@ def test_changed_streams_are_refused_by_name(run: Path, tmp_path: Path, capsys: 
 
 def test_the_library_raises_what_the_command_prints(run: Path):
     with pytest.raises(InputError, match=r'a round from 0 to 4'):
-        replay_round(run, 7)
+        Replay(run).sample_ids(7)

@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import socket
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zstandard
+from huggingface_hub import constants
 
+from skillit_stream.convert import tokens
 from skillit_stream.formats.manifest import Manifest
 from tests.support.streams_reading import EOS, left_in, read_split, read_tokens
 
@@ -222,11 +226,7 @@ def test_a_skill_without_enough_tokens_is_refused(tmp_path, refused, write_rows,
         ('--shard-size', 'huge', '--shard-size must be like 64mb or 67108864, but got: huge'),
         ('--shard-size', '100b', '--shard-size must lie between'),
         ('--tokenizer', '/no/such/folder', '--tokenizer /no/such/folder: no such folder'),
-        (
-            '--out',
-            's3://bucket/S',
-            '--out s3://bucket/S: needs a local folder for work in progress; pass one',
-        ),
+        ('--out', 's3://b/S', '--out s3://b/S: needs a local folder for work in progress; pass one'),
         ('--part-size', 'small', '--part-size must be like 256mb or 268435456, but got: small'),
         ('--workers', 0, '--workers must be at least 1, but got: 0'),
         ('--skill', 'tokenizer', "skill 'tokenizer' is a reserved name"),
@@ -247,6 +247,34 @@ def test_a_broken_tokenizer_is_refused(tmp_path, refused, write_rows, options, t
     options[options.index(tokenizer)] = folder
     error = refused('convert', 'jsonl', write_rows('a.jsonl', GOOD), '--skill', 'prose', *options)
     assert_matches('--tokenizer .*broken: cannot be loaded .*name a folder with a tokenizer.json', error)
+
+
+@pytest.mark.parametrize('name', ['tokenizers/mine', 'one/two/three', 'mine/', '../mine', 'my own'])
+def test_a_tokenizer_folder_that_is_missing_is_said_to_be_missing_at_once(
+    tmp_path, refused, write_rows, options, tokenizer, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'tokenizers').mkdir()
+    monkeypatch.setattr(tokens, '_load_automatically', lambda *_, **__: pytest.fail('asked the hub'))
+    options[options.index(tokenizer)] = name
+    error = refused('convert', 'jsonl', write_rows('a.jsonl', GOOD), '--skill', 'prose', *options)
+    assert f'--tokenizer {name}: no such folder; name a folder with a tokenizer' in error
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(refused, write_rows, options, tokenizer, monkeypatch):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        free = server.getsockname()[1]
+    for proxy in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setattr(constants, 'ENDPOINT', f'http://127.0.0.1:{free}')
+    options[options.index(tokenizer)] = 'nobody/nothing'
+    began = time.monotonic()
+    error = refused('convert', 'jsonl', write_rows('a.jsonl', GOOD), '--skill', 'prose', *options)
+    assert (
+        '--tokenizer nobody/nothing: no such folder, and the hub, where it might be, cannot be reached'
+        in error
+    )
+    assert time.monotonic() - began < 10
 
 
 def test_finished_streams_are_kept_unless_asked(tmp_path, refused, skillit, write_rows, options):

@@ -39,10 +39,7 @@ def download(store: Store, bucket: str, prefix: str, folder: Path) -> Path:
 
 
 def test_the_streams_in_a_bucket_are_those_of_a_folder(
-    tmp_path: Path,
-    store: Store,
-    arguments: list[object],
-    skillit: Callable[..., str],
+    tmp_path: Path, store: Store, arguments: list[object], skillit: Callable[..., str]
 ):
     store.client().create_bucket(Bucket='streams')
     skillit(*arguments, '--out', tmp_path / 'here')
@@ -83,10 +80,7 @@ def test_finished_streams_in_a_bucket_are_left_alone(
 
 
 def test_a_bucket_that_does_not_exist_is_one_line(
-    tmp_path: Path,
-    store: Store,
-    arguments: list[object],
-    refused: Callable[..., str],
+    tmp_path: Path, store: Store, arguments: list[object], refused: Callable[..., str]
 ):
     del store
     error = refused(*arguments, '--out', 's3://nowhere/S', '--work', tmp_path / 'work')
@@ -95,10 +89,7 @@ def test_a_bucket_that_does_not_exist_is_one_line(
 
 
 def test_a_command_that_was_stopped_uploads_what_is_missing(
-    tmp_path: Path,
-    store: Store,
-    arguments: list[object],
-    skillit: Callable[..., str],
+    tmp_path: Path, store: Store, arguments: list[object], skillit: Callable[..., str]
 ):
     store.client().create_bucket(Bucket='stopped')
     place = ['--out', 's3://stopped/S', '--work', tmp_path / 'work']

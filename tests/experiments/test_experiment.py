@@ -9,7 +9,7 @@ import pytest
 from skillit_stream import SkillsGraph
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
-from skillit_stream.experiments.config import ExperimentConfig, check, find_yaml
+from skillit_stream.experiments.config import ExperimentConfig, check, find_yaml, order_control
 from skillit_stream.experiments.learned_graph import graph_facts, learn_graph
 from skillit_stream.experiments.planning import FINISHED, mixture_drawn, plan_runs
 from skillit_stream.experiments.results import as_markdown
@@ -42,6 +42,7 @@ methods:
     data_mixing: {{policy: sample_curriculum}}
     losses_of_samples: true
   tilt: {{mixture_of: skill_it}}
+  other_order: {{other_order_of: stratified}}
 baseline: stratified
 note: Two rounds of two steps.
 """
@@ -57,12 +58,12 @@ def yaml(tmp_path: Path) -> Path:
 def test_every_method_is_planned_with_every_seed(yaml: Path):
     experiment = load_yaml(yaml, ExperimentConfig, ['seeds=[1,2]'])
     runs = plan_runs(experiment, yaml.parent)
-    methods = ['skill_it', 'stratified', 'by_sample']
+    methods = ['skill_it', 'stratified', 'by_sample', 'other_order']
     assert [run.name for run in runs] == [f'{method}-s{seed}' for seed in (1, 2) for method in methods]
-    assert [run.config.seed for run in runs] == [1, 1, 1, 2, 2, 2]
+    assert [run.config.seed for run in runs] == [1] * 4 + [2] * 4
     assert runs[0].config.algorithms['data_mixing']['graph'] == 'streams'
     assert runs[1].config.algorithms == {'data_mixing': {'policy': 'stratified'}}
-    assert len({str(run.folder) for run in runs}) == 6
+    assert len({str(run.folder) for run in runs}) == 8
     # The initial model, and with it the losses, are another one for every seed.
     assert [run.losses for run in runs if run.losses] == ['tiny-by_sample-s1', 'tiny-by_sample-s2']
     assert runs[2].config.algorithms['data_mixing']['losses'] == 'tiny-by_sample-s1'
@@ -71,9 +72,22 @@ def test_every_method_is_planned_with_every_seed(yaml: Path):
 def test_a_control_is_planned_once_its_mixture_is_known(yaml: Path):
     experiment = load_yaml(yaml, ExperimentConfig)
     drawn = {'skill_it': {'digit_0': 0.2, 'digit_1': 0.5, 'digit_2': 0.3}}
-    control = plan_runs(experiment, yaml.parent, drawn)[-1]
+    control = plan_runs(experiment, yaml.parent, drawn)[3]
     assert control.name == 'tilt-s5'
     assert control.config.algorithms['data_mixing'] == {'policy': 'static', 'weights': drawn['skill_it']}
+
+
+def test_the_control_of_the_order_differs_in_the_order_alone(yaml: Path):
+    experiment = load_yaml(yaml, ExperimentConfig)
+    experiment.methods['stratified'].overrides = ['train_loader.dataset.shuffle_seed=3', 'optimizer.lr=0.5']
+    *_, control = plan_runs(experiment, yaml.parent)
+    [original] = [run for run in plan_runs(experiment, yaml.parent) if run.method == 'stratified']
+    assert control.method == 'other_order'
+    assert control.config.train_loader.dataset.pop('shuffle_seed') != 3
+    assert original.config.train_loader.dataset.pop('shuffle_seed') == 3
+    for field in ('method', 'run_name', 'save_folder'):
+        setattr(control.config, field, getattr(original.config, field))
+    assert dump_config(control.config) == dump_config(original.config)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +98,9 @@ def test_a_control_is_planned_once_its_mixture_is_known(yaml: Path):
             "`baseline` must be a method, but got: 'stratifid'; did you mean 'stratified'",
         ),
         ('methods.tilt.mixture_of=none', '`methods.tilt.mixture_of` must be a method, but got'),
+        ('methods.other_order.other_order_of=none', '`methods.other_order.other_order_of` must be a method'),
+        ('methods.tilt.other_order_of=stratified', 'has both `other_order_of` and `mixture_of`'),
+        ('methods.other_order.other_order_of=tilt', 'must be a method with a policy of its own'),
         ('methods.tilt.data_mixing.policy=static', 'has both `mixture_of` and `data_mixing`'),
         ('methods.stratified={mixture_of: tilt}', 'must be a method with a policy of its own'),
         ('seeds=[1,1]', '`seeds` must differ'),
@@ -110,8 +127,9 @@ def test_every_experiment_of_the_repository_can_be_planned(path: Path):
     sources = {method.mixture_of for method in experiment.methods.values() if method.mixture_of}
     runs = plan_runs(experiment, path.parent, {source: {'any': 1.0} for source in sources})
     assert len(runs) == len(experiment.methods) * len(experiment.seeds)
-    if experiment.name != 'addition-demo':
-        # Spread and tests by seed, and a control for what a fixed mixture would have done.
+    if experiment.name != 'demo':
+        # Spread and tests by seed, and controls: what a fixed mixture would have done, what the order of samples does.
+        assert order_control(experiment)
         assert len(experiment.seeds) >= 5
         assert sources
         assert experiment.baseline
@@ -120,9 +138,9 @@ def test_every_experiment_of_the_repository_can_be_planned(path: Path):
 
 def test_an_experiment_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert find_yaml('addition-demo') == ROOT / 'yamls' / 'experiments' / 'addition-demo.yaml'
-    with pytest.raises(InputError, match=r"no experiment 'addition-dem'.*did you mean 'addition-demo'"):
-        find_yaml('addition-dem')
+    assert find_yaml('demo') == ROOT / 'yamls' / 'experiments' / 'demo.yaml'
+    with pytest.raises(InputError, match=r"no experiment 'demmo'.*did you mean 'demo'"):
+        find_yaml('demmo')
 
 
 def test_an_experiment_without_methods_is_refused(yaml: Path, capsys: pytest.CaptureFixture[str]):
@@ -318,17 +336,13 @@ def test_streams_are_made_runs_are_trained_once_and_reported(yaml: Path, capsys:
     assert f'Report: {report}' in printed
     assert report.exists()
     logs = sorted((yaml.parent / 'runs').glob('*/mixture.jsonl'))
-    assert [log.parent.name for log in logs] == ['by_sample-s5', 'skill_it-s5', 'stratified-s5', 'tilt-s5']
+    methods = ['skill_it', 'stratified', 'by_sample', 'tilt', 'other_order']
+    assert [log.parent.name for log in logs] == [f'{method}-s5' for method in sorted(methods)]
     results = (yaml.parent / 'runs' / 'results.md').read_text()
     assert '| method | mean of the skills | digit_0 | digit_1 | digit_2 |' in results
     assert 'Two rounds of two steps.' in results
     numbers = json.loads((yaml.parent / 'runs' / 'results.json').read_text())
-    assert [method['name'] for method in numbers['methods']] == [
-        'skill_it',
-        'stratified',
-        'by_sample',
-        'tilt',
-    ]
+    assert [method['name'] for method in numbers['methods']] == methods
     assert numbers['curves']['tilt']['loss']['mean']['steps'] == [0, 2, 4]
     assert report.with_name('reach.png').exists()
     assert numbers['paper'] == {'stratified': 0.012}

@@ -2,12 +2,13 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.formats.manifest import Manifest, SkillInfo, SourceInfo, SplitInfo
+from skillit_stream.formats.manifest import ConversionInfo, Manifest, SkillInfo, SourceInfo, SplitInfo
 
 
 def split(samples: int) -> SplitInfo:
@@ -88,6 +89,22 @@ def test_a_manifest_of_an_earlier_release_lacks_the_tokens_of_its_text(tmp_path:
         Manifest.load(str(tmp_path))
 
 
+def test_a_history_is_version_2_and_loaded_again(tmp_path: Path, manifest: Manifest):
+    counts = {'arxiv': {'train': {'documents': 3, 'samples': 9}}}
+    file = SourceInfo(file='b.jsonl', bytes=5, hash='blake2b:33')
+    one = ConversionInfo(
+        date='2026-11-27T08:00:00+00:00',
+        corpus={'name': 'jsonl'},
+        arguments={'paths': ['b.jsonl']},
+        files=(file,),
+        counts=counts,
+    )
+    grown = replace(manifest, history=(one,))
+    grown.save(str(tmp_path))
+    assert json.loads((tmp_path / 'skills.json').read_text())['version'] == 2
+    assert Manifest.load(str(tmp_path)) == grown
+
+
 def test_a_missing_manifest_is_refused(tmp_path: Path):
     with pytest.raises(
         InputError, match=r'skills\.json: cannot be read \(No such file.*made by `skillit convert`'
@@ -96,9 +113,9 @@ def test_a_missing_manifest_is_refused(tmp_path: Path):
 
 
 def test_another_version_is_refused(tmp_path: Path, manifest: Manifest):
-    (tmp_path / 'skills.json').write_text(json.dumps(manifest.to_json() | {'version': 2}))
+    (tmp_path / 'skills.json').write_text(json.dumps(manifest.to_json() | {'version': 3}))
     with pytest.raises(
-        InputError, match=r'skills\.json: version 2, but this release reads version 1; convert'
+        InputError, match=r'skills\.json: version 3, but this release reads versions 1 to 2; convert'
     ):
         Manifest.load(str(tmp_path))
 

@@ -19,12 +19,13 @@ from skillit_stream.loader.batches import (
     samples_of,
 )
 from skillit_stream.loader.shards import Gathered
+from tests.support.mds import gathered_from
 
 
 @pytest.fixture
 def batch() -> Gathered:
     """A gathered batch of three samples."""
-    return Gathered.copy_of(
+    return gathered_from(
         {
             'tokens': np.arange(12, dtype=np.uint16).reshape(3, 4) + 65000,
             'loss_mask': np.array([[1, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]], np.uint8),
@@ -79,7 +80,7 @@ def test_any_other_choice_of_samples_is_collated_by_value(batch: Gathered, rows:
 
 
 def test_samples_of_different_batches_are_collated_by_value(batch: Gathered):
-    other = Gathered.copy_of(batch)
+    other = gathered_from(batch)
     mixed = [*list(samples_of(batch))[:2], list(samples_of(other))[2]]
     expected = {name: torch.from_numpy(column) for name, column in batch.items()}
     tensors = collate(mixed)

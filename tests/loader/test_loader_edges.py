@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.batches import collate, samples_of
 from skillit_stream.loader.ledger import Ledger
-from skillit_stream.loader.shards import BatchReader, Gathered, sample_dtype
+from skillit_stream.loader.shards import BatchReader, sample_dtype
 from skillit_stream.order.keys import random_words
 from skillit_stream.order.tape import Tape
-from tests.support.mds import SHARES, ids_of, mixed_dataset, write_stream
+from tests.support.mds import SHARES, gathered_from, ids_of, mixed_dataset, write_stream
 
 ONLY_A = {'a': 1.0, 'b': 0.0, 'c': 0.0}
 
@@ -104,12 +104,12 @@ def test_a_refused_state_leaves_the_dataset_as_it_was(streams_root):
 
 
 def test_collate_of_samples_and_plain_dicts():
-    one, two = samples_of(Gathered.copy_of({'t': np.zeros((2, 1), np.uint16)}))
+    one, two = samples_of(gathered_from({'t': np.zeros((2, 1), np.uint16)}))
     assert collate([one, dict(two)])['t'].shape == (2, 1)
 
 
 def test_a_change_in_place_is_not_lost():
-    samples = list(samples_of(Gathered.copy_of({'t': np.zeros((2, 1), np.uint16)})))
+    samples = list(samples_of(gathered_from({'t': np.zeros((2, 1), np.uint16)})))
     for sample in samples:
         sample['t'] = np.ones(1, np.uint16)
     assert collate(samples)['t'].tolist() == [[1], [1]]

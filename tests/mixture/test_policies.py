@@ -7,18 +7,9 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
+from skillit_stream import MixturePolicy, RoundObservation, SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture import (
-    MixturePolicy,
-    RoundObservation,
-    SkillIt,
-    SkillsGraph,
-    StaticMixture,
-    build_policy,
-    policy_names,
-    register,
-    registry,
-)
+from skillit_stream.mixture import build_policy, policy_names, register, registry
 
 GRAPH = SkillsGraph(['a', 'b'], ['a', 'b'], [[1.0, 0.5], [0.0, 1.0]])
 NOTHING_SEEN = RoundObservation(0, {})

@@ -121,29 +121,45 @@ def test_reuse_and_weights_come_from_files(
     assert found['proportions']['web'] == pytest.approx(4 * found['proportions']['books'], abs=5e-6)
 
 
+def refused_tables(folder: Path, capsys: pytest.CaptureFixture[str], ratios: str, metrics: str) -> str:
+    """What is said of two tables that no mixture can be fitted to."""
+    (folder / 'r.csv').write_text(ratios)
+    (folder / 'm.csv').write_text(metrics)
+    return refusal(capsys, str(folder / 'r.csv'), str(folder / 'm.csv'), '--law', 'regmix')
+
+
 @pytest.mark.parametrize(
-    ('ratios', 'metrics', 'message'),
+    ('ratios', 'message'),
     [
-        ('', 'run,x\na,1\n', 'must have a header'),
-        ('run,web,code\na,1,0\nb,0,1\n', 'run,x\na,1\nb,2\n', 'at least 3 runs'),
-        ('run,web,web\na,1,0\n', 'run,x\na,1\n', "must be unique, but got: 'web' twice"),
-        ('run,web,code\na,1\n', 'run,x\na,1\n', "run 'a' has 1 numbers, but there are 2 columns"),
-        ('run,web,code\na,1,0\na,0,1\n', 'run,x\na,1\n', "run 'a' has two rows"),
-        ('run,web,code\na,1,0\nb,0,1\n', 'run,x\na,1\n', "run 'b' of "),
-        ('run,web,code\na,1,0\n', 'run,x\na,1\nb,1\nc,1\n', "run 'b' and 1 more of "),
-        ('run,web,code\na,1,0\nb,0.5,0.4\nc,0,1\n', 'run,x\na,1\nb,2\nc,3\n', "of run 'b' must sum to 1"),
-        ('run,web,code\na,1,0\nb,1.5,-0.5\nc,0,1\n', 'run,x\na,1\nb,2\nc,3\n', "'code' must be a proportion"),
-        ('run,web,code\na,1,0\nb,1,0\nc,0,1\n', 'run,x\na,1\nb,nan\nc,3\n', "but got: 'nan'"),
-        ('run,web,code\na,1,0\nb,1,0\nc,0,1\n', 'run,x\na,1\nb,\nc,3\n', "but got: ''"),
-        ('run,web,code\na,1,zero\n', 'run,x\na,1\n', "column 'code' must be a finite number"),
+        ('', 'must have a header'),
+        ('run,web,web\na,1,0\n', "must be unique, but got: 'web' twice"),
+        ('run,web,code\na,1\n', "run 'a' has 1 numbers, but there are 2 columns"),
+        ('run,web,code\na,1,0\na,0,1\n', "run 'a' has two rows"),
+        ('run,web,code\na,1,zero\n', "column 'code' must be a finite number"),
+        ('run,web,code\na,1,0\nb,0.5,0.4\nc,0,1\n', "of run 'b' must sum to 1"),
+        ('run,web,code\na,1,0\nb,1.5,-0.5\nc,0,1\n', "'code' must be a proportion"),
     ],
 )
-def test_bad_tables_end_in_one_line(
-    ratios: str, metrics: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_bad_proportions_end_in_one_line(
+    ratios: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    (tmp_path / 'r.csv').write_text(ratios)
-    (tmp_path / 'm.csv').write_text(metrics)
-    assert message in refusal(capsys, str(tmp_path / 'r.csv'), str(tmp_path / 'm.csv'), '--law', 'regmix')
+    assert message in refused_tables(tmp_path, capsys, ratios, 'run,x\na,1\nb,2\nc,3\n')
+
+
+@pytest.mark.parametrize(
+    ('rows', 'metrics', 'message'),
+    [
+        ('a,1,0\nb,0,1\n', 'a,1\nb,2\n', 'at least 3 runs'),
+        ('a,1,0\nb,0,1\n', 'a,1\n', "run 'b' of "),
+        ('a,1,0\n', 'a,1\nb,1\nc,1\n', "run 'b' and 1 more of "),
+        ('a,1,0\nb,1,0\nc,0,1\n', 'a,1\nb,nan\nc,3\n', "but got: 'nan'"),
+        ('a,1,0\nb,1,0\nc,0,1\n', 'a,1\nb,\nc,3\n', "but got: ''"),
+    ],
+)
+def test_bad_metrics_end_in_one_line(
+    rows: str, metrics: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert message in refused_tables(tmp_path, capsys, f'run,web,code\n{rows}', f'run,x\n{metrics}')
 
 
 def test_bad_files_and_options_end_in_one_line(

@@ -9,7 +9,7 @@ import pytest
 from skillit_stream.base.errors import InputError
 from skillit_stream.report.methods import group_runs, notes
 from skillit_stream.report.page import policy_text
-from skillit_stream.report.run_folder import read_run, read_runs
+from skillit_stream.report.run_folder import RecordedRun, read_run, read_runs
 
 
 def edit(path: Path, **changes) -> None:
@@ -50,20 +50,21 @@ def test_evaluations_inside_of_rounds_are_points_of_the_curves(make_run):
     assert run.evaluations[1].figures == {'exact_match': {'ones': 0.25}}
 
 
-def test_a_half_written_last_line_is_left_out_and_noted(make_run):
-    folder = make_run()
+def read_cut_short(folder: Path, missing: int) -> RecordedRun:
+    """The run whose log lacks its last bytes."""
     log = folder / 'mixture.jsonl'
-    log.write_bytes(log.read_bytes()[:-40])
-    run = read_run(folder)
+    log.write_bytes(log.read_bytes()[:-missing])
+    return read_run(folder)
+
+
+def test_a_half_written_last_line_is_left_out_and_noted(make_run):
+    run = read_cut_short(make_run(), 40)
     assert (len(run.rounds), run.log.half_written) == (9, 1)
     assert any('breaks off' in note for note in notes(group_runs([run])))
 
 
 def test_a_last_line_without_a_newline_counts_when_it_is_whole(make_run):
-    folder = make_run()
-    log = folder / 'mixture.jsonl'
-    log.write_bytes(log.read_bytes()[:-1])
-    run = read_run(folder)
+    run = read_cut_short(make_run(), 1)
     assert (len(run.rounds), run.log.half_written) == (10, 0)
 
 

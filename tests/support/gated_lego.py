@@ -3,9 +3,8 @@
 import argparse
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from skillit_stream.convert.corpora import lego
 from skillit_stream.convert.corpus import Document, Tap
@@ -22,25 +21,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def corpus(args: argparse.Namespace) -> lego.Lego:
     made = lego.corpus(args)
-    return GatedLego(args, made.companions()['graph.json']['weights'], made.options())
+    return GatedLego(args, made.skills, made.companions()['graph.json']['weights'], made.options())
 
 
 class GatedLego(lego.Lego):
-    def __init__(
-        self, args: argparse.Namespace, graph: list[list[float]], options: Mapping[str, Any]
-    ) -> None:
-        super().__init__(args, graph, options)
-        self._gate = Path(args.gate)
-
     def read(self, file: InputFile, tap: Tap) -> Iterator[Document]:
         import ray
 
+        gate = Path(self.args.gate)
         node = ray.get_runtime_context().get_node_id()
         for number, document in enumerate(super().read(file, tap)):
             if number == 100:  # some shards' worth is on its way
-                (self._gate / f'{file.name}.{node}.{os.getpid()}').touch()
+                (gate / f'{file.name}.{node}.{os.getpid()}').touch()
                 until = time.monotonic() + DEADLINE
-                while not (self._gate / 'open').exists():
+                while not (gate / 'open').exists():
                     assert time.monotonic() < until, 'the gate stays closed'
                     time.sleep(0.05)
             yield document

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streaming import MDSWriter, Stream
 
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.loader.shards import Gathered
 
 SEQ_LEN = 8
 
@@ -97,3 +98,11 @@ def owners(ids: Iterable[int], sizes: Mapping[str, Sequence[int]] | None = None)
     starts = [0, *ends]
     streams = np.searchsorted(ends, list(ids), side='right')
     return [(int(at), one - starts[at]) for at, one in zip(streams, ids, strict=True)]
+
+
+def gathered_from(columns: Mapping[str, np.ndarray]) -> Gathered:
+    """A batch with copies of the given columns, each [batch, ...], as the loader gathers it."""
+    batch = Gathered({name: (column.dtype, column.shape) for name, column in columns.items()})
+    for name, column in columns.items():
+        batch[name][:] = column
+    return batch

@@ -9,8 +9,9 @@ import torch
 from streaming import MDSWriter
 
 from tests.support.launching import NEEDS, Launcher, finish
+from tests.support.run_folders import weights_of
 from tests.support.streams_reading import samples_in
-from tests.support.training_runs import SKILLS, settings, weights_of, write_yaml
+from tests.support.training_runs import SKILLS, settings, write_yaml
 
 pytestmark = NEEDS
 

@@ -7,14 +7,8 @@ import pytest
 
 from skillit_stream import SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.base.errors import InputError
-from tests.support.training_runs import (
-    fit,
-    mixture_lines,
-    rounds_of,
-    tiny_dataset,
-    tiny_evaluators,
-    tiny_trainer,
-)
+from tests.support.run_folders import mixture_lines, rounds_of
+from tests.support.training_runs import fit, tiny_dataset, tiny_evaluators, tiny_trainer
 
 OLD, NEW = ('digit_0', 'digit_1'), ('digit_1', 'digit_2', 'digit_0')
 

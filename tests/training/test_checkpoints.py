@@ -11,7 +11,8 @@ from composer.utils import create_symlink_file, dist
 from skillit_stream import InputError
 from skillit_stream.training.checkpoints import LATEST, fingerprint, loading_arguments, newest_checkpoint
 from skillit_stream.training.config import TrainConfig
-from tests.support.training_runs import STEPS, drawn_samples, mixture_lines, without_clocks
+from tests.support.run_folders import drawn_samples, mixture_lines, without_clocks
+from tests.support.training_runs import STEPS
 
 if TYPE_CHECKING:
     from tests.support.object_store import Store

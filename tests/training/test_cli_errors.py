@@ -10,7 +10,8 @@ import pytest
 
 from skillit_stream.cli import main
 from skillit_stream.mixture import SkillsGraph
-from tests.support.training_runs import mixture_lines, settings, write_yaml
+from tests.support.run_folders import mixture_lines
+from tests.support.training_runs import settings, write_yaml
 
 Refused = Callable[..., str]
 Trained = Callable[..., None]
@@ -57,6 +58,7 @@ FAULTS = {
     'train_loader.skills=[]': ['`train_loader.skills`'],
     'train_loader=3': ['`train_loader`'],
     'eval_loader.batch_size=0': ['`eval_loader.batch_size`', '0'],
+    'eval_loader.samples_per_skill=0': ['`eval_loader.samples_per_skill`', '0', 'null for all'],
     'eval_loader.subset_num_batches=-5': ['`eval_loader.subset_num_batches`', '-5'],
     'seed=-1': ['`seed`', '-1'],
     'load_path=/nowhere.pt': ['/nowhere.pt'],
@@ -147,8 +149,14 @@ def test_a_policy_that_needs_the_first_losses_says_so(refused: Refused):
     assert 'none was measured before training' in message
 
 
-def test_evaluations_that_miss_the_end_of_a_round_are_refused(refused: Refused):
-    assert "eval_interval='1ep'" in refused('eval_interval=4ba')
+def test_evaluations_that_miss_the_end_of_a_round_are_refused(
+    tiny_yaml: Path, capsys: pytest.CaptureFixture[str]
+):
+    # The first round is trained by then: what the run has said of itself stands before.
+    assert main(['train', str(tiny_yaml), 'eval_interval=4ba']) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith('skillit: ')
+    assert "eval_interval='1ep'" in last
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(refused: Refused, trained: Trained, run_folder: Path):

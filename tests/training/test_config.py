@@ -130,22 +130,44 @@ def test_mandatory_keys_are_enough(least: Path):
 
 
 @pytest.mark.parametrize(
-    ('override', 'key', 'hint'),
+    ('overrides', 'samples'),
     [
-        ('optimiser.lr=1', 'optimiser', "did you mean 'optimizer'?"),
-        ('train_loader.roundsize=4', 'train_loader.roundsize', "did you mean 'round_size'?"),
-        ('eval_loader.skill=[a]', 'eval_loader.skill', "did you mean 'skills'?"),
-        ('model.pretrain=true', 'model.pretrain', "did you mean 'pretrained'?"),
-        ('sede=3', 'sede', "did you mean 'seed'?"),
+        ([], 256),
+        (['samples_per_skill=null'], None),
+        (['samples_per_skill=7'], 7),
+        # What run folders of before hold.
+        (['subset_num_batches=-1'], None),
+        (['subset_num_batches=3'], 12),
+        (['subset_num_batches=3', 'batch_size=5'], 15),
     ],
 )
-def test_an_unknown_key_is_named_with_the_nearest_known_one(
-    least: Path, tmp_path: Path, override: str, key: str, hint: str
+def test_evaluation_is_of_a_stated_number_of_samples(
+    least: Path, tmp_path: Path, overrides: list[str], samples: int | None
 ):
-    message = refusal(least, override)
-    assert f'unknown key `{key}`' in message
-    assert hint in message
-    assert str(least) in message
+    config = load_config(least, [f'eval_loader.{one}' for one in overrides])
+    assert config.eval_loader.samples_per_skill == samples
+    again = tmp_path / 'config.yaml'
+    again.write_text(dump_config(config))
+    assert load_config(again) == config
+
+
+def test_two_numbers_of_samples_to_evaluate_are_refused(least: Path):
+    message = refusal(least, 'eval_loader.samples_per_skill=7', 'eval_loader.subset_num_batches=-1')
+    assert '`eval_loader.subset_num_batches`=-1 and `eval_loader.samples_per_skill`=7' in message
+
+
+@pytest.mark.parametrize(
+    ('override', 'message'),
+    [
+        ('optimiser.lr=1', "unknown key `optimiser`: did you mean 'optimizer'?"),
+        ('train_loader.roundsize=4', "unknown key `train_loader.roundsize`: did you mean 'round_size'?"),
+        ('eval_loader.skill=[a]', "unknown key `eval_loader.skill`: did you mean 'skills'?"),
+        ('model.pretrain=true', "unknown key `model.pretrain`: did you mean 'pretrained'?"),
+        ('sede=3', "unknown key `sede`: did you mean 'seed'?"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(least: Path, override: str, message: str):
+    assert f'{least}: {message}' in refusal(least, override)
 
 
 def test_an_unknown_key_near_nothing_gets_the_known_ones(least: Path):
@@ -170,16 +192,11 @@ def test_a_missing_nested_mandatory_key_is_named_with_its_section(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ('override', 'key', 'value'),
-    [
-        ('seed=many', 'seed', 'many'),
-        ('global_train_batch_size=4.5', 'global_train_batch_size', '4.5'),
-        ('train_loader.num_workers=some', 'train_loader.num_workers', 'some'),
-        ('autoresume=perhaps', 'autoresume', 'perhaps'),
-    ],
+    'override',
+    ['seed=many', 'global_train_batch_size=4.5', 'train_loader.num_workers=some', 'autoresume=perhaps'],
 )
-def test_a_value_of_the_wrong_type_is_named_with_its_key(least: Path, override: str, key: str, value: str):
-    message = refusal(least, override)
+def test_a_value_of_the_wrong_type_is_named_with_its_key(least: Path, override: str):
+    message, (key, value) = refusal(least, override), override.split('=')
     assert f'`{key}`' in message
     assert value in message
     assert message.startswith(str(least))

@@ -12,19 +12,16 @@ from composer.loggers import InMemoryLogger
 
 from skillit_stream import DataMixing, RoundObservation, SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.training.models import LOSS_METRIC
+from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, without_clocks
 from tests.support.training_runs import (
     ROUND,
     SKILLS,
     STEPS,
     TRAIN_SAMPLES,
-    drawn_samples,
     fit,
-    mixture_lines,
-    rounds_of,
     tiny_dataset,
     tiny_evaluators,
     tiny_trainer,
-    without_clocks,
 )
 
 TILT = {'digit_0': 0.25, 'digit_1': 0.5, 'digit_2': 0.25}

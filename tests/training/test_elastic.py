@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from skillit_stream.cli import main
 from tests.support.jobs import free_port
 from tests.support.launching import NEEDS, Launcher, finish
-from tests.support.training_runs import SKILLS, drawn_samples, rounds_of, settings, tiny_dataset, write_yaml
+from tests.support.run_folders import drawn_samples, rounds_of
+from tests.support.training_runs import SKILLS, settings, tiny_dataset, write_yaml
 
 ROUND, BATCH, SEED = 72, 12, 3
 STEPS = ROUND // BATCH

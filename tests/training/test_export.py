@@ -1,5 +1,6 @@
 """`skillit export`: what comes out is the trained model, and its tokenizer, to anyone who has transformers alone."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,50 @@ def test_a_checkpoint_may_be_exported_in_half_precision(tiny_yaml: Path, run_fol
     assert main(['export', str(run_folder), '--out', str(tmp_path / 'half'), '--dtype', 'bfloat16']) == 0
     model = AutoModelForCausalLM.from_pretrained(tmp_path / 'half', torch_dtype='auto')
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+@pytest.fixture(scope='module')
+def sentences(streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Streams of documents that end with `, =` and that alone."""
+    folder = tmp_path_factory.mktemp('sentences')
+    texts = [' '.join(f'{number:03}') + ' , =' for number in range(1000)]
+    rows = [{'text': text, 'skill': 'even' if text[0] in '02468' else 'odd'} for text in texts]
+    (folder / 'rows.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    command = ['convert', 'jsonl', str(folder / 'rows.jsonl'), '--skill-field', 'skill', '--seq-len', '16']
+    command += ['--tokenizer', str(streams / 'tokenizer'), '--eval-fraction', '0.1']
+    assert main([*command, '--out', str(folder / 'streams')]) == 0
+    return folder / 'streams'
+
+
+@pytest.mark.parametrize('kind', ['llama', 'gpt_neox'])
+@pytest.mark.parametrize('checkpoint', ['as it is written', 'of before special tokens were named'])
+def test_generation_stops_at_the_end_of_a_document(
+    sentences: Path, run_folder: Path, tmp_path: Path, kind: str, checkpoint: str
+):
+    keys = settings(sentences, run_folder)
+    keys |= {'max_duration': '3ep', 'train_loader': {'round_size': 96}}
+    keys['algorithms'] = {'data_mixing': {'policy': 'stratified'}}
+    if kind == 'gpt_neox':
+        keys['model']['config'] = NEOX
+    fit(load_config(write_yaml(tmp_path / 'run.yaml', keys)))
+    place = run_folder
+    if checkpoint != 'as it is written':
+        place = tmp_path / 'before.pt'
+        saved = torch.load(run_folder / 'checkpoints' / 'latest-rank0.pt', weights_only=False)
+        config = saved['state']['integrations']['huggingface']['model']['config']['content']
+        assert (config['eos_token_id'], config['bos_token_id'], config['pad_token_id']) == (1, None, 0)
+        config |= {'eos_token_id': 2, 'bos_token_id': 1, 'pad_token_id': None}
+        torch.save(saved, place)
+    out = tmp_path / 'exported'
+    assert main(['export', str(place), '--out', str(out)]) == 0
+
+    tokenizer, model = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
+    prompts = tokenizer(['3 7 1 ,', '1 5 0 ,'], return_tensors='pt')
+    assert model(**prompts).logits.shape == (2, 4, model.config.vocab_size)
+    generated = model.generate(**prompts, max_new_tokens=12, do_sample=False)
+    assert tokenizer.batch_decode(generated[:, 4:]) == ['= <eos>'] * 2
+    for named in (model.config, model.generation_config):
+        assert (named.eos_token_id, named.bos_token_id, named.pad_token_id) == (1, None, 0)
 
 
 @pytest.fixture

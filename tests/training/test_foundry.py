@@ -19,6 +19,7 @@ from skillit_stream.formats.sample_losses import losses_folder, save_losses
 from skillit_stream.training.data_mixing import dataset_of
 from skillit_stream.training.foundry import FoundryDataMixing, build_skill_streams
 from tests.support.paths import ROOT
+from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, without_clocks
 from tests.support.training_runs import (
     LLAMA,
     LOSS_METRIC,
@@ -26,13 +27,9 @@ from tests.support.training_runs import (
     STEPS,
     TRAIN_SAMPLES,
     VOCABULARY,
-    drawn_samples,
     fit,
-    mixture_lines,
-    rounds_of,
     tiny_dataset,
     tiny_trainer,
-    without_clocks,
 )
 
 ROUND, BATCH = 24, 4

@@ -1,17 +1,23 @@
 """Models of a YAML: from a configuration, from a local folder, with its weights or without."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from composer.models import HuggingFaceModel
 from composer.utils import reproducibility
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from skillit_stream import InputError
 from skillit_stream.training.config import ModelConfig
-from skillit_stream.training.models import LOSS_METRIC, build_model
+from skillit_stream.training.models import (
+    LOSS_METRIC,
+    build_model,
+    name_generation_tokens,
+    name_special_tokens,
+)
 from tests.support.training_runs import LLAMA, VOCABULARY
 
 WIDE = {**LLAMA, 'hidden_size': 64, 'intermediate_size': 256, 'num_hidden_layers': 2, 'vocab_size': 500}
@@ -96,6 +102,30 @@ def test_other_architectures_are_built(build):
         'num_attention_heads': 2,
     }
     assert type(build(config=config, init='fan_in').model).__name__ == 'GPTNeoXForCausalLM'
+
+
+def special_tokens(named: Any) -> tuple[Any, ...]:
+    return named.eos_token_id, named.bos_token_id, named.pad_token_id
+
+
+def test_a_model_from_scratch_names_the_special_tokens_of_the_tokenizer(build):
+    model = build(config=LLAMA).model
+    assert special_tokens(model.config) == special_tokens(model.generation_config) == (1, None, 0)
+    # The row of PAD is drawn as any other.
+    assert float(model.get_input_embeddings().weight[0].detach().abs().max()) > 0
+    given = build(config={**LLAMA, 'eos_token_id': 3, 'bos_token_id': 4}).model
+    assert special_tokens(given.config) == special_tokens(given.generation_config) == (3, 4, 0)
+
+
+def test_the_embedding_of_an_end_that_pads_too_is_trained():
+    tokenizer: Any = SimpleNamespace(eos_token_id=7, bos_token_id=7, pad_token_id=7)
+    config = AutoConfig.for_model('llama', eos_token_id=[2, 7])
+    name_special_tokens(config, tokenizer)
+    assert special_tokens(config) == ([2, 7], 7, None)
+    generation: Any = SimpleNamespace(eos_token_id=2, bos_token_id=1, pad_token_id=None)
+    model: Any = SimpleNamespace(config=config, generation_config=generation)
+    name_generation_tokens(model, tokenizer)
+    assert special_tokens(generation) == ([2, 7], 7, 7)
 
 
 def test_a_local_folder_brings_its_weights(build, saved: Path):

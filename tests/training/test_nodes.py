@@ -12,7 +12,8 @@ from skillit_stream.cli import main
 from tests.support.jobs import free_port
 from tests.support.launching import NEEDS, Launch, Launcher, finish
 from tests.support.paths import SUPPORT
-from tests.support.training_runs import drawn_samples, mixture_lines, settings, without_clocks, write_yaml
+from tests.support.run_folders import drawn_samples, mixture_lines, without_clocks
+from tests.support.training_runs import settings, write_yaml
 
 NOISY = SUPPORT / 'noisy_policy.py'
 # Rounds of 10 steps of 8 samples; checkpoints inside rounds too.

@@ -22,14 +22,13 @@ from skillit_stream.training.evaluation import skill_evaluator
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.skill_metrics import MeanSkillLoss
 from tests.support.by_hand import mean_loss
+from tests.support.run_folders import mixture_lines, rounds_of
 from tests.support.streams_reading import samples_in
 from tests.support.training_runs import (
     BATCH,
     EVAL_BATCH,
     SKILLS,
     fit,
-    mixture_lines,
-    rounds_of,
     settings,
     tiny_model,
     tiny_trainer,
@@ -154,7 +153,13 @@ def test_a_model_that_lacks_the_metric_is_refused_at_the_start(streams: Path, ru
 
 
 @pytest.mark.parametrize(
-    ('keys', 'samples'), [({}, 41), ({'subset_num_batches': 2}, 2 * BATCH), ({'batch_size': 3}, 41)]
+    ('keys', 'samples'),
+    [
+        ({}, 41),
+        ({'samples_per_skill': 10}, 10),
+        ({'subset_num_batches': 2}, 2 * BATCH),
+        ({'batch_size': 3}, 41),
+    ],
 )
 def test_a_yaml_evaluates_the_samples_it_says(
     streams: Path, run_folder: Path, tmp_path: Path, keys: dict[str, int], samples: int

@@ -17,7 +17,8 @@ from skillit_stream.training.builders import build_run
 from skillit_stream.training.config import load_config
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.parts import SCHEDULERS, build_clipping, build_loggers, build_scheduler
-from tests.support.training_runs import LLAMA, rounds_of, settings, write_yaml
+from tests.support.run_folders import rounds_of
+from tests.support.training_runs import LLAMA, settings, write_yaml
 
 Refused = Callable[..., str]
 LOGGERS = {

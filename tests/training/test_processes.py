@@ -9,7 +9,8 @@ import pytest
 
 from skillit_stream.cli import main
 from tests.support.launching import NEEDS, Launcher, finish
-from tests.support.training_runs import drawn_samples, mixture_lines, settings, without_clocks, write_yaml
+from tests.support.run_folders import drawn_samples, mixture_lines, without_clocks
+from tests.support.training_runs import settings, write_yaml
 
 # Rounds of 10 steps; a checkpoint every 4, so that a kill lies between two of them, and rounds between those.
 STEPS, ROUNDS = 10, 4

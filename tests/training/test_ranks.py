@@ -13,7 +13,8 @@ import torch
 
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.method_yamls import YAMLS, rounds_to_see, take_losses
-from tests.support.training_runs import drawn_samples, rounds_of, shrunk, weights_of
+from tests.support.run_folders import drawn_samples, rounds_of, weights_of
+from tests.support.training_runs import shrunk
 
 # Half of the 8 samples of a step.
 MICROBATCH = 4

@@ -17,7 +17,7 @@ from skillit_stream.mixture import SkillsGraph
 from skillit_stream.training.config import load_config
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.paths import ROOT
-from tests.support.training_runs import rounds_of
+from tests.support.run_folders import rounds_of
 
 FOLDER = ROOT / 'yamls'
 # The small ones of addition are trained elsewhere, every method.

@@ -16,7 +16,8 @@ from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.object_store import Store
 from tests.support.paths import SUPPORT
 from tests.support.quick_uploads import quick_looks, uploads_from_threads
-from tests.support.training_runs import drawn_samples, mixture_lines, settings, without_clocks, write_yaml
+from tests.support.run_folders import drawn_samples, mixture_lines, without_clocks
+from tests.support.training_runs import settings, write_yaml
 
 Train = Callable[..., Path]
 

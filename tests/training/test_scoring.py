@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from skillit_stream.audit.replay import replay_round
+from skillit_stream.audit.replay import Replay
 from skillit_stream.cli import main
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.training import scoring as scoring_module
 from skillit_stream.training.config import load_config
 from skillit_stream.training.scoring import ScoringPass, cut_into_parts
-from tests.support.training_runs import SKILLS, TRAIN_SAMPLES, drawn_samples, rounds_of, settings, write_yaml
+from tests.support.run_folders import drawn_samples, rounds_of
+from tests.support.training_runs import SKILLS, TRAIN_SAMPLES, settings, write_yaml
 
 CURRICULUM = {'policy': 'sample_curriculum', 'start': 0.1, 'full_at': 0.7}
 
@@ -80,7 +81,7 @@ def test_a_run_draws_the_easiest_samples_first_and_its_audit_knows(
         assert max(joined[drawn[number]]) <= limit
         counts = np.bincount(np.array(drawn[number]) // TRAIN_SAMPLES, minlength=3)
         assert list(lines[number]['samples'].values()) == counts.tolist()
-    assert [replay_round(run_folder, number).tolist() for number in range(4)] == drawn
+    assert [Replay(run_folder).sample_ids(number).tolist() for number in range(4)] == drawn
     shutil.rmtree(losses_folder(own_streams / 'digit_1' / 'train', 'initial'))
     assert main(['audit', str(run_folder), '--round', '1']) == 2
 

@@ -13,17 +13,8 @@ from numpy.typing import NDArray
 
 from skillit_stream import MixturePolicy, RoundObservation
 from skillit_stream.base.errors import InputError
-from tests.support.training_runs import (
-    BATCH,
-    SKILLS,
-    STEPS,
-    drawn_samples,
-    fit,
-    rounds_of,
-    tiny_dataset,
-    tiny_model,
-    tiny_trainer,
-)
+from tests.support.run_folders import drawn_samples, rounds_of
+from tests.support.training_runs import BATCH, SKILLS, STEPS, fit, tiny_dataset, tiny_model, tiny_trainer
 
 
 class Watching(MixturePolicy):

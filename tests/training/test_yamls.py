@@ -6,7 +6,8 @@ import pytest
 
 from skillit_stream.cli import main
 from tests.support.method_yamls import YAMLS, rounds_to_see, take_losses
-from tests.support.training_runs import SKILLS, rounds_of, shrunk
+from tests.support.run_folders import rounds_of
+from tests.support.training_runs import SKILLS, shrunk
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

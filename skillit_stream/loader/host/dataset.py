@@ -71,25 +71,25 @@ class HostDataset(StreamingDataset):
         """Of this process, among those that get samples of their own; replicas have the same."""
         return self._parallel_rank_world.rank
 
-    @property
-    def ranks(self) -> int:
-        """How many processes get samples of their own."""
-        return self._parallel_rank_world.num_ranks
+    def worker(self) -> tuple[int, int]:
+        """Number of this DataLoader worker, and how many the rank has; (0, 1) in the main process."""
+        world = self._parallel_rank_world.detect_workers()
+        return world.worker_of_rank, world.workers_per_rank
 
     @property
     def nodes(self) -> int:
         """Machines, as far as they get samples of their own."""
         return self._parallel_rank_world.num_nodes
 
-    def worker(self) -> tuple[int, int]:
-        """Number of this DataLoader worker, and how many the rank has; (0, 1) in the main process."""
-        world = self._parallel_rank_world.detect_workers()
-        return world.worker_of_rank, world.workers_per_rank
-
     def canonical_nodes_here(self) -> range:
         """The canonical nodes whose samples this machine reads."""
         world, nodes = self._unique_rank_world, int(self.num_canonical_nodes or 1)
         return range(world.node * nodes // world.num_nodes, -(-(world.node + 1) * nodes // world.num_nodes))
+
+    @property
+    def ranks(self) -> int:
+        """How many processes get samples of their own."""
+        return self._parallel_rank_world.num_ranks
 
     def skill_of(self, shard_id: int) -> str:
         """The skill that a shard belongs to."""

@@ -1,0 +1,228 @@
+"""Finished streams that a conversion adds to: what in them decides on the new documents.
+
+A document goes where an equal one of the old streams went: their manifest has, for every skill, the hash below which
+documents are for eval (``corpus.eval_below``), and ``--add`` keeps to it. So no document of eval comes into train. A
+skill whose corpus itself says what is for eval has no such hash, and nothing can be added to it.
+
+Documents apart, a *sample* can be alike in both splits (200 blanks in a row). New train samples that are old eval
+samples are left out of train, new eval samples that are train samples, old or new, out of eval.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.base.files import write_array
+from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.options import ConvertOptions
+from skillit_stream.convert.packing import Samples, sample_keys
+from skillit_stream.convert.readers import InputFile, VirtualFile, hash_file
+from skillit_stream.convert.splits import EVAL, HASH_BYTES, SplitRule, split_rule
+from skillit_stream.convert.tokens import TOKENIZER_FOLDER
+from skillit_stream.formats.manifest import Manifest, SourceInfo, SplitInfo
+
+BOUNDS = 'eval_below'
+SIZES = ('eval_fraction', 'eval_documents', 'eval_tokens')
+
+
+@dataclass(frozen=True, eq=False)
+class Existing:
+    """The streams that are added to; without a manifest: none, as in a conversion to a new folder.
+
+    Attributes:
+        root: Their folder.
+        work: Folder for what is computed from them.
+        manifest: What is in them.
+    """
+
+    root: str = ''
+    work: str = ''
+    manifest: Manifest | None = None
+
+    @property
+    def name(self) -> str:
+        """Of this addition, in the names of its shards; empty where there is nothing to add to."""
+        return f'add{max(len(self.manifest.history), 1)}' if self.manifest else ''
+
+    def check_settings(self, options: ConvertOptions, tokenizer_hash: str, asked: str) -> None:
+        """Refuse options that make other samples than those of the streams, or another eval.
+
+        Args:
+            options: Of the command.
+            tokenizer_hash: Of its tokenizer.
+            asked: What the command calls that.
+
+        Raises:
+            InputError: One differs.
+        """
+        if self.manifest is None:
+            return
+        has = self.manifest
+        sizes = {name: has.corpus[name] for name in SIZES if name in has.corpus}
+        if not sizes:
+            raise InputError(
+                f'--add: the streams in {self.root} are computed ({has.corpus.get("name")}), and cannot be added to'
+            )
+        if tokenizer_hash != has.tokenizer_hash:
+            raise InputError(
+                f'--tokenizer {asked}: is not the one of {self.root} ({has.tokenizer_name}); pass '
+                f'--tokenizer {os.path.join(self.root, TOKENIZER_FOLDER)}'
+            )
+        wanted = {'seq_len': has.seq_len, 'one_per_sample': False, 'loss': 'all', **sizes}
+        wanted |= {name: has.corpus[name] for name in ('one_per_sample', 'loss') if name in has.corpus}
+        if 'eval_fraction' not in sizes:
+            wanted['eval_fraction'] = ConvertOptions.eval_fraction
+        for name in ('eval_documents', 'eval_tokens'):
+            wanted.setdefault(name, None)
+        for name, value in wanted.items():
+            if getattr(options, name) != value:
+                raise InputError(
+                    f'--{name.replace("_", "-")}: must be as in {self.root}, {_in_words(value)}, but got: '
+                    f'{_in_words(getattr(options, name))}'
+                )
+
+    def label(self, label: str) -> str:
+        """A label of shards that no earlier conversion has used."""
+        return '.'.join(filter(None, (self.name, label)))
+
+    def splits(self, skill: str) -> Mapping[str, SplitInfo]:
+        """What there is of a skill; nothing of a new one."""
+        known = self.manifest.skills.get(skill) if self.manifest else None
+        return known.splits if known else {}
+
+    def settings(self) -> dict[str, Any]:
+        """What the work of an addition depends on besides the options."""
+        if not self.manifest:
+            return {}
+        hashes = [split.index_hash for one in self.manifest.skills.values() for split in one.splits.values()]
+        return {'added_to': [self.name, *hashes]}
+
+    def rule(self, skill: str, options: ConvertOptions) -> SplitRule:
+        """How the documents of a skill are split.
+
+        Raises:
+            InputError: The streams have the skill, but do not say how its documents were split.
+        """
+        if not self.splits(skill):
+            return split_rule(options)
+        bounds = self.manifest.corpus.get(BOUNDS, {}) if self.manifest else {}
+        if skill not in bounds:
+            raise InputError(
+                f'skill {skill!r}: {self.root} does not say which of its documents are for eval (its corpus decided, '
+                'or an earlier release made it); give the new files a skill of their own, or convert all anew'
+            )
+        return SplitRule.at(int(bounds[skill], 16))
+
+    def check_split(self, skill: str, split: str | None) -> None:
+        """Refuse a document whose corpus says to which split of a known skill it belongs; raises InputError."""
+        if split is not None and self.splits(skill):
+            raise InputError(
+                f'skill {skill!r}: the corpus says itself which documents are for eval, but in {self.root} their hash '
+                'does; give the new files a skill of their own'
+            )
+
+    def outside_eval(self, skill: str, keys: np.ndarray) -> np.ndarray:
+        """Which samples, by their :func:`~skillit_stream.convert.packing.sample_keys`, are not in eval; bool [n]."""
+        if EVAL not in self.splits(skill):
+            return np.ones(len(keys), bool)
+        known = _sorted_keys(self, skill)
+        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return known[places] != keys
+
+    def keys(self, skill: str, split: str) -> Iterator[np.ndarray]:
+        """The keys of the samples of a split, uint64 [samples] a shard; none of a new skill.
+
+        Raises:
+            InputError: A shard is missing or damaged.
+        """
+        if split not in self.splits(skill):
+            return
+        from streaming.base.format import reader_from_json
+
+        from skillit_stream.loader.shards import DamagedShardError, ShardMaps, sample_dtype
+
+        folder = os.path.join(self.root, skill, split)
+        for entry in index_entries(folder):
+            shard = reader_from_json(folder, '', entry)
+            dtype = sample_dtype(shard)
+            if dtype is None:
+                raise RuntimeError(f'Internal error: {folder} has columns of varying size')
+            with as_input_error(f'--out {self.root}', DamagedShardError, OSError):
+                tokens = ShardMaps(dtype).get(0, shard)['tokens']  # type: ignore[arg-type]
+            yield sample_keys(Samples(tokens, None))
+
+    def unknown(self, files: Sequence[InputFile]) -> tuple[list[InputFile], list[str]]:
+        """Divide files by their contents.
+
+        Returns:
+            (files that are not in the streams yet, paths of those that are).
+        """
+        known = {(source.bytes, source.hash) for source in self._sources()}
+        sizes = {size for size, _ in known}
+        new: list[InputFile] = []
+        old: list[InputFile] = []
+        for file in files:
+            is_known = file.size in sizes and not isinstance(file, VirtualFile) and _stamp(file) in known
+            (old if is_known else new).append(file)
+        return new, [file.path for file in old]
+
+    def check_sources(self, sources: Sequence[SourceInfo]) -> None:
+        """Refuse sources whose contents only reading has shown to be in the streams; raises InputError."""
+        known = {(source.bytes, source.hash): source.file for source in self._sources()}
+        for source in sources:
+            if (source.bytes, source.hash) in known:
+                raise InputError(
+                    f'{source.file}: {self.root} has it already, as {known[source.bytes, source.hash]}; name only '
+                    'what is new'
+                )
+
+    def _sources(self) -> list[SourceInfo]:
+        return [
+            source
+            for one in (self.manifest.skills.values() if self.manifest else ())
+            for source in one.sources
+        ]
+
+
+def _stamp(file: InputFile) -> tuple[int, str] | None:
+    """Size and hash of a file; None if it cannot be read, which whoever converts it reports."""
+    try:
+        digest, size = hash_file(file.path)
+    except BadRecordError:
+        return None
+    return size, digest
+
+
+@lru_cache(maxsize=64)
+def _sorted_keys(existing: Existing, skill: str) -> np.ndarray:
+    """The keys of the samples in eval, uint64 ascending; every process of a conversion asks for them."""
+    info = existing.splits(skill)[EVAL]
+    path = Path(existing.work, 'eval_keys', f'{skill}.{info.index_hash[-32:]}.npy')
+    if not path.exists():
+        write_array(path, np.sort(np.concatenate(list(existing.keys(skill, EVAL)))))
+    return np.load(path, mmap_mode='r')
+
+
+def index_entries(folder: str) -> list[dict[str, Any]]:
+    """The shards that the index of a split lists."""
+    with open(os.path.join(folder, 'index.json'), encoding='utf-8') as file:
+        return json.load(file)['shards']
+
+
+def _in_words(value: Any) -> str:
+    """The value of an option, or whether it is given."""
+    if value is None or isinstance(value, bool):
+        return 'given' if value else 'not given'
+    return str(value)
+
+
+def bound_in_words(threshold: int) -> str:
+    """A hash as the manifest has it."""
+    return f'{threshold:0{2 * HASH_BYTES}x}'
