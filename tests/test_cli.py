@@ -1,9 +1,16 @@
 """The command line as a whole: usage errors and how exceptions end."""
 
+import argparse
+import importlib
+from pathlib import Path
+
 import pytest
 
-from skillit_stream.base.errors import InputError
+from skillit_stream import train
+from skillit_stream.base.errors import InputError, OneLineParser
 from skillit_stream.cli import COMMANDS, main, run_guarded
+
+HOW = ['--steps', '3', '--method', 'approximate']
 
 
 def raising(error: BaseException):
@@ -53,3 +60,52 @@ def test_other_errors_end_in_one_line_and_exit_code_1(capsys: pytest.CaptureFixt
 def test_debug_shows_the_traceback():
     with pytest.raises(InputError):
         run_guarded(raising(InputError('x')), debug=True)
+
+
+def parsed(command: str, *words: str) -> argparse.Namespace:
+    """What a command's parser makes of the words, the command's own parser being below that of `skillit`."""
+    parser = OneLineParser()
+    below = parser.add_subparsers(dest='command').add_parser(command)
+    importlib.import_module(COMMANDS[command][0]).add_arguments(below)
+    return parser.parse_args([command, *words])
+
+
+@pytest.mark.parametrize(
+    ('command', 'words'),
+    [
+        ('train', ['a.yaml', 'seed=1', 'x.y={a: 1}']),
+        ('train', ['seed=1', 'a.yaml', 'x.y={a: 1}']),
+        ('experiment', ['seed=1', 'a.yaml', 'x.y={a: 1}']),
+        ('score', ['a.yaml', '--name', 'n', 'seed=1', '--overwrite', 'x.y={a: 1}']),
+        ('score', ['a.yaml', '--ray', 'seed=1', '--name=k=v', 'x.y={a: 1}']),
+        ('graph', ['learn', 'seed=1', 'a.yaml', *HOW, 'x.y={a: 1}', '--out', 'g']),
+        ('graph', ['learn', *HOW, '--out', 'g=h.json', 'a.yaml', 'seed=1', 'x.y={a: 1}']),
+        ('graph', ['learn', 'a.yaml', '--out', 'g', *HOW, 'seed=1', '--ray', 'x.y={a: 1}']),
+    ],
+)
+def test_overrides_may_stand_anywhere(command: str, words: list[str]):
+    args = parsed(command, *words)
+    assert args.overrides == ['seed=1', 'x.y={a: 1}']
+    assert getattr(args, 'name' if command == 'experiment' else 'yaml') == 'a.yaml'
+    if command == 'graph':
+        assert args.out == ('g=h.json' if 'g=h.json' in words else 'g')
+    if '--ray' in words:
+        assert args.ray == 'auto'
+    if '--name=k=v' in words:
+        assert args.name == 'k=v'
+
+
+@pytest.mark.parametrize(
+    'words', [['learn', 'a.yaml', *HOW, '--out', 'g', 'runs/x=1.pt'], ['show', 'g.json', 'seed=1']]
+)
+def test_what_is_no_override_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_info:
+        main(['graph', *words])
+    assert exit_info.value.code == 2
+    assert f'unrecognized arguments: {words[-1]}' in capsys.readouterr().err
+
+
+def test_overrides_reach_the_module_that_launchers_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / 'a.yaml').write_text('streams: nowhere\nmax_duration: 1ep\n')
+    assert train.main(['seed=x', str(tmp_path / 'a.yaml'), 'run_name=b']) == 2
+    assert '`seed`' in capsys.readouterr().err

@@ -4,9 +4,9 @@ import argparse
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 LONGEST_CAUSE = 300
 CLEAR_LINE = '\r\033[K'
@@ -45,8 +45,42 @@ def as_input_error(what: str, *kinds: type[BaseException]) -> Iterator[None]:
         raise InputError(f'{what}: {first_line(error)}') from error
 
 
+# A key with dots, =, a value: neither an option nor a path with a = in it.
+_OVERRIDE = re.compile(r'[^-\s=/\\\'"{\[][^\s=/\\\'"{\[]*=')
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """argparse whose errors are one line, with exit code 2."""
+    """argparse whose errors are one line, with exit code 2, and whose `key=value` may stand anywhere.
+
+    A command with an argument `overrides` gets all words of the form ``key=value`` that are not the value of an
+    option, wherever they stand among its options: argparse itself takes arguments without a name from one place alone.
+    """
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] (of its overloads)
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Set overrides aside, parse what is left, and put them back."""
+        words = list(sys.argv[1:] if args is None else args)
+        if not any(action.dest == 'overrides' for action in self._actions):
+            return super().parse_known_args(words, namespace)
+        overrides = [word for at, word in enumerate(words) if self._is_override(words, at)]
+        rest = [word for at, word in enumerate(words) if not self._is_override(words, at)]
+        found, unknown = super().parse_known_args(rest, namespace)
+        found.overrides = [*found.overrides, *overrides]
+        return found, unknown
+
+    def _is_override(self, words: Sequence[str], at: int) -> bool:
+        if not _OVERRIDE.match(words[at]):
+            return False
+        before = words[at - 1] if at else ''
+        options = [
+            action
+            for action in self._actions
+            for name in action.option_strings
+            if before == name or (before.startswith('--') and name.startswith(before))
+        ]
+        # One that may stand alone, as --ray, does not take an override for its value.
+        return not any(action.nargs is None for action in options)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""

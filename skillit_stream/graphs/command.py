@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learn.add_argument('overrides', nargs='*', metavar='key=value', help='as for skillit train')
     learn.add_argument('--method', choices=METHODS, required=True, help=_METHODS_HELP)
     learn.add_argument('--steps', type=int, required=True, metavar='H', help='steps of each run')
+    learn.add_argument(
+        '--repeats',
+        type=int,
+        default=1,
+        metavar='N',
+        help='do each run N times with other orders of the samples: standard errors for the edges (3 or more)',
+    )
     learn.add_argument('--out', required=True, metavar='GRAPH', help='the graph, .json or .npy')
     learn.add_argument(
         '--work', metavar='DIR', help='records of finished runs, which are kept (default: GRAPH with .runs)'
@@ -65,23 +72,22 @@ def _learn(args: argparse.Namespace) -> None:
     # Before torch is imported: each rank of a launcher gets a GPU of its own.
     task = leave_launcher(task_of(args))
     from skillit_stream.graphs.formulas import not_learned
-    from skillit_stream.graphs.learning import assemble, do_runs, names_of, plan_learning
+    from skillit_stream.graphs.learning import assemble, do_runs, names_of_missing, plan_learning
     from skillit_stream.training.config import load_config
 
     seed = [] if args.seed is None else [f'seed={args.seed}']
     # The mixture plays no part, and its graph may be the one that is still to be learned: `graph: ???`.
     config = load_config(args.yaml, [*args.overrides, *seed, 'algorithms.data_mixing.graph=null'])
     work = Path(args.work) if args.work else Path(args.out).with_suffix('.runs')
-    plan = plan_learning(config, args.method, args.steps, work)
+    plan = plan_learning(config, args.method, args.steps, work, repeats=args.repeats)
     if args.ray:
         with ray_cluster(args.ray) as cluster:
-            cluster.run_tasks(partial(do_runs, plan), task, len(plan.mixes), _warn)
+            cluster.run_tasks(partial(do_runs, plan), task, len(plan.items), _warn)
     else:
         do_runs(plan, task)
     done = assemble(plan)
     if done is None:
-        missing = plan.records.missing([(), *plan.mixes])
-        _warn(f'Not done yet, by other tasks: {names_of(missing)}. The last task writes {args.out}.')
+        _warn(f'Not done yet, by other tasks: {names_of_missing(plan)}. The last task writes {args.out}.')
         return
     graph, losses = done
     graph.save(args.out)
@@ -103,7 +109,14 @@ def _from_runs(args: argparse.Namespace) -> None:
         found = losses_of_runs(args.runs, start_losses=args.start_losses, steps=args.steps)
     paired = any(len(mix) == 2 for mix in found.losses.after)
     method = args.method or (BRUTE_FORCE if paired else APPROXIMATE)
-    graph_of(method, found.losses, found.train_skills, found.eval_skills).save(args.out)
+    graph_of(
+        method,
+        [found.losses],
+        found.train_skills,
+        found.eval_skills,
+        steps=found.steps,
+        start=found.started_from,
+    ).save(args.out)
     _print_written(args.out, not_learned(found.losses, found.eval_skills))
 
 

@@ -10,8 +10,11 @@ from skillit_stream.base.files import read_json, read_text
 from skillit_stream.formats.run_log import RoundRecord, read_rounds
 from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix, mix_of
 from skillit_stream.graphs.records import START_ROW
+from skillit_stream.graphs.start import start_of
+from skillit_stream.mixture.graph_measurement import CHECKPOINT, StartOfRuns
+from skillit_stream.training.config import load_config
 
-LOG = 'mixture.jsonl'
+LOG, CONFIG = 'mixture.jsonl', 'config.yaml'
 # Losses of the same weights differ by rounding where devices or ranks do.
 SAME_START = 1e-3
 
@@ -23,6 +26,10 @@ class FinishedLosses:
     train_skills: tuple[str, ...]
     eval_skills: tuple[str, ...]
     losses: MeasuredLosses
+    steps: int | None = None
+    """Of each run; None: a table does not say."""
+    started_from: StartOfRuns | None = None
+    """None: a table does not say, or the runs have no config.yaml."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ def losses_of_runs(
         if mix in after:
             raise InputError(f'{run.folder} is a second run on {format_mix(mix)}: name one of them.')
         after[mix] = run.last.losses
-    return FinishedLosses(train_skills, tuple(start), MeasuredLosses(start, after))
+    return FinishedLosses(
+        train_skills, tuple(start), MeasuredLosses(start, after), runs[0].last.step, _started_from(folders)
+    )
 
 
 def losses_of_table(path: str) -> FinishedLosses:
@@ -156,6 +165,24 @@ def _common_start(runs: Sequence[_Run]) -> dict[str, float]:
                     f'train them with one seed, or give --start-losses.'
                 )
     return runs[0].start
+
+
+def _started_from(folders: Sequence[str]) -> StartOfRuns | None:
+    """What all runs started from, as their config.yaml says; None where one has none or they differ."""
+    files = [Path(folder) / CONFIG for folder in folders]
+    if not all(file.is_file() for file in files):
+        return None
+    try:
+        configs = [load_config(file) for file in files]
+    except InputError:
+        return None  # of a version with other keys
+    first = configs[0]
+    if any((config.load_path, config.model) != (first.load_path, first.model) for config in configs):
+        return None
+    try:
+        return start_of(first)
+    except InputError:
+        return StartOfRuns(weights=CHECKPOINT, path=first.load_path)  # the checkpoint is gone
 
 
 def _read_start(path: str) -> dict[str, float]:

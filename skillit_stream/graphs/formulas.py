@@ -9,6 +9,10 @@ skill i, f_ij after H steps on an even mix of i and j:
 - *approximate*: A_ij = max(0, (L_j(f) - L_j(f_i)) / L_j(f)), the share by which training on i lowers the loss
   on j: one run a train skill, whichever skills are evaluated.
 
+What is clipped at 0 is the *effect*, which is kept beside the weights. Where every run is repeated with other
+orders of the samples, effects are those of the mean losses, and their standard errors come from leaving one repeat
+out after the other (the jackknife; for the approximate method it is the standard error of a mean).
+
 The authors' published code learns no graph, so there is no threshold or normalisation of theirs to follow. Their
 published graphs differ from these formulas: some hold negative weights, weights of a skill on itself differ
 from 1, and some are called normalized, by a rule that is not published.
@@ -20,9 +24,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph_measurement import Measurement, StartOfRuns
 
 APPROXIMATE, BRUTE_FORCE = 'approximate', 'brute-force'
 METHODS = (APPROXIMATE, BRUTE_FORCE)
@@ -61,9 +67,48 @@ def needed_mixes(method: str, train_skills: Sequence[str], eval_skills: Sequence
 
 
 def graph_of(
-    method: str, losses: MeasuredLosses, train_skills: Sequence[str], eval_skills: Sequence[str]
+    method: str,
+    repeats: Sequence[MeasuredLosses],
+    train_skills: Sequence[str],
+    eval_skills: Sequence[str],
+    *,
+    steps: int | None = None,
+    start: StartOfRuns | None = None,
 ) -> SkillsGraph:
     """The graph that a method reads from measured losses, train skills x eval skills.
+
+    Args:
+        method: `approximate` or `brute-force`.
+        repeats: The losses of every run, each time with another order of the samples; at least one.
+        train_skills: Rows.
+        eval_skills: Columns.
+        steps: Of each run, to be kept with the graph.
+        start: What the runs started from, likewise.
+
+    Raises:
+        InputError: A run is missing, or a loss is missing or not a positive number.
+    """
+    effects = effects_of(method, mean_losses(repeats), train_skills, eval_skills)
+    measured = Measurement(
+        method=method,
+        effects=effects,
+        steps=steps,
+        start=start,
+        repeats=len(repeats),
+        standard_errors=_standard_errors(method, repeats, train_skills, eval_skills),
+    )
+    # Brute force says nothing of a skill that is not learned alone (no edge), nor of a skill's weight on itself.
+    weights = np.maximum(np.nan_to_num(effects, nan=0.0), 0.0)
+    graph = SkillsGraph(train_skills, eval_skills, weights, measured=measured)
+    if method == BRUTE_FORCE:
+        weights = np.where(graph.same_skill, 1.0, weights)
+    return SkillsGraph(train_skills, eval_skills, weights, measured=measured)
+
+
+def effects_of(
+    method: str, losses: MeasuredLosses, train_skills: Sequence[str], eval_skills: Sequence[str]
+) -> NDArray[np.float64]:
+    """The weights before they are clipped at 0, float64 ``[k, m]``; NaN where nothing can be said.
 
     Raises:
         InputError: A run is missing, or a loss is missing or not a positive number.
@@ -73,11 +118,24 @@ def graph_of(
             raise InputError(
                 f'{method} needs the losses after training on {format_mix(mix)}: give that run too.'
             )
-    weigh = _approximate if method == APPROXIMATE else _brute_force
-    weights = [
-        [weigh(losses, train, column, train_skills) for column in eval_skills] for train in train_skills
-    ]
-    return SkillsGraph(train_skills, eval_skills, np.array(weights))
+    effect = _approximate if method == APPROXIMATE else _brute_force
+    return np.array(
+        [[effect(losses, train, column, train_skills) for column in eval_skills] for train in train_skills]
+    )
+
+
+def mean_losses(repeats: Sequence[MeasuredLosses]) -> MeasuredLosses:
+    """Losses after each run, averaged over its repeats, which all have the same runs and skills."""
+    if len(repeats) == 1:
+        return repeats[0]
+    first = repeats[0]
+    return MeasuredLosses(
+        first.start,
+        {
+            mix: {skill: float(np.mean([one.after[mix][skill] for one in repeats])) for skill in losses}
+            for mix, losses in first.after.items()
+        },
+    )
 
 
 def not_learned(losses: MeasuredLosses, eval_skills: Iterable[str]) -> list[str]:
@@ -97,18 +155,32 @@ def format_mix(mix: Mix) -> str:
     return ' + '.join(mix)
 
 
+def _standard_errors(
+    method: str, repeats: Sequence[MeasuredLosses], train_skills: Sequence[str], eval_skills: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Of the effects of the mean losses; None for a single repeat."""
+    count = len(repeats)
+    if count == 1:
+        return None
+    left_out = np.array(
+        [
+            effects_of(method, mean_losses([*repeats[:at], *repeats[at + 1 :]]), train_skills, eval_skills)
+            for at in range(count)
+        ]
+    )
+    return np.sqrt((count - 1) * left_out.var(axis=0))
+
+
 def _approximate(losses: MeasuredLosses, train: str, column: str, order: Sequence[str]) -> float:
     del order
-    return max(0.0, _gain(losses, (train,), column) / _loss(losses.start, column, 'before training'))
+    return _gain(losses, (train,), column) / _loss(losses.start, column, 'before training')
 
 
 def _brute_force(losses: MeasuredLosses, train: str, column: str, order: Sequence[str]) -> float:
-    if train == column:
-        return 1.0
     alone = _gain(losses, (column,), column)
-    if alone <= 0:
-        return 0.0  # no gain to compare with: see not_learned
-    return max(0.0, (_gain(losses, mix_of((train, column), order), column) - alone) / alone)
+    if train == column or alone <= 0:
+        return math.nan  # no gain to compare with: see not_learned
+    return (_gain(losses, mix_of((train, column), order), column) - alone) / alone
 
 
 def _gain(losses: MeasuredLosses, mix: Mix, column: str) -> float:

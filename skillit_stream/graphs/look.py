@@ -1,7 +1,6 @@
-"""What a skills graph is like: how dense, which skills stand alone, and whether Skill-It can be expected to help."""
+"""A skills graph on the terminal, as facts and as a picture: weights, noise, how it was learned, and warnings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +13,12 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_array, write_atomically
 from skillit_stream.base.terminal import default_console
 from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph_warnings import density_of, edges_within_noise, learned_line, warnings_of
 from skillit_stream.report.figures import graph_sheet, png
 
-# The authors give no numbers for "nearly"; these are ours.
-NEARLY_EMPTY, NEARLY_COMPLETE = 0.05, 0.95
-# Rows that differ by less than this fraction of their mean move a mixture hardly at all.
-EVEN_ROWS = 0.05
-ADVICE = (
-    'Skill-It should not be expected to help, as the graph suggests no clear order of the skills; try another '
-    "partition of the data into skills (the advice of Skill-It's authors, arXiv 2307.14430 and its code's README)"
-)
 MOST_COLUMNS = 12  # up to which the matrix is printed, else its heaviest edges
 MOST_EDGES = 20
-
-
-@dataclass(frozen=True)
-class Density:
-    """How much of a graph is there. A skill's weight on itself is no edge."""
-
-    pairs: int
-    """Pairs of a train skill and another eval skill."""
-    edges: int
-    """Those of a weight above 0."""
-    mean_weight: float
-    """Over the edges; 0 where there is none."""
-    negative: int
-    """Pairs of a weight below 0: training on one hurts the other."""
-
-    @property
-    def fraction(self) -> float:
-        """Edges over pairs; 0 where there is no pair."""
-        return self.edges / self.pairs if self.pairs else 0.0
-
-
-def density_of(graph: SkillsGraph) -> Density:
-    """Count the edges between skills of different names."""
-    between = graph.weights[~graph.same_skill]
-    edges = between[between > 0]
-    mean = float(edges.mean()) if edges.size else 0.0
-    return Density(between.size, edges.size, mean, int((between < 0).sum()))
-
-
-def warnings_of(graph: SkillsGraph) -> list[str]:
-    """Sentences on why Skill-It may not help with this graph; none where nothing speaks against it."""
-    found, density = [], density_of(graph)
-    if not density.pairs:
-        return ['There is no pair of different skills: there is nothing to mix.']
-    counted = f'{density.edges} of {density.pairs} possible edges'
-    sums = graph.weights.sum(axis=1)
-    even = bool(np.ptp(sums) <= EVEN_ROWS * abs(sums.mean()))
-    if density.fraction < NEARLY_EMPTY:
-        found.append(f'The graph is nearly empty ({counted}): {ADVICE}.')
-    elif density.fraction > NEARLY_COMPLETE and not set(graph.train_skills).isdisjoint(graph.eval_skills):
-        # Where no skill is both, nothing speaks against it that all help: how much each does is what decides.
-        weights = (
-            ''
-            if even
-            else f'; only the weights differ (sums of the rows: {sums.min():.3g} to {sums.max():.3g})'
-        )
-        found.append(f'The graph is nearly complete ({counted}{weights}): {ADVICE}.')
-    if even and len(graph.train_skills) > 1:
-        found.append(
-            f'All rows sum to about the same ({sums.min():.3g} to {sums.max():.3g}): while the losses are alike, '
-            f'Skill-It gives every skill about the same proportion.'
-        )
-    return found
+WITHIN = '~'  # marks an edge within its noise
 
 
 def warnings_of_losses(not_learned: Sequence[str]) -> list[str]:
@@ -119,13 +59,15 @@ def as_facts(graph: SkillsGraph) -> dict[str, Any]:
         'density': density.fraction,
         'mean_weight': density.mean_weight,
         'negative': density.negative,
+        'edges_above_noise': density.above_noise,
+        'learned': learned_line(graph),
         'lone_skills': list(graph.lone_skills),
         'warnings': warnings_of(graph),
     }
 
 
 def print_graph(graph: SkillsGraph, title: str, *, console: Console | None = None) -> None:
-    """Print the weights, how dense the graph is, lone skills and warnings."""
+    """Print the weights, how dense the graph is, how it was learned, lone skills and warnings."""
     console = console or default_console()
     console.print(
         f'{title}: {len(graph.train_skills)} train skills x {len(graph.eval_skills)} eval skills',
@@ -134,14 +76,12 @@ def print_graph(graph: SkillsGraph, title: str, *, console: Console | None = Non
         highlight=False,
     )
     console.print(_matrix(graph) if len(graph.eval_skills) <= MOST_COLUMNS else _heaviest(graph))
-    density = density_of(graph)
-    negative = f'; {density.negative} are negative' if density.negative else ''
-    lines = [
-        f'{density.edges} of {density.pairs} possible edges ({density.fraction:.0%}), of mean weight '
-        f'{density.mean_weight:.3g}{negative}'
-    ]
+    lines = [_counted(graph), *_legend(graph)]
     if graph.lone_skills:
         lines.append(f'Without an edge to or from another skill: {", ".join(graph.lone_skills)}')
+    learned = learned_line(graph)
+    if learned:
+        lines.append(f'Learned: {learned}')
     for line in lines:
         console.print(line, markup=False, highlight=False)
     for line in warnings_of(graph):
@@ -163,17 +103,57 @@ def write_picture(graph: SkillsGraph, title: str, path: str) -> None:
         raise InputError(f'{path} cannot be written ({error.strerror}): choose another --out.') from None
 
 
+def _counted(graph: SkillsGraph) -> str:
+    density = density_of(graph)
+    negative = f'; {density.negative} are negative' if density.negative else ''
+    return (
+        f'{density.edges} of {density.pairs} possible edges ({density.fraction:.0%}), of mean weight '
+        f'{density.mean_weight:.3g}{negative}'
+    )
+
+
+def _legend(graph: SkillsGraph) -> list[str]:
+    """What the marks of the table mean, those that are in it."""
+    measured = graph.measured
+    if measured is None:
+        return []
+    marks = []
+    if edges_within_noise(graph).any():
+        marks.append(f'{WITHIN} within its noise (its 95 % interval holds 0)')
+    if (measured.effects < 0).any():
+        marks.append('(in brackets) an effect below 0, which gives no edge')
+    if measured.standard_errors is not None:
+        marks.append('± standard error')
+    return [', '.join(marks)] if marks else []
+
+
+def _cell(graph: SkillsGraph, row: int, column: int) -> str:
+    """A weight, its mark and its standard error; the effect in brackets where it was clipped."""
+    weight, measured = graph.weights[row, column], graph.measured
+    if measured is None:
+        return f'{weight:.3g}'
+    effect = measured.effects[row, column]
+    text = f'({effect:.2g})' if effect < 0 and weight == 0 else f'{weight:.3g}'
+    if edges_within_noise(graph)[row, column]:
+        text += WITHIN
+    errors = measured.standard_errors
+    if errors is not None and np.isfinite(errors[row, column]):
+        text += f' ±{errors[row, column]:.1g}'
+    return text
+
+
 def _matrix(graph: SkillsGraph) -> Table:
     table = Table()
     table.add_column('trained on', overflow='fold')
     for name in graph.eval_skills:
         table.add_column(escape(name), justify='right', overflow='fold')
-    for name, row, own in zip(graph.train_skills, graph.weights, graph.same_skill, strict=True):
-        cells = [
-            f'[dim]{weight:.3g}[/dim]' if same else f'{weight:.3g}'
-            for weight, same in zip(row.tolist(), own.tolist(), strict=True)
-        ]
-        table.add_row(escape(name), *cells)
+    for row, name in enumerate(graph.train_skills):
+        cells = [_cell(graph, row, column) for column in range(len(graph.eval_skills))]
+        dim = graph.same_skill[row].tolist()
+        table.add_row(
+            escape(name),
+            *(f'[dim]{cell}[/dim]' if own else cell for cell, own in zip(cells, dim, strict=True)),
+        )
     return table
 
 
@@ -187,6 +167,6 @@ def _heaviest(graph: SkillsGraph) -> Table:
     for at in order.tolist():
         row, column = divmod(at, len(graph.eval_skills))
         if between[row, column]:
-            weight = f'{between[row, column]:.3g}'
-            table.add_row(escape(graph.train_skills[row]), escape(graph.eval_skills[column]), weight)
+            names = escape(graph.train_skills[row]), escape(graph.eval_skills[column])
+            table.add_row(*names, _cell(graph, row, column))
     return table

@@ -1,7 +1,8 @@
 """What is kept of finished short runs: one file a run, so that any process can do any of them.
 
-``start.json`` holds the losses before training, ``on-<skill>.json`` and ``on-<skill>+<skill>.json`` those after. A
-file counts if its signature fits; it is written under another name first and is never half there.
+``start.json`` holds the losses before training, ``on-<skill>.json`` and ``on-<skill>+<skill>.json`` those after;
+repeats with other orders of the samples are in ``repeat-2/``, ``repeat-3/`` and so on. A file counts if its signature
+fits; it is written under another name first and is never half there.
 """
 
 import csv
@@ -118,23 +119,23 @@ class Records:
         """The runs of these that are not done."""
         return [mix for mix in mixes if self.load(mix) is None]
 
-    def losses(self, mixes: Sequence[Mix]) -> MeasuredLosses:
-        """The losses before training and after these runs, which must be done.
+    def losses(self, mixes: Sequence[Mix], start: Record) -> MeasuredLosses:
+        """The losses before training, which are those of `start`, and after these runs, which must be done.
 
         Raises:
             InputError: They did not start from the same weights.
         """
-        start = self._done(BEFORE_TRAINING)
-        after = {mix: self._done(mix) for mix in mixes}
+        after = {mix: self.done(mix) for mix in mixes}
         for mix, record in after.items():
             if record.starting_weights != start.starting_weights:
                 raise InputError(
-                    f'{self.path(mix)} is of a run from other starting weights than {self.path(BEFORE_TRAINING)}: '
+                    f'{self.path(mix)} is of a run from other starting weights than the evaluation before training: '
                     f'remove {self.folder} and learn again, with the same versions of all packages on every machine.'
                 )
         return MeasuredLosses(start.losses, {mix: record.losses for mix, record in after.items()})
 
-    def _done(self, mix: Mix) -> Record:
+    def done(self, mix: Mix) -> Record:
+        """The record of a run that is done."""
         record = self.load(mix)
         if record is None:
             raise RuntimeError(f'Internal error: {self.path(mix)} is gone.')

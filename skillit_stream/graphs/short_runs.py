@@ -68,6 +68,7 @@ class ShortRuns:
         mix: Mix,
         steps: int,
         *,
+        shuffle_seed: int | None = None,
         after_step: Callable[[], None] = lambda: None,
         trained: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
@@ -76,10 +77,11 @@ class ShortRuns:
         Args:
             mix: The skills.
             steps: Of the optimizer.
+            shuffle_seed: Of the order of the samples; None: the configuration's.
             after_step: Called after each of them.
             trained: Called between training and evaluation.
         """
-        self._restore(mix)
+        self._restore(mix, shuffle_seed)
         with self._trainer(steps, callbacks=[_AfterStep(after_step)]) as trainer:
             trainer.fit()
             trained()
@@ -101,12 +103,14 @@ class ShortRuns:
         lengths = [end - begin for begin, end in pairwise(times)]
         return median(lengths[1:] or lengths)
 
-    def _restore(self, mix: Mix | None) -> None:
-        """Back to the starting weights and the first sample, with the mixture of the run to come."""
+    def _restore(self, mix: Mix | None, shuffle_seed: int | None = None) -> None:
+        """Back to the starting weights and the first sample, with the mixture and the order of the run to come."""
         self._material.model.load_state_dict(self._weights)
         if mix is not None:
             even = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
             state = {**self._first_sample, 'proportions': even, 'next_proportions': even}
+            if shuffle_seed is not None:
+                state['shuffle_seed'] = shuffle_seed
             self._material.dataset.load_state_dict(state)
 
     @contextmanager

@@ -290,7 +290,8 @@ def check_same_skills(policy: MixturePolicy, skills: Sequence[str]) -> None:
         if skill not in policy.skills:
             raise InputError(
                 f'There is a stream {skill}, but the policy does not name it; it names: '
-                f'{", ".join(policy.skills)}. Add it to the graph, or take the stream out.'
+                f'{", ".join(policy.skills)}. Add it to the graph (SkillsGraph.with_new_skills), or take the stream '
+                f'out.'
             )
 
 

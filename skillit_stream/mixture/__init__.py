@@ -61,13 +61,14 @@ entry point in the group ``skillit_stream.policies`` gives it::
             return losses / losses.sum()
 
 The **skills graph** (`SkillsGraph`) is a matrix with named sides: ``weights[i, j]`` is how much
-training on skill i helps eval skill j.
+training on skill i helps eval skill j. One that was learned says from what (``measured``); ``with_new_skills`` adds
+the rows and columns of skills that it does not know (``new_skills`` in a YAML).
 
 **Counts** are exact: `apportion` turns proportions, and what rounding owes, into samples of a round.
 
 In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
-each policy; ``limits`` and ``bad_losses`` wrap any of them; ``checks`` refuses input, ``simplex`` and ``stages``
-compute.
+each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are of it;
+``limits`` and ``bad_losses`` wrap any policy; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
 """
 
 from skillit_stream.base.files import read_skill_names

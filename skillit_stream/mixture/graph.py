@@ -13,8 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_array, read_json, write_atomically, write_text
 from skillit_stream.base.names import nearest, unique_names
+from skillit_stream.mixture.graph_measurement import Measurement
+from skillit_stream.mixture.new_skills import NewSkills, rows_and_columns
 
-VERSION = 1
+# 2: with what was measured where a graph was learned; one without stays as it was.
+VERSION, VERSION_MEASURED = 1, 2
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -35,13 +38,24 @@ class SkillsGraph:
     weights: NDArray[np.float64]
     """Edges, float64 ``[k, m]``, read-only."""
 
-    def __init__(self, train_skills: Iterable[str], eval_skills: Iterable[str], weights: ArrayLike) -> None:
+    measured: Measurement | None
+    """What a graph was learned from; None: written by hand, published, or learned before this was kept."""
+
+    def __init__(
+        self,
+        train_skills: Iterable[str],
+        eval_skills: Iterable[str],
+        weights: ArrayLike,
+        *,
+        measured: Measurement | None = None,
+    ) -> None:
         """Check names, shape and weights.
 
         Args:
             train_skills: Names of the k rows, unique.
             eval_skills: Names of the m columns, unique; may be the same names.
             weights: Numbers ``[k, m]``, finite.
+            measured: What they were learned from.
 
         Raises:
             InputError: If names repeat, the shape does not fit them, or a weight is not finite.
@@ -51,9 +65,10 @@ class SkillsGraph:
         object.__setattr__(self, 'train_skills', rows)
         object.__setattr__(self, 'eval_skills', columns)
         object.__setattr__(self, 'weights', _checked_weights(rows, columns, weights))
+        object.__setattr__(self, 'measured', measured)
 
     def __eq__(self, other: object) -> bool:
-        """Equal names in equal order and equal weights."""
+        """Equal names in equal order, equal weights, learned from the same."""
         if not isinstance(other, SkillsGraph):
             return NotImplemented
         return self.to_dict() == other.to_dict()
@@ -116,27 +131,41 @@ class SkillsGraph:
         """Inverse of `to_dict`; `where` names the source in errors.
 
         Raises:
-            InputError: If a key is missing, the version is not 1, or the contents do not fit.
+            InputError: If a key is missing, the version is not known, or the contents do not fit.
         """
         keys = ('version', 'train_skills', 'eval_skills', 'weights')
         missing = [key for key in keys if not isinstance(data, Mapping) or key not in data]
         if missing:
             raise InputError(f'{where} must hold {", ".join(keys)}, but lacks: {", ".join(missing)}')
-        if data['version'] != VERSION:
-            raise InputError(f'{where} must have version {VERSION}, but got: {data["version"]!r}')
+        versions = (VERSION, VERSION_MEASURED)
+        if data['version'] not in versions:
+            raise InputError(
+                f'{where} must have version {" or ".join(map(str, versions))}, but got: {data["version"]!r}'
+            )
         try:
-            return cls(data['train_skills'], data['eval_skills'], data['weights'])
+            graph = cls(data['train_skills'], data['eval_skills'], data['weights'])
+            if data['version'] == VERSION:
+                return graph
+            if 'measured' not in data:
+                raise InputError(f'version {VERSION_MEASURED} must hold measured, but lacks it')
+            measured = Measurement.from_dict(
+                data['measured'], (len(graph.train_skills), len(graph.eval_skills))
+            )
+            return cls(graph.train_skills, graph.eval_skills, graph.weights, measured=measured)
         except InputError as error:
             raise InputError(f'{where}: {error}') from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python: version, names, and weights as nested lists."""
-        return {
+        """Plain Python: version, names, weights as nested lists, and what was measured, if something was."""
+        plain = {
             'version': VERSION,
             'train_skills': list(self.train_skills),
             'eval_skills': list(self.eval_skills),
             'weights': self.weights.tolist(),
         }
+        if self.measured is None:
+            return plain
+        return {**plain, 'version': VERSION_MEASURED, 'measured': self.measured.to_dict()}
 
     @classmethod
     def load(
@@ -188,7 +217,44 @@ class SkillsGraph:
         columns = self.eval_skills if eval_skills is None else unique_names('eval_skills', eval_skills)
         row_ids = [_position('the skills graph (train)', name, self.train_skills) for name in rows]
         column_ids = [_position('the skills graph (eval)', name, self.eval_skills) for name in columns]
-        return SkillsGraph(rows, columns, self.weights[np.ix_(row_ids, column_ids)])
+        measured = self.measured and self.measured.taken(row_ids, column_ids)
+        return SkillsGraph(rows, columns, self.weights[np.ix_(row_ids, column_ids)], measured=measured)
+
+    def with_new_skills(
+        self,
+        train_skills: Sequence[str],
+        eval_skills: Sequence[str],
+        new: NewSkills,
+        *,
+        targets: Sequence[str] | None = None,
+    ) -> 'SkillsGraph':
+        """Add the rows and columns that streams have and the graph lacks; without any it stays as it is.
+
+        A skill gets a row if it is trained on; a column if it is one of the `targets`, or, without targets, if it
+        is new, evaluated, and the graph has a column for each of its rows.
+
+        Args:
+            train_skills: That are trained on.
+            eval_skills: That are evaluated.
+            new: ``'identity'``: a new skill helps itself alone, by the mean of the others' weights on themselves
+                (1 where there is none). ``'mean'``: its row is the mean of the rows that are there, its column the
+                mean of the columns, its weight on itself as for identity. Rows written out,
+                ``{new skill: {eval skill: weight}}``: what is not named has no edge. ``'error'``: nothing is added.
+            targets: Eval skills that the mixture is for.
+
+        Raises:
+            InputError: `new` is none of these, or its rows are not those that the graph lacks.
+        """
+        rows, columns, weights = rows_and_columns(
+            (self.train_skills, self.eval_skills, self.weights), train_skills, eval_skills, new, targets
+        )
+        if (rows, columns) == (self.train_skills, self.eval_skills):
+            return self
+        places = [
+            [names.index(name) if name in names else None for name in wanted]
+            for names, wanted in ((self.train_skills, rows), (self.eval_skills, columns))
+        ]
+        return SkillsGraph(rows, columns, weights, measured=self.measured and self.measured.taken(*places))
 
     def check_streams(self, train: Iterable[str], evals: Iterable[str]) -> None:
         """Refuse streams that do not fit: each train stream is a row and each row a train stream.

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph_warnings import edges_within_noise
 from skillit_stream.report.comparison import Reach
 from skillit_stream.report.methods import LOSS
 from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, ReachView
@@ -28,6 +30,8 @@ MAX_OUTLINED = 40  # rounds up to which wide lines part the areas; of more, line
 MAX_NUMBERED = 12  # rows or columns up to which each weight is written into its cell
 MAX_CELLS = 200  # weights along a side of the graph; a screen shows no more
 MAX_TICKS = 40  # names along a side of the graph
+# Cells of edges within their noise: hollow, so that their colour carries no weight.
+HOLLOW: dict[str, Any] = {'facecolor': 'white', 'edgecolor': '0.35', 'linestyle': (0, (3, 2)), 'linewidth': 1}
 GUTTER = 0.16  # of the steps: the room at the right for seeds that do not reach it
 ROW_HEIGHT = (0.34, 0.6)  # inches: of few seeds, of many
 SPREAD = 0.3  # rows above and below its middle that the dots of a method take
@@ -169,7 +173,8 @@ def _step_axis(axes: Axes) -> None:
 def draw_graph(axes: Axes, title: str, graph: SkillsGraph) -> None:
     """Draw a skills graph as a heat map, with numbers where they can be read.
 
-    A graph with negative weights gets a scale that is symmetric around 0.
+    A graph with negative weights gets a scale that is symmetric around 0. Edges within their noise are hollow; what
+    the short runs started from stands below the title.
     """
     weights = coarsened(graph.weights)
     finite = weights[np.isfinite(weights)]
@@ -182,10 +187,13 @@ def draw_graph(axes: Axes, title: str, graph: SkillsGraph) -> None:
         weights, norm=norm, cmap=cmap, aspect='auto', extent=(-0.5, columns - 0.5, rows - 0.5, -0.5)
     )
     _name_ticks(axes, graph.train_skills, graph.eval_skills)
+    uncertain = edges_within_noise(graph) & (weights is graph.weights)
+    for row, column in np.argwhere(uncertain):
+        axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **HOLLOW))
     if max(rows, columns) <= MAX_NUMBERED:
         for (row, column), weight in np.ndenumerate(weights):
             red, green, blue, _ = cmap(norm(weight))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 and not uncertain[row, column]
             axes.text(
                 column,
                 row,
@@ -195,12 +203,20 @@ def draw_graph(axes: Axes, title: str, graph: SkillsGraph) -> None:
                 color='white' if dark else 'black',
                 fontsize=8,
             )
-    axes.set_title(shorten(title, 48) + ('' if weights is graph.weights else ' (averages of neighbours)'))
+    heading = shorten(title, 48) + ('' if weights is graph.weights else ' (averages of neighbours)')
+    axes.set_title('\n'.join([heading, *_learned_from(graph, hollow=bool(uncertain.any()))]))
     axes.set_ylabel('trained on')
     axes.set_xlabel('helps the loss on')
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.046)
     bar.ax.tick_params(labelsize='small')
     bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _learned_from(graph: SkillsGraph, *, hollow: bool) -> list[str]:
+    """Lines below the title: what the short runs started from, and what hollow cells are."""
+    start = graph.measured.start if graph.measured else None
+    lines = [f'start: {shorten(start.words, 48)}'] if start else []
+    return [*lines, 'hollow: within its noise'] if hollow else lines
 
 
 def coarsened(weights: np.ndarray) -> np.ndarray:

@@ -193,3 +193,20 @@ def _dtype(name: str) -> Any:
     import torch
 
     return getattr(torch, name)
+
+
+def checkpoint_time(checkpoint: str | Path) -> dict[str, Any]:
+    """When in its run a checkpoint was taken: `batch`, `epoch`, `sample`, `token`; empty where it does not say.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    import torch
+
+    with (
+        _local(str(checkpoint)) as path,
+        as_input_error(f'{checkpoint} is no checkpoint of Composer', Exception),
+        torch.serialization.safe_globals(_plain_types()),
+    ):
+        state = torch.load(path, map_location='cpu', weights_only=True, mmap=True).get('state', {})
+    return dict(state.get('timestamp', {}).get('Timestamp', {}))

@@ -12,6 +12,7 @@ from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
+from skillit_stream.mixture.new_skills import ERROR, NewSkills
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.parts import ALGORITHMS
 from skillit_stream.training.streams_folder import local_root, own_graph
@@ -124,7 +125,7 @@ def chosen_policy(
     """The policy that the options of `data_mixing` name, and its graph if it has one.
 
     Args:
-        options: `policy`, `graph`, and the policy's own.
+        options: `policy`, `graph`, `new_skills`, and the policy's own.
         context: What the run knows.
         streams_graph: Finds the graph that ``graph: streams`` means; None: there is none.
 
@@ -135,7 +136,13 @@ def chosen_policy(
     name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
     if source == 'streams' and streams_graph is not None:
         source = streams_graph()
-    graph = named_graph(source, list(context.skills), list(context.eval_skills), options.get('targets'))
+    graph = named_graph(
+        source,
+        list(context.skills),
+        list(context.eval_skills),
+        options.get('targets'),
+        new_skills=options.pop('new_skills', ERROR),
+    )
     return build_policy(name, replace(context, graph=graph), **options), graph
 
 
@@ -174,7 +181,12 @@ def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int 
 
 
 def named_graph(
-    source: Any, skills: list[str], eval_skills: list[str], targets: list[str] | None = None
+    source: Any,
+    skills: list[str],
+    eval_skills: list[str],
+    targets: list[str] | None = None,
+    *,
+    new_skills: NewSkills = ERROR,
 ) -> SkillsGraph | None:
     """The graph that `graph:` names: a .json or .npy file, `identity`, or rows written out.
 
@@ -184,25 +196,48 @@ def named_graph(
         eval_skills: That are evaluated. The columns of a bare array, unless there are `targets` and some of
             `skills` are not evaluated: then the array is of all of `skills`, and square.
         targets: Columns to keep; the others need not be evaluated.
+        new_skills: The rows and columns of skills that the graph lacks, see `SkillsGraph.with_new_skills`.
 
     Raises:
         InputError: There is none, it cannot be read, or it is of other skills.
     """
     if source is None:
+        if new_skills != ERROR:
+            raise InputError(
+                '`new_skills` says what a graph lacks, but there is no `graph`: give one, or leave it out'
+            )
         return None
     if source == 'identity':
         return SkillsGraph.identity(skills)
     if isinstance(source, Mapping):
         graph = _written_out(source, eval_skills)
     else:
-        path = Path(str(source))
-        columns = skills if targets and not set(skills) <= set(eval_skills) else eval_skills
-        names = {} if path.suffix == '.json' else {'train_skills': skills, 'eval_skills': columns}
-        graph = SkillsGraph.load(path, **names)
+        graph = _read(Path(str(source)), skills, eval_skills, targets, keep_all=new_skills != ERROR)
+    graph = graph.with_new_skills(skills, eval_skills, new_skills, targets=targets)
     if targets:
         graph = graph.select(eval_skills=targets)
-    graph.check_streams(skills, eval_skills)
+    _check_streams(graph, skills, eval_skills)
     return graph
+
+
+def _read(
+    path: Path, skills: list[str], eval_skills: list[str], targets: list[str] | None, *, keep_all: bool
+) -> SkillsGraph:
+    """A graph from a file; `keep_all`: of an array with names beside it all rows, as of a .json."""
+    if path.suffix == '.json' or (keep_all and path.with_suffix('.names.json').is_file()):
+        return SkillsGraph.load(path)
+    columns = skills if targets and not set(skills) <= set(eval_skills) else eval_skills
+    return SkillsGraph.load(path, train_skills=skills, eval_skills=columns)
+
+
+def _check_streams(graph: SkillsGraph, skills: list[str], eval_skills: list[str]) -> None:
+    """Refuse a graph that is not of these skills; raises InputError."""
+    try:
+        graph.check_streams(skills, eval_skills)
+    except InputError as error:
+        lacks_rows = not set(skills) <= set(graph.train_skills)
+        remedy = '; new_skills=identity, mean or a row written out says what that of a new skill is'
+        raise InputError(f'{error}{remedy if lacks_rows else ""}') from None
 
 
 def _written_out(rows: Mapping[str, Any], eval_skills: list[str]) -> SkillsGraph:

@@ -16,7 +16,7 @@ PAIR = {('a', 'b'): {'a': 0.5, 'b': 3.0}}
 
 
 def test_approximate_is_the_relative_drop_and_never_negative():
-    graph = graph_of('approximate', MeasuredLosses(START, SINGLES), list('ab'), list('ab'))
+    graph = graph_of('approximate', [MeasuredLosses(START, SINGLES)], list('ab'), list('ab'))
     # a: (2 - 1) / 2, (4 - 3) / 4; b: the loss on a rises, (4 - 2) / 4.
     assert graph.weights.tolist() == [[0.5, 0.25], [0.0, 0.5]]
     assert (graph.train_skills, graph.eval_skills) == (('a', 'b'), ('a', 'b'))
@@ -27,13 +27,13 @@ def test_approximate_serves_eval_skills_that_are_not_trained_on():
         {'x': 8.0, 'a': 2.0, 'y': 1.0},
         {('a',): {'x': 6, 'a': 1, 'y': 2}, ('b',): {'x': 7, 'a': 2, 'y': 0.75}},
     )
-    graph = graph_of('approximate', losses, list('ab'), list('xay'))
+    graph = graph_of('approximate', [losses], list('ab'), list('xay'))
     assert graph.weights.tolist() == [[0.25, 0.5, 0.0], [0.125, 0.0, 0.25]]
     assert graph.eval_skills == ('x', 'a', 'y')
 
 
 def test_brute_force_compares_a_mix_with_training_on_the_skill_alone():
-    graph = graph_of('brute-force', MeasuredLosses(START, SINGLES | PAIR), list('ab'), list('ab'))
+    graph = graph_of('brute-force', [MeasuredLosses(START, SINGLES | PAIR)], list('ab'), list('ab'))
     # Alone a falls by 1 and b by 2; on the mix a falls by 1.5, an edge of (1.5 - 1) / 1, and b by 1, none.
     assert graph.weights.tolist() == [[1.0, 0.0], [0.5, 1.0]]
 
@@ -41,7 +41,7 @@ def test_brute_force_compares_a_mix_with_training_on_the_skill_alone():
 def test_brute_force_serves_targets_alone():
     losses = MeasuredLosses(START, {('b',): SINGLES['b',], **PAIR, ('b', 'c'): {'a': 2.0, 'b': 1.0}})
     assert needed_mixes('brute-force', 'abc', 'b') == [('b',), ('a', 'b'), ('b', 'c')]
-    assert graph_of('brute-force', losses, list('abc'), list('b')).weights.tolist() == [[0.0], [1.0], [0.5]]
+    assert graph_of('brute-force', [losses], list('abc'), list('b')).weights.tolist() == [[0.0], [1.0], [0.5]]
 
 
 def test_the_runs_of_both_methods_are_counted():
@@ -57,7 +57,7 @@ def test_brute_force_refuses_eval_skills_that_are_not_trained_on():
 
 def test_a_skill_that_is_not_learned_alone_has_no_edges_and_is_named():
     losses = MeasuredLosses(START, SINGLES | PAIR | {('a',): {'a': 2.0, 'b': 3.0}})
-    assert graph_of('brute-force', losses, list('ab'), list('ab')).weights.tolist() == [
+    assert graph_of('brute-force', [losses], list('ab'), list('ab')).weights.tolist() == [
         [1.0, 0.0],
         [0.0, 1.0],
     ]
@@ -80,7 +80,7 @@ def test_a_skill_that_is_not_learned_alone_has_no_edges_and_is_named():
 )
 def test_losses_that_are_missing_or_no_losses_are_refused(losses: MeasuredLosses, message: str):
     with pytest.raises(InputError, match=message):
-        graph_of('approximate', losses, list('ab'), list('ab'))
+        graph_of('approximate', [losses], list('ab'), list('ab'))
 
 
 @given(
@@ -94,7 +94,57 @@ def test_the_unit_of_the_losses_does_not_matter(table: list[float], scale: float
     def graph(factor: float) -> np.ndarray:
         rows = [{'a': factor * table[2 * n], 'b': factor * table[2 * n + 1]} for n in range(7)]
         losses = MeasuredLosses(rows[0], dict(zip(mixes, rows[1:], strict=True)))
-        return graph_of(method, losses, list('abc'), list('ab')).weights
+        return graph_of(method, [losses], list('abc'), list('ab')).weights
 
     # Powers of two, so that scaling is exact.
     assert graph(scale).tolist() == graph(1.0).tolist()
+
+
+def test_effects_below_zero_are_kept_beside_the_weights():
+    measured = graph_of('approximate', [MeasuredLosses(START, SINGLES)], list('ab'), list('ab')).measured
+    assert measured is not None
+    assert measured.effects.tolist() == [[0.5, 0.25], [-0.25, 0.5]]
+    measured = graph_of(
+        'brute-force', [MeasuredLosses(START, SINGLES | PAIR)], list('ab'), list('ab'), steps=7
+    ).measured
+    assert measured is not None
+    # Of a skill's weight on itself, 1 by definition, nothing is measured.
+    assert np.array_equal(measured.effects, [[np.nan, -0.5], [0.5, np.nan]], equal_nan=True)
+    assert (measured.steps, measured.repeats, measured.standard_errors) == (7, 1, None)
+
+
+def test_standard_errors_of_repeats_by_hand():
+    drops = [0.9, 1.0, 1.4]
+    repeats = [MeasuredLosses({'a': 2.0}, {('a',): {'a': 2.0 - drop}}) for drop in drops]
+    graph = graph_of('approximate', repeats, ['a'], ['a'])
+    assert graph.measured is not None
+    assert graph.weights[0, 0] == pytest.approx(1.1 / 2)
+    assert graph.measured.standard_errors == pytest.approx(
+        np.array([[np.std(drops, ddof=1) / 2 / math.sqrt(3)]])
+    )
+
+
+def test_a_ratio_has_the_standard_error_of_the_jackknife():
+    # Brute force: (gain on the mix - gain alone) / gain alone, by leaving one repeat out.
+    pairs = [(1.0, 1.5), (1.2, 1.5), (0.9, 1.2)]
+    repeats = [
+        MeasuredLosses(
+            {'a': 4.0, 'b': 4.0},
+            {
+                ('a',): {'a': 3, 'b': 4},
+                ('b',): {'a': 4, 'b': 4 - alone},
+                ('a', 'b'): {'a': 3.5, 'b': 4 - mixed},
+            },
+        )
+        for alone, mixed in pairs
+    ]
+    graph = graph_of('brute-force', repeats, list('ab'), list('ab'))
+    ratios = []
+    for left_out in range(3):
+        rest = [pair for at, pair in enumerate(pairs) if at != left_out]
+        ratios.append(sum(mixed for _, mixed in rest) / sum(alone for alone, _ in rest) - 1)
+    expected = math.sqrt(2 / 3 * sum((ratio - np.mean(ratios)) ** 2 for ratio in ratios))
+    assert graph.weights[0, 1] == pytest.approx(4.2 / 3.1 - 1)
+    assert graph.measured is not None
+    assert graph.measured.standard_errors is not None
+    assert graph.measured.standard_errors[0, 1] == pytest.approx(expected)

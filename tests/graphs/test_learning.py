@@ -1,5 +1,6 @@
 """`skillit graph learn`: real short runs of a tiny model on the addition corpus."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,11 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skillit_stream import SkillsGraph
+from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
 from skillit_stream.graphs.short_runs import ShortRuns
+from skillit_stream.graphs.start import start_of
+from skillit_stream.mixture.graph_measurement import StartOfRuns
 from skillit_stream.training.config import load_config
 from tests.support.graph_runs import STEPS, settings
 from tests.support.training_runs import SKILLS, write_yaml
@@ -48,9 +53,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def learning(yaml: Path, out: Path, method: str, *more: str) -> list[str]:
     """The arguments of a `skillit graph learn`."""
-    overrides, options = [one for one in more if '=' in one], [one for one in more if '=' not in one]
-    steps = [] if '--steps' in options else ['--steps', str(STEPS)]
-    return ['graph', 'learn', str(yaml), *overrides, '--method', method, '--out', str(out), *steps, *options]
+    steps = [] if '--steps' in more else ['--steps', str(STEPS)]
+    return ['graph', 'learn', str(yaml), '--method', method, '--out', str(out), *steps, *more]
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -82,7 +86,15 @@ def test_learn_writes_graph_records_and_a_table(brute_force: Path, done: Done, t
     assert graph.weights.diagonal().tolist() == [1, 1, 1]
     assert len(stamps(brute_force)) == 7
     done('from-runs', '--losses', brute_force / 'graph.runs' / 'losses.csv', '--out', tmp_path / 'again.json')
-    assert (tmp_path / 'again.json').read_bytes() == (brute_force / 'graph.json').read_bytes()
+    again = SkillsGraph.load(tmp_path / 'again.json')
+    assert np.array_equal(again.weights, graph.weights)
+    assert graph.measured is not None
+    assert graph.measured.start == StartOfRuns(weights='scratch')
+    assert (graph.measured.steps, graph.measured.repeats) == (STEPS, 1)
+    # A table does not say what its runs started from.
+    assert again.measured is not None
+    assert (again.measured.start, again.measured.steps) == (None, None)
+    assert np.array_equal(again.measured.effects, graph.measured.effects, equal_nan=True)
 
 
 def test_learn_says_beforehand_how_long_it_will_take(done: Done, training_yaml: Path, tmp_path: Path):
@@ -214,9 +226,124 @@ def test_runs_may_start_from_a_checkpoint(training_yaml: Path, tmp_path: Path):
     assert runs.losses_before() == before
 
 
+@pytest.fixture(scope='module')
+def trained(training_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of four rounds of four steps; tests must not change it."""
+    folder = tmp_path_factory.mktemp('trained')
+    assert main(['train', str(training_yaml), f'save_folder={folder}', 'max_duration=4ep']) == 0
+    return folder
+
+
+@pytest.mark.parametrize(('rounds', 'part'), [(1, 'early'), (2, 'middle'), (4, 'finished')])
+def test_the_start_of_the_runs_is_named_with_its_part_of_the_run(
+    trained: Path, done: Done, training_yaml: Path, tmp_path: Path, rounds: int, part: str
+):
+    checkpoint = trained / 'checkpoints' / f'ep{rounds}-ba{rounds * STEPS}-rank0.pt'
+    out = tmp_path / 'graph.json'
+    # The YAML's own max_duration, one round, is not that of the checkpoint's run.
+    printed, _ = done(*learning(training_yaml, out, 'approximate', f'load_path={checkpoint}')[1:])
+    measured = SkillsGraph.load(out).measured
+    assert measured is not None
+    assert measured.start == StartOfRuns(
+        weights='checkpoint', path=str(checkpoint), step=rounds * STEPS, of_steps=4 * STEPS
+    )
+    assert f'start: {part}, step {rounds * STEPS} of 16 ({checkpoint.name})' in ' '.join(printed.split())
+
+
+def test_a_checkpoint_without_its_run_is_of_the_length_of_the_yaml(
+    trained: Path, training_yaml: Path, tmp_path: Path
+):
+    checkpoint = tmp_path / 'copy.pt'
+    shutil.copyfile(trained / 'checkpoints' / f'ep2-ba{2 * STEPS}-rank0.pt', checkpoint)
+    start = start_of(load_config(training_yaml, [f'load_path={checkpoint}', 'max_duration=80ba']))
+    assert (start.step, start.of_steps, start.part) == (8, 80, 'early')
+    assert (
+        start_of(load_config(training_yaml, [f'load_path={checkpoint}', 'max_duration=64sp'])).of_steps == 16
+    )
+    checkpoint.write_bytes(b'no checkpoint')
+    with pytest.raises(InputError, match=r'copy\.pt is no checkpoint of Composer'):
+        start_of(load_config(training_yaml, [f'load_path={checkpoint}']))
+
+
+def test_pretrained_weights_are_a_start_of_their_own(training_yaml: Path):
+    config = load_config(
+        training_yaml, ['model.pretrained_model_name_or_path=org/model', 'model.config=null']
+    )
+    assert start_of(config) == StartOfRuns(weights='pretrained', path='org/model')
+    config = load_config(
+        training_yaml, ['model.pretrained_model_name_or_path=org/model', 'model.pretrained=false']
+    )
+    assert start_of(config) == StartOfRuns(weights='scratch')
+
+
+@pytest.fixture(scope='module')
+def repeated(tmp_path_factory: pytest.TempPathFactory, training_yaml: Path) -> Path:
+    """Folder with graph.json and graph.runs of a command with three repeats; tests must not change it."""
+    folder = tmp_path_factory.mktemp('repeated')
+    assert main(learning(training_yaml, folder / 'graph.json', 'approximate', '--repeats', '3')) == 0
+    return folder
+
+
+def test_a_repeat_is_the_run_with_another_order_of_the_samples(repeated: Path, training_yaml: Path):
+    runs = ShortRuns(load_config(training_yaml, ['train_loader.dataset.shuffle_seed=5']))
+    kept = json.loads((repeated / 'graph.runs' / 'repeat-3' / 'on-digit_1.json').read_text())
+    # The seed of the YAML is 3, the third repeat has 5.
+    assert runs.losses_after(('digit_1',), STEPS) == kept['losses']
+    first = json.loads((repeated / 'graph.runs' / 'on-digit_1.json').read_text())
+    assert kept['losses'] != first['losses']
+    assert kept['starting_weights'] == first['starting_weights']
+
+
+def test_repeats_give_each_edge_a_standard_error(repeated: Path):
+    folders = [repeated / 'graph.runs', *(repeated / 'graph.runs' / f'repeat-{number}' for number in (2, 3))]
+    start = json.loads((folders[0] / 'start.json').read_text())['losses']
+    after = np.array(
+        [
+            [
+                [json.loads((folder / f'on-{row}.json').read_text())['losses'][column] for column in SKILLS]
+                for row in SKILLS
+            ]
+            for folder in folders
+        ]
+    )
+    before = np.array([start[column] for column in SKILLS])
+    effects = (before - after) / before
+    graph = SkillsGraph.load(repeated / 'graph.json')
+    assert graph.measured is not None
+    assert graph.measured.repeats == 3
+    assert graph.measured.effects == pytest.approx(effects.mean(axis=0))
+    assert graph.measured.standard_errors == pytest.approx(effects.std(axis=0, ddof=1) / np.sqrt(3))
+    assert graph.weights == pytest.approx(np.maximum(effects.mean(axis=0), 0))
+
+
+def test_repeats_go_on_where_there_are_fewer(repeated: Path, done: Done, training_yaml: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(repeated, tmp_path / 'kept'))
+    before = stamps(folder)
+    printed, told = done(*learning(training_yaml, folder / 'graph.json', 'approximate', '--repeats', '4')[1:])
+    assert f'approximate: 12 runs (3 in 4 sample orders each) of {STEPS} steps, 9 done before.' in told
+    assert f'): 3 runs of {STEPS} steps' in told or f': 3 runs of {STEPS} steps at ' in told
+    assert 'Trained on digit_0, repeat 4 (1 of 3)' in told
+    assert 'edges above their noise' in ' '.join(printed.split())
+    assert stamps(folder) == before
+
+
+def test_tasks_share_the_repeats(repeated: Path, done: Done, training_yaml: Path, tmp_path: Path):
+    out = tmp_path / 'graph.json'
+    _, told = done(*learning(training_yaml, out, 'approximate', '--repeats', '3', '--task', '0/2')[1:])
+    assert 'approximate: 5 runs of 9 (task 0/2)' in told
+    assert (
+        'Not done yet, by other tasks: digit_1, digit_0, repeat 2, digit_2, repeat 2, digit_1, repeat 3.'
+        in told
+    )
+    done(*learning(training_yaml, out, 'approximate', '--repeats', '3', '--task', '1/2')[1:])
+    assert out.read_bytes() == (repeated / 'graph.json').read_bytes()
+
+
 @pytest.mark.parametrize(
     ('more', 'what'),
     [
+        (['--repeats', '0'], ['`--repeats` must be at least 1', '0']),
+        (['--repeats', '2', 'train_loader.dataset.shuffle=false'], ['`--repeats`', 'shuffle is false']),
         (['--steps', '0'], ['`--steps` must be at least 1', '0']),
         (['--task', '2/2'], ['`--task`', "'2/2'"]),
         (['train_loader.skills=[digit_7]'], ['`train_loader.skills`', "'digit_7'"]),

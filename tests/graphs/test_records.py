@@ -78,7 +78,7 @@ def test_runs_from_different_weights_are_refused(tmp_path: Path):
     records.save(record(()))
     records.save(record(('a',), weights='other'))
     with pytest.raises(InputError, match=r'on-a\.json is of a run from other starting weights'):
-        records.losses([('a',)])
+        records.losses([('a',)], records.done(()))
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path):

@@ -118,8 +118,13 @@ def test_what_is_no_graph_is_refused(rows, columns, weights, message):
         ('g.json', '[]', 'lacks: version'),
         (
             'g.json',
+            '{"version": 3, "train_skills": ["a"], "eval_skills": ["a"], "weights": [[1]]}',
+            'must have version 1 or 2, but got: 3',
+        ),
+        (
+            'g.json',
             '{"version": 2, "train_skills": ["a"], "eval_skills": ["a"], "weights": [[1]]}',
-            'must have version 1, but got: 2',
+            'version 2 must hold measured, but lacks it',
         ),
         (
             'g.json',

@@ -1,5 +1,6 @@
 """Training goes on with a corpus that has changed since the checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,16 @@ import pytest
 
 from skillit_stream import SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.base.errors import InputError
+from skillit_stream.cli import main
 from tests.support.run_folders import mixture_lines, rounds_of
-from tests.support.training_runs import fit, tiny_dataset, tiny_evaluators, tiny_trainer
+from tests.support.training_runs import (
+    fit,
+    settings,
+    tiny_dataset,
+    tiny_evaluators,
+    tiny_trainer,
+    write_yaml,
+)
 
 OLD, NEW = ('digit_0', 'digit_1'), ('digit_1', 'digit_2', 'digit_0')
 
@@ -102,3 +111,40 @@ def test_a_policy_that_does_not_fit_is_refused_where_the_streams_are_the_same(
 ):
     with pytest.raises(InputError, match=f'^policy state does not fit: {what}'):
         train(streams, begun, OLD, 2, policy, first=False)
+
+
+@pytest.mark.parametrize('new', ['identity', 'mean', '{digit_2: {digit_2: 0.5, digit_0: 0.1}}'])
+def test_a_run_takes_up_a_skill_that_its_graph_does_not_know(streams: Path, run_folder: Path, new: str):
+    graph = {'digit_0': {'digit_0': 0.4, 'digit_1': 0.2}, 'digit_1': {'digit_1': 0.6}}
+    keys = settings(streams, run_folder)
+    keys['algorithms']['data_mixing'] = {'policy': 'skill_it', 'graph': graph, 'eta': 2.0}
+    keys['train_loader'] |= {'skills': list(OLD), 'on_changed': 'allow'}
+    keys['eval_loader']['skills'] = list(OLD)
+    yaml = str(write_yaml(run_folder.parent / 'new_skills.yaml', {**keys, 'autoresume': True}))
+    assert main(['train', yaml, 'max_duration=1ep']) == 0
+    grown = ['train_loader.skills=[digit_1,digit_2,digit_0]', 'eval_loader.skills=null']
+    grown.append(f'algorithms.data_mixing.new_skills={new}')
+    with pytest.warns(UserWarning, match='digit_2 added'):
+        assert main(['train', yaml, 'max_duration=2ep', *grown]) == 0
+    # Once more: the state of the grown run is loaded, and its mixture goes on.
+    assert main(['train', yaml, 'max_duration=3ep', *grown]) == 0
+    lines = rounds_of(run_folder)
+    assert [len(line['proportions']) for line in lines] == [2, 3, 3]
+    assert all(line['samples']['digit_2'] > 0 for line in lines[1:])
+    assert set(lines[2]['losses']) == {'digit_0', 'digit_1', 'digit_2'}
+    about = json.loads((run_folder / 'run.json').read_text())
+    assert about['graph']['train_skills'] == ['digit_0', 'digit_1', 'digit_2']
+    # The mean of 0.4 and 0.6, or what is written out.
+    assert about['graph']['weights'][2][2] == 0.5
+
+
+def test_without_a_word_on_new_skills_the_graph_is_refused(
+    streams: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    keys = settings(streams, run_folder)
+    graph = {skill: {skill: 1} for skill in OLD}
+    keys['algorithms']['data_mixing'] = {'policy': 'skill_it', 'graph': graph}
+    yaml = write_yaml(run_folder.parent / 'refused.yaml', keys)
+    assert main(['train', str(yaml)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "no row for 'digit_2'; new_skills=identity, mean or a row written out" in line

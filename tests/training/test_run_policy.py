@@ -9,7 +9,7 @@ from composer.core import Time
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.sample_losses import losses_folder, save_losses
-from skillit_stream.mixture import SkillsGraph, build_policy
+from skillit_stream.mixture import RunContext, SkillsGraph, build_policy
 from skillit_stream.training.run_policy import chosen_policy, named_graph, run_context
 
 SKILLS = ['ones', 'tens', 'hundreds']
@@ -75,6 +75,72 @@ def test_a_bare_array_has_the_evaluated_skills_as_columns_otherwise(tmp_path: Pa
 def test_a_target_that_is_not_evaluated_is_refused():
     with pytest.raises(InputError, match="the eval streams lack 'tens'"):
         named_graph({skill: {skill: 1} for skill in SKILLS}, SKILLS, ['ones'], ['tens'])
+
+
+ROWS = {'ones': {'ones': 0.2, 'tens': 0.1}, 'tens': {'ones': 0.3, 'tens': 0.4}}
+
+
+def test_a_graph_without_a_row_says_how_to_give_one():
+    with pytest.raises(
+        InputError, match=r"no row for 'hundreds'; new_skills=identity, mean or a row written out"
+    ):
+        named_graph(ROWS, SKILLS, SKILLS)
+
+
+@pytest.mark.parametrize(
+    ('new', 'row'),
+    [
+        ('identity', [0, 0, 0.3]),
+        ('mean', [0.3, 0.1, 0.3]),
+        ({'hundreds': {'tens': 0.7, 'hundreds': 1}}, [0, 0.7, 1]),
+    ],
+)
+@pytest.mark.parametrize('file', [None, 'graph.json', 'graph.npy'])
+def test_new_skills_get_the_row_that_is_asked_for(tmp_path: Path, new, row: list[float], file: str | None):
+    source = ROWS
+    if file:
+        source = tmp_path / file
+        weights = [list(one.values()) for one in ROWS.values()]
+        SkillsGraph(list(ROWS), list(ROWS), weights).save(source)
+    options = {'policy': 'skill_it', 'graph': source, 'new_skills': new}
+    policy, graph = chosen_policy(options, context_of(SKILLS))
+    assert graph is not None
+    assert graph.weights[2] == pytest.approx(np.array(row))
+    assert policy.skills == tuple(SKILLS)
+    assert policy.eval_skills == tuple(SKILLS)
+
+
+def test_new_skills_change_nothing_where_the_graph_lacks_none():
+    options = {'policy': 'skill_it', 'graph': ROWS, 'new_skills': 'mean'}
+    _, graph = chosen_policy(options, context_of(['ones', 'tens']))
+    assert graph == named_graph(ROWS, ['ones', 'tens'], ['ones', 'tens'])
+
+
+def test_a_row_whose_stream_is_gone_is_refused_all_the_same():
+    options = {'policy': 'skill_it', 'graph': ROWS, 'new_skills': 'mean'}
+    with pytest.raises(InputError, match="the train streams lack 'ones'"):
+        chosen_policy(options, context_of(['tens', 'hundreds']))
+
+
+def test_new_skills_without_a_graph_are_refused():
+    with pytest.raises(InputError, match='`new_skills` says what a graph lacks, but there is no `graph`'):
+        chosen_policy({'policy': 'proportional', 'new_skills': 'mean'}, context_of(SKILLS))
+
+
+def test_targets_keep_their_columns_for_new_skills():
+    options = {'policy': 'stratified', 'graph': ROWS, 'new_skills': 'mean', 'targets': ['tens']}
+    policy, graph = chosen_policy(options, context_of(SKILLS))
+    assert graph is not None
+    assert graph.eval_skills == ('tens',)
+    # The mean of the rows helps the target, so the new skill is one of its prerequisites.
+    assert policy.initial() == pytest.approx(np.full(3, 1 / 3))
+    policy, _ = chosen_policy({**options, 'new_skills': 'identity'}, context_of(SKILLS))
+    assert policy.initial() == pytest.approx(np.array([0.5, 0.5, 0]))
+
+
+def context_of(skills: list[str]) -> RunContext:
+    """What a run of these skills knows, all of them evaluated."""
+    return RunContext(skills=skills, eval_skills=skills, sizes=dict.fromkeys(skills, 9))
 
 
 def test_a_run_offers_every_policy_what_it_knows(tmp_path: Path):
