@@ -44,6 +44,12 @@ def write_corpus(folder: Path) -> None:
         (folder / 'notes' / source).mkdir(parents=True)
         for number, text in enumerate(texts):
             (folder / 'notes' / source / f'{number}.txt').write_text(text)
+    (folder / 'new').mkdir()
+    books = [
+        {'text': ' '.join(rng.choices(['page', 'tale'], k=60)), 'meta': {'source': 'books'}}
+        for _ in range(90)
+    ]
+    (folder / 'new' / 'books.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in books))
     lines = [
         f'{source}\t{word} {number}\n' for source in WORDS for number, word in enumerate(WORDS[source] * 40)
     ]

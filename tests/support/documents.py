@@ -48,7 +48,12 @@ SIZES = {
     **{f'model.config.{name}': value for name, value in MODEL.items()},
 }
 # Sizes in the documents' commands -> those of runs as small as here.
-STEPS = {'ep2-ba120': 'ep2-ba4', '--steps 60': '--steps 2', '--tokens 1e11': '--tokens 1e5'}
+STEPS = {
+    'ep2-ba120': 'ep2-ba4',
+    '--steps 60': '--steps 6',
+    '--repeats 3': '--repeats 2',
+    '--tokens 1e11': '--tokens 1e5',
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ class Desk:
             self._experiment(smaller(words), command)
         else:
             assert program == 'skillit', command
-            if words[0] == 'convert' and not {'--task', '--add'} & set(words):
+            if words[0] in ('convert', 'tokenizer') and not {'--task', '--add'} & set(words):
                 shutil.rmtree(self.folder / words[words.index('--out') + 1], ignore_errors=True)
             self._finish(smaller(words), command)
 
