@@ -23,8 +23,9 @@ from tests.support.paths import GOLDEN, SHARED
 from tests.support.ranked_samples import ranked
 
 CLOCKS = ('seconds', 'stalled_seconds', 'eval_seconds')
-# What the reader of a log needs to know about its form is not what happened in the run.
-FORM = ('version', 'order', 'state')
+# What the reader of a log needs to know about its form is not what happened in the run. How the steps went is beside
+# what decides the run: the evaluation's losses, which stand here, follow from the same steps.
+FORM = ('version', 'order', 'state', 'trained')
 
 
 def matches(name: str, found: Any) -> None:

@@ -48,6 +48,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How the steps of a round went."""
+
+    loss: float
+    """Mean over the steps of the training loss of their batches, nats per token."""
+    learning_rate: float
+    """Of the last step."""
+    tokens: int
+    """That the steps took, all ranks together; 0 where the trainer does not count them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundRecord(Evaluation):
     """One line of the log: a round and the evaluation at its end, or (round -1) an evaluation before training."""
 
@@ -62,6 +74,8 @@ class RoundRecord(Evaluation):
     """Walks over each stream since the start of the run."""
     train_losses: dict[str, float] | None = None
     """Nats per token per train skill that was drawn; None where the policy does not ask for them."""
+    trained: Trained | None = None
+    """None where the trainer does not say, and in logs from before it was written."""
     stalled_seconds: float = 0.0
     """Waiting for data."""
     seconds: float = 0.0

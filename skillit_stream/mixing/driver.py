@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
-from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog
+from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog, Trained
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
 from skillit_stream.mixture import MixturePolicy, RoundObservation
@@ -141,6 +141,7 @@ class MixtureDriver:
         step: int | None = None,
         figures: Figures | None = None,
         clocks: Clocks | None = None,
+        trained: Trained | None = None,
     ) -> dict[str, float]:
         """Show the policy the losses at the end of a round, set the next mixture, write down what happened.
 
@@ -150,6 +151,7 @@ class MixtureDriver:
             step: Batches trained by now; None: as many as the rounds so far have at the present global batch.
             figures: What else was measured.
             clocks: Seconds of the round.
+            trained: How its steps went, for the log.
 
         Returns:
             Skill -> proportion of the next round.
@@ -169,6 +171,7 @@ class MixtureDriver:
             samples_seen=dataset.samples_seen,
         )
         record = self._record(observation, step, figures, clocks or Clocks())
+        record = replace(record, trained=trained)
         dataset.set_proportions(self._agreed(lambda: self.policy.update(observation)))
         self._append(record, self._warn_of_notes())
         self._warn_of_passes()

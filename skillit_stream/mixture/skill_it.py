@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,16 @@ from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import refuse_unknown, register
 from skillit_stream.mixture.simplex import by_name, log, softmax, take_over
 from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
+
+
+@dataclass(frozen=True, eq=False)
+class LogitParts:
+    """The logits of a mixture, taken apart: ``base + edges.sum(axis=1)``, whose softmax it is."""
+
+    base: NDArray[np.float64]
+    """Logarithm of the prior, of the mixture carried on, or of an explicit first mixture, ``[k]``."""
+    edges: NDArray[np.float64]
+    """eta * A_ij * (losses of eval skill j, put together over the window), ``[k, m]``."""
 
 
 class SkillIt(MixturePolicy):
@@ -89,6 +99,7 @@ class SkillIt(MixturePolicy):
         self._last_round: int | None = None
         self._updates = 0
         self._log_mixture: NDArray[np.float64] | None = None
+        self._parts: LogitParts | None = None
 
     @classmethod
     def published(
@@ -113,7 +124,9 @@ class SkillIt(MixturePolicy):
     def initial(self) -> NDArray[np.float64]:
         """Return p_1, float64 ``[k]``: the explicit first mixture or the formula's."""
         if self._initial is not None:
+            self._parts = LogitParts(log(self._initial), np.zeros_like(self._weights))
             return self._initial.copy()
+        self._parts = LogitParts(log(self._prior), self.eta * self._weights * self._initial_losses())
         return self._mixture(self._initial_logits())
 
     def observe(self, observation: RoundObservation) -> None:
@@ -142,10 +155,13 @@ class SkillIt(MixturePolicy):
         self._last_round = observation.round
         window = self._window()
         with np.errstate(over='ignore', invalid='ignore'):
-            gain = self._eta_now(window) * (self._weights_now() @ self._reduced(window))
+            eta, weights, losses = self._eta_now(window), self._weights_now(), self._reduced(window)
+            gain = eta * (weights @ losses)
         if not np.isfinite(gain).all():
             raise InputError(f'eta times the losses overflows after round {observation.round}; lower eta')
-        logits = (self._carried() if self.variant.compound else log(self._prior)) + gain
+        base = self._carried() if self.variant.compound else log(self._prior)
+        logits = base + gain
+        self._parts = LogitParts(base, eta * weights * losses)
         self._updates += 1
         if self.variant.compound:
             self._log_mixture = logits - logits.max()
@@ -153,6 +169,16 @@ class SkillIt(MixturePolicy):
         losses = {name: observation.eval_losses[name] for name in self.eval_skills}
         self._notes = take_over(self.skills, proportions, losses)
         return proportions
+
+    @property
+    def logit_parts(self) -> LogitParts | None:
+        """What the last mixture that `initial` or `update` returned was made of; None before, and after a resume."""
+        return self._parts
+
+    @property
+    def mixed(self) -> NDArray[np.bool_]:
+        """Which skills the losses move, bool ``[k]``: all but those held at 1/k."""
+        return self._mixed
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, those of the variant among them."""
@@ -169,10 +195,13 @@ class SkillIt(MixturePolicy):
     def _initial_logits(self) -> NDArray[np.float64]:
         if self._initial is not None:
             return log(self._initial)
-        losses = np.ones(len(self.eval_skills))
+        return log(self._prior) + self.eta * (self._weights @ self._initial_losses())
+
+    def _initial_losses(self) -> NDArray[np.float64]:
+        """What stands for the losses in the first mixture, float64 ``[m]``."""
         if self.variant.initial_losses == 'prior':
-            losses = self._prior[[self.skills.index(name) for name in self.eval_skills]]
-        return log(self._prior) + self.eta * (self._weights @ losses)
+            return self._prior[[self.skills.index(name) for name in self.eval_skills]]
+        return np.ones(len(self.eval_skills))
 
     def _carried(self) -> NDArray[np.float64]:
         return self._initial_logits() if self._log_mixture is None else self._log_mixture

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from skillit_stream.report.page import build_page
 from skillit_stream.report.run_folder import RecordedRun, read_runs
 from skillit_stream.report.summary import summarise, to_json
 from skillit_stream.report.terminal import print_methods
+from skillit_stream.report.verdict import compared
 from skillit_stream.report.views import report_views
+from skillit_stream.report.watch import watch_runs
 
 PAGE = 'report.html'
 
@@ -28,21 +31,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='where to write (default: report/ inside the only RUN, or beside several)',
     )
-    parser.add_argument('--baseline', metavar='METHOD', help='compare the others with this one')
-    parser.add_argument('--open-nothing', action='store_true', help='do not open the page in a browser')
+    parser.add_argument(
+        '--baseline',
+        metavar='METHOD',
+        help='compare the others with this one (default: the stratified one, else the only fixed mixture)',
+    )
+    parser.add_argument(
+        '--watch',
+        action='store_true',
+        help='write the page anew whenever a round has ended, until the runs have ended or Ctrl-C; it reloads itself',
+    )
+    parser.add_argument('--open', action='store_true', help='open the page in a browser')
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report, print the table and the path of the page."""
+    if args.watch:
+        _watch(args)
     runs = read_runs(args.runs)
     methods = group_runs(runs)
-    page = write_methods(methods, _folder(runs, args.out), baseline=args.baseline)
+    page = write_methods(methods, _folder(args.runs, args.out), baseline=args.baseline)
     print_methods(methods, baseline=args.baseline)
     # Not through rich: a path that is wrapped cannot be copied.
     print(f'report: {page}')
-    if not args.open_nothing and _is_desktop():
-        webbrowser.open(page.resolve().as_uri())
+    if args.open and not args.watch:
+        _open(page)
     return 0
+
+
+def _watch(args: argparse.Namespace) -> None:
+    """Keep the page current while the runs go on."""
+    opened = False
+
+    def write(runs: Sequence[RecordedRun], reloads: bool) -> Path:
+        nonlocal opened
+        page = write_methods(
+            group_runs(runs), _folder(args.runs, args.out), baseline=args.baseline, reloads=reloads
+        )
+        if args.open and not opened:
+            _open(page)
+        opened = True
+        return page
+
+    folder = _folder(args.runs, args.out).resolve()
+    print(f'from elsewhere: python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(folder))}')
+    watch_runs([Path(run) for run in args.runs], write, say=lambda line: print(line, flush=True))
+
+
+def _open(page: Path) -> None:
+    if not webbrowser.open(page.resolve().as_uri()):
+        print('note: no browser can be opened here', file=sys.stderr)
 
 
 def write_report(
@@ -56,7 +94,7 @@ def write_report(
     Args:
         runs: Run folders.
         out: Folder to write to; None: `report` inside the only run, or beside several.
-        baseline: The method to compare the others with; None: every two.
+        baseline: The method to compare the others with; None: see `verdict.chosen_baseline`.
 
     Returns:
         Path of report.html.
@@ -65,34 +103,38 @@ def write_report(
         InputError: A folder is no run folder, or the report cannot be written.
     """
     read = read_runs(runs)
-    return write_methods(group_runs(read), _folder(read, out), baseline=baseline)
+    return write_methods(group_runs(read), _folder(runs, out), baseline=baseline)
 
 
-def _folder(runs: Sequence[RecordedRun], out: str | Path | None) -> Path:
+def _folder(runs: Sequence[str | Path], out: str | Path | None) -> Path:
     """`out`, else `report` inside the only run, or in the folder that several have in common."""
     if out:
         return Path(out)
     if len(runs) == 1:
-        return runs[0].folder / 'report'
-    return Path(os.path.commonpath([run.folder.resolve() for run in runs])) / 'report'
+        return Path(runs[0]) / 'report'
+    return Path(os.path.commonpath([Path(run).resolve() for run in runs])) / 'report'
 
 
-def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | None = None) -> Path:
+def write_methods(
+    methods: Sequence[Method], folder: Path, *, baseline: str | None = None, reloads: bool = False
+) -> Path:
     """Write the report of runs that are read already; returns the path of report.html.
+
+    Args:
+        methods: The runs, grouped.
+        folder: Where to write.
+        baseline: The method to compare the others with.
+        reloads: The runs go on: the page reloads itself, and the PNG files are left to the last report.
 
     Raises:
         InputError: The folder cannot be written to, or `baseline` is none of the methods.
     """
-    names = [method.name for method in methods]
-    if baseline is not None and baseline not in names:
-        raise InputError(
-            f'the baseline must be one of the methods, {", ".join(names)}, but got: {baseline!r}'
-        )
+    methods, baseline = compared(methods, baseline)
     views = report_views(methods, baseline)
     files = {
         'summary.json': to_json(summarise(methods, baseline)),
-        **png_files(views, methods),
-        PAGE: build_page(methods, views, baseline).encode(),
+        **({} if reloads else png_files(views, methods)),
+        PAGE: build_page(methods, views, baseline, reloads=reloads).encode(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,10 +150,3 @@ def write_methods(methods: Sequence[Method], folder: Path, *, baseline: str | No
             f'the report cannot be written to {str(folder)!r} ({reason}): choose another folder with --out'
         ) from None
     return folder / PAGE
-
-
-def _is_desktop() -> bool:
-    """Whether someone sits in front of a screen: a terminal, and a display to open a browser on."""
-    if not sys.stdout.isatty() or os.environ.get('SSH_CONNECTION'):
-        return False
-    return sys.platform == 'darwin' or bool(os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))

@@ -15,9 +15,11 @@ from skillit_stream.report.methods import (
     eval_skills,
     mean_over,
     means_by_step,
+    plural,
 )
 from skillit_stream.report.run_folder import RecordedRun
 
+MIN_SEEDS = 3  # fewer have no spread worth a number
 LOWEST = 'lowest'
 WITHIN = 'within 1 sd of the lowest'
 
@@ -28,7 +30,7 @@ class Spread:
 
     mean: float
     sd: float | None
-    """Sample standard deviation (n - 1); None for a single run, which shows no spread."""
+    """Sample standard deviation (n - 1); None for fewer than `MIN_SEEDS` runs, which show no spread."""
     n: int
 
     def __str__(self) -> str:
@@ -68,7 +70,7 @@ class Pair:
     def __str__(self) -> str:
         ties = f' ({self.ties} equal)' if self.ties else ''
         return (
-            f'{self.first} ends lower than {self.second} on {self.wins} of {len(self.seeds)} seeds{ties}, by '
+            f'{self.first} ends lower than {self.second} on {self.wins} of {plural(len(self.seeds), "seed")}{ties}, by '
             f'{number(self.mean_difference)} ± {deviation(self.sd)} on average '
             f'(sign test: p = {self.sign_test_p:.2g}; permutation test: p = {self.permutation_p:.2g})'
         )
@@ -89,9 +91,9 @@ class Reach:
 
     def __str__(self) -> str:
         if not self.reached:
-            return f'not on any of {len(self.steps)} seeds'
+            return f'not on any of {plural(len(self.steps), "seed")}'
         every = len(self.reached) == len(self.steps)
-        where = '' if every else f', on {len(self.reached)} of {len(self.steps)} seeds'
+        where = '' if every else f', on {len(self.reached)} of {plural(len(self.steps), "seed")}'
         return f'{np.mean(self.reached):,.0f}{where}'
 
 
@@ -112,7 +114,7 @@ def spread(values: np.ndarray) -> Spread | None:
     """Mean, sample standard deviation and count of float64 values; None without values."""
     if not len(values):
         return None
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    sd = float(np.std(values, ddof=1)) if len(values) >= MIN_SEEDS else None
     return Spread(float(np.mean(values)), sd, len(values))
 
 
@@ -126,6 +128,11 @@ def loss_rows(methods: Sequence[Method]) -> list[LossRow]:
         cells = tuple(spread(method.finals(skills)) for method in methods)
         rows.append(LossRow(label, cells, marks(cells)))
     return rows
+
+
+def has_spread(row: LossRow) -> bool:
+    """Whether any method has seeds enough for a spread."""
+    return any(cell is not None and cell.sd is not None for cell in row.cells)
 
 
 def marks(cells: Sequence[Spread | None]) -> tuple[str, ...]:
@@ -172,10 +179,13 @@ def _verdict(best: str, name: str, lowest: Spread, cell: Spread) -> str:
     difference = cell.mean - lowest.mean
     if difference == 0:
         return f'{best} and {name} end at the same mean loss.'
-    text = f'{best} ends {number(difference)} nats per token lower than {name}'
     width = common_sd(lowest, cell)
     if width is None:
-        return f'{text}; with a single seed the spread is unknown, so this may be chance.'
+        return (
+            f'{best} and {name} end {number(difference)} nats per token apart; of fewer than {MIN_SEEDS} seeds the '
+            'spread is unknown, so this may be chance.'
+        )
+    text = f'{best} ends {number(difference)} nats per token lower than {name}'
     if difference <= width:
         sd = deviation(width)
         return f'{text}: within one standard deviation ({sd}), so the means alone do not tell them apart.'
@@ -183,21 +193,21 @@ def _verdict(best: str, name: str, lowest: Spread, cell: Spread) -> str:
 
 
 def pairs(methods: Sequence[Method], baseline: str | None = None) -> list[Pair]:
-    """Two methods with at least two seeds in common, compared by mean final loss: every two, or all with one."""
+    """Methods with at least `MIN_SEEDS` seeds in common, compared by mean final loss: every two, or all with one."""
     common = common_eval_skills(methods)
-    losses = [_loss_per_seed(method, common) for method in methods]
+    losses = [losses_per_seed(method, common) for method in methods]
     found = []
     for (first, one), (second, other) in combinations(zip(methods, losses, strict=True), 2):
         seeds = sorted(set(one) & set(other))
         if baseline is not None and baseline not in (first.name, second.name):
             continue
-        if len(seeds) >= 2:
+        if len(seeds) >= MIN_SEEDS:
             differences = np.array([other[seed] - one[seed] for seed in seeds])
             found.append(_pair(first.name, second.name, seeds, differences))
     return found
 
 
-def _loss_per_seed(method: Method, skills: Sequence[str]) -> dict[int, float]:
+def losses_per_seed(method: Method, skills: Sequence[str]) -> dict[int, float]:
     """Mean final loss per seed; runs that share a seed are averaged, runs without a finite loss left out."""
     values: dict[int, list[float]] = {}
     for run in method.runs:
@@ -282,7 +292,7 @@ def reach_sentences(methods: Sequence[Method], baseline: str) -> list[str]:
     return [
         f'{reach.method} is at the final loss of {baseline} at step {reach}.'
         if reach.reached
-        else f'{reach.method} is never at the final loss of {baseline} ({len(reach.steps)} seeds).'
+        else f'{reach.method} is never at the final loss of {baseline} ({plural(len(reach.steps), "seed")}).'
         for reach in find_reaches(methods, baseline)
         if reach.method != baseline and reach.steps
     ]

@@ -1,4 +1,4 @@
-"""Draw one panel onto given axes: a mixture, a loss, a graph, or the steps to a baseline's loss."""
+"""Draw one panel onto given axes: a mixture, a loss, or a graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,21 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.mixture.graph_warnings import edges_within_noise
-from skillit_stream.report.comparison import Reach
-from skillit_stream.report.methods import LOSS
-from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, ReachView
+from skillit_stream.report.methods import (
+    DIFFERENCE,
+    LEARNING_RATE,
+    LOSS,
+    PASSES,
+    SAMPLES,
+    TOKENS,
+    TRAIN_LOSS,
+)
+from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, rounded_together
 
 # Okabe and Ito's palette, told apart with every common colour vision; beyond its length patterns join in.
 # In this order neighbours stay furthest apart for those who do not see red or green (a test computes how far).
@@ -32,16 +38,19 @@ MAX_CELLS = 200  # weights along a side of the graph; a screen shows no more
 MAX_TICKS = 40  # names along a side of the graph
 # Cells of edges within their noise: hollow, so that their colour carries no weight.
 HOLLOW: dict[str, Any] = {'facecolor': 'white', 'edgecolor': '0.35', 'linestyle': (0, (3, 2)), 'linewidth': 1}
-GUTTER = 0.16  # of the steps: the room at the right for seeds that do not reach it
-ROW_HEIGHT = (0.34, 0.6)  # inches: of few seeds, of many
-SPREAD = 0.3  # rows above and below its middle that the dots of a method take
-FEW_SEEDS = 5
 STEP_TICKS = (1, 2, 2.5, 5, 10)
 LABELS = {
     LOSS: 'nats per token',
-    'exact_match': 'share of answers right',
-    'accuracy': 'share of tokens right',
+    DIFFERENCE: 'nats per token',
+    TRAIN_LOSS: 'nats per token',
+    LEARNING_RATE: LEARNING_RATE,
+    TOKENS: TOKENS,
+    SAMPLES: SAMPLES,
+    PASSES: PASSES,
+    'exact_match': 'part of answers right',
+    'accuracy': 'part of tokens right',
 }
+FROM_ZERO = (LEARNING_RATE, TOKENS, SAMPLES, PASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,7 @@ def draw_mixture(axes: Axes, panel: MixturePanel, view: MixtureView) -> None:
     )  # areas + 1, spans
     tops = np.hstack([tops, tops[:, -1:]])
     names = _short_names(view)
+    ends = rounded_together(panel.proportions[-1], decimals=2)
     for index, name in enumerate(names):
         paint = area_paint(index, view)
         axes.fill_between(
@@ -104,8 +114,8 @@ def draw_mixture(axes: Axes, panel: MixturePanel, view: MixtureView) -> None:
         )
         middle = (tops[index, -1] + tops[index + 1, -1]) / 2
         if panel.proportions[-1, index] >= 0.06:  # less would put one label over the next
-            label = f'{name} {panel.proportions[-1, index]:.2f}'.lstrip()
-            _write_at_the_right(axes, label, float(middle), gap=4)
+            label = f'{name} {ends[index]:.2f}'.lstrip()
+            _write_at_the_right(axes, label, float(middle))
     axes.set_title(shorten(panel.title, 48))
     axes.set_xlim(panel.edges[0], panel.edges[-1] if panel.edges[-1] > panel.edges[0] else panel.edges[0] + 1)
     axes.set_ylim(0, 1)
@@ -113,13 +123,13 @@ def draw_mixture(axes: Axes, panel: MixturePanel, view: MixtureView) -> None:
     axes.set_ylabel('proportion')
 
 
-def _write_at_the_right(axes: Axes, text: str, y: float, *, gap: float) -> None:
-    """Small text beside the axes, `gap` points from their right edge."""
+def _write_at_the_right(axes: Axes, text: str, y: float) -> None:
+    """Small text beside the axes."""
     axes.annotate(
         text,
         (1.0, y),
         xycoords=('axes fraction', 'data'),
-        xytext=(gap, 0),
+        xytext=(4, 0),
         textcoords='offset points',
         va='center',
         fontsize=8,
@@ -133,7 +143,10 @@ def _short_names(view: MixtureView) -> list[str]:
 
 
 def draw_losses(axes: Axes, panel: LossPanel, *, marker: str | None = None) -> None:
-    """Draw one eval skill: a line per method, and the range over its seeds as a band; accuracies from 0 to 1."""
+    """Draw one eval skill: a line per method, and the range over its seeds as a band; accuracies from 0 to 1.
+
+    Losses above the panel's top are cut off: the axes fit what comes after the first steep fall.
+    """
     values = np.concatenate([np.concatenate([curve.low, curve.high]) for _, curve in panel.curves])
     positive = values[np.isfinite(values) & (values > 0)]
     floor = positive.min() if panel.log else -np.inf  # a loss of exactly 0 sits on the bottom line
@@ -157,11 +170,27 @@ def draw_losses(axes: Axes, panel: LossPanel, *, marker: str | None = None) -> N
         axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f'{loss:g}'))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(shorten(panel.title, 40))
+    if panel.top is not None:
+        low = float(positive.min() if panel.log else values[np.isfinite(values)].min())
+        margin = (panel.top / low) ** 0.05 if panel.log else 0.05 * (panel.top - low)
+        axes.set_ylim(
+            *((low / margin, panel.top * margin) if panel.log else (low - margin, panel.top + margin))
+        )
     _step_axis(axes)
     axes.set_ylabel(LABELS[panel.figure] + (' (log)' if panel.log else ''))
-    if panel.figure != LOSS:
+    if panel.figure in (TRAIN_LOSS, *FROM_ZERO):
+        # Of rounds, whose first value is where the first of them ends.
+        axes.set_xlim(left=0)
+    if panel.figure in FROM_ZERO:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain_number(value)))
+    elif panel.figure not in (LOSS, DIFFERENCE, TRAIN_LOSS):
         axes.set_ylim(-0.02, 1.02)
     axes.grid(visible=True, alpha=0.25)
+
+
+def _plain_number(value: float) -> str:
+    return f'{value:,.0f}' if value >= 1000 else f'{value:g}'
 
 
 def _step_axis(axes: Axes) -> None:
@@ -239,103 +268,3 @@ def _name_ticks(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
     small = 7 if max(len(rows), len(columns)) > MAX_NUMBERED else 8
     axes.tick_params(axis='x', rotation=90 if crowded else 0, labelsize=small)
     axes.tick_params(axis='y', labelsize=small)
-
-
-def reach_size(view: ReachView) -> tuple[float, float]:
-    """Inches that give every method a row, and its seeds room beside each other."""
-    least, most = ROW_HEIGHT
-    return 6.0, 1.2 + len(view.reaches) * min(most, max(least, 0.2 + 0.04 * _most_seeds(view)))
-
-
-def _most_seeds(view: ReachView) -> int:
-    return max(len(reach.steps) for reach in view.reaches)
-
-
-def draw_reaches(axes: Axes, view: ReachView) -> None:
-    """Draw a row a method, the first at the top; seeds that never reach the loss are open dots in the gutter."""
-    end = max(view.last_step, 1)
-    left, right = -0.03 * end, (1.02 + GUTTER) * end
-    axes.axvspan(1.03 * end, right, color=axes.xaxis.label.get_color(), alpha=0.07, linewidth=0)
-    dot = 5.0 if _most_seeds(view) <= FEW_SEEDS else 3.6
-    for row, reach in enumerate(view.reaches):
-        _draw_row(axes, row, reach, end=end, dot=dot)
-    axes.text(
-        (1.03 * end + right) / 2,
-        1.0,
-        'never',
-        transform=axes.get_xaxis_transform(),
-        ha='center',
-        va='bottom',
-        fontsize=8,
-    )
-    names = [
-        shorten(reach.method) + (' (baseline)' if reach.method == view.baseline else '')
-        for reach in view.reaches
-    ]
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis='y', length=0)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(left, right)
-    ticks = MaxNLocator(5, integer=True, steps=STEP_TICKS).tick_values(0, end)
-    axes.set_xticks([tick for tick in ticks if 0 <= tick <= end])
-    axes.xaxis.set_major_formatter('{x:,.0f}')
-    axes.set_xlabel(f'step at which the final mean loss of {shorten(view.baseline, 30)} is reached')
-    axes.grid(visible=True, axis='x', alpha=0.25)
-
-
-def _draw_row(axes: Axes, row: int, reach: Reach, *, end: int, dot: float) -> None:
-    colour, _ = line_look(row)
-    seeds = len(reach.steps)
-    heights = _spaced(row - SPREAD, row + SPREAD, seeds)
-    if reach.reached:
-        mean = float(np.mean(reach.reached))
-        axes.plot([mean, mean], [row - 0.42, row + 0.42], color=colour, linewidth=2.2, alpha=0.55)
-    # In the gutter too each seed has a place of its own.
-    places = _spaced(1.06, 0.99 + GUTTER, seeds)
-    for step, height, place in zip(reach.steps, heights, places, strict=True):
-        axes.plot(
-            [place * end if step is None else step],
-            [height],
-            marker='o',
-            markersize=dot,
-            markerfacecolor='none' if step is None else colour,
-            markeredgecolor=colour,
-            markeredgewidth=1.1,
-            clip_on=False,
-        )
-    _write_at_the_right(axes, _row_label(reach), row, gap=5)
-
-
-def _spaced(low: float, high: float, count: int) -> np.ndarray:
-    """So many places at equal distances: float64 of length count; one stands in the middle."""
-    return np.linspace(low, high, count) if count > 1 else np.full(count, (low + high) / 2)
-
-
-def _row_label(reach: Reach) -> str:
-    """The mean, and of how many seeds where it is not of all."""
-    if not reach.steps:
-        return 'no seed in common'
-    if not reach.reached:
-        return f'0 of {len(reach.steps)}'
-    every = len(reach.reached) == len(reach.steps)
-    return f'{np.mean(reach.reached):,.0f}' + (
-        '' if every else f' ({len(reach.reached)} of {len(reach.steps)})'
-    )
-
-
-def reach_handles(ink: str) -> list[Line2D]:
-    """A legend of the marks, in no method's colour."""
-    dot = {'color': ink, 'marker': 'o', 'linestyle': 'none', 'markersize': 5}
-    return [
-        Line2D([], [], label='a seed', **dot),
-        Line2D(
-            [],
-            [],
-            label='mean of those that reach it',
-            color=ink,
-            marker='|',
-            linestyle='none',
-            markersize=11,
-        ),
-        Line2D([], [], label='never', **{**dot, 'markerfacecolor': 'none'}),
-    ]

@@ -26,14 +26,19 @@ from skillit_stream.report.drawing import (
     draw_graph,
     draw_losses,
     draw_mixture,
-    draw_reaches,
     line_look,
-    reach_handles,
-    reach_size,
     shorten,
 )
-from skillit_stream.report.methods import Method
-from skillit_stream.report.views import LossPanel, MixturePanel, MixtureView, ReachView, Views
+from skillit_stream.report.methods import DIFFERENCE, Method
+from skillit_stream.report.reach_drawing import draw_reaches, reach_handles, reach_size
+from skillit_stream.report.views import (
+    LossPanel,
+    MixturePanel,
+    MixtureView,
+    ReachView,
+    Views,
+    rounded_together,
+)
 
 Draw = Callable[[Axes], None]
 
@@ -47,7 +52,7 @@ LEGEND_WIDTH = 2.3  # inches for one of its names
 # Smaller, so that its letters are larger where a page has room for three beside each other.
 SVG_SIZE = (4.0, 2.9)
 # Digits beyond what the page shows would only make it larger.
-PROPORTION_DECIMALS, LOSS_DIGITS = 4, 5
+PROPORTION_DECIMALS, LOSS_DIGITS = 3, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def png_files(views: Views, methods: Sequence[Method]) -> dict[str, bytes | None
     sheets = {
         'mixture.png': mixture_sheet(views.mixture),
         'losses.png': losses_sheet(views.losses, methods) if views.losses else None,
+        'difference.png': losses_sheet(views.differences, methods) if views.differences else None,
         'accuracy.png': losses_sheet(views.accuracies, methods) if views.accuracies else None,
         'reach.png': reach_sheet(views.reach) if views.reach else None,
         'graph.png': graph_sheet(views.graphs) if views.graphs else None,
@@ -108,10 +114,14 @@ def losses_sheet(panels: Sequence[LossPanel], methods: Sequence[Method]) -> Shee
         colour, style = line_look(index)
         handles.append(Line2D([], [], color=colour, linestyle=style, label=shorten(method.title, 44)))
     described = [
-        (f'{panel.figure.replace("_", " ")} over training: {panel.title}', partial(draw_losses, panel=panel))
+        (f'{_figure_name(panel.figure)} over training: {panel.title}', partial(draw_losses, panel=panel))
         for panel in panels
     ]
     return Sheet(described, handles)
+
+
+def _figure_name(figure: str) -> str:
+    return 'difference from the baseline' if figure == DIFFERENCE else figure.replace('_', ' ')
 
 
 def reach_sheet(view: ReachView) -> Sheet:
@@ -243,9 +253,10 @@ class HoverData:
         has put rounds together.
         """
         grid = self._grid(panel.edges[1:], method)
+        shown = [rounded_together(row, PROPORTION_DECIMALS) for row in panel.proportions]
         lines = [
-            [area, grid, [_finite(round(float(value), PROPORTION_DECIMALS)) for value in values]]
-            for area, values in enumerate(panel.proportions.T)
+            [area, grid, [_finite(float(value)) for value in values]]
+            for area, values in enumerate(np.transpose(shown))
         ]
         return self._add('mixture', picture, lines)
 

@@ -1,17 +1,21 @@
 """Runs grouped into methods: what several seeds of one method say together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from skillit_stream.formats.run_log import Evaluation
+from skillit_stream.formats.run_log import Evaluation, RoundRecord
 from skillit_stream.report.run_folder import RecordedRun
 
 AVERAGE = 'mean of the skills'
 LOSS = 'loss'  # beside the names in `run_log.FIGURES`
+DIFFERENCE = 'difference'  # of a loss from the baseline's
+TRAIN_LOSS, LEARNING_RATE = 'training loss', 'learning rate'
+TOKENS, SAMPLES = 'tokens a second', 'samples a second'  # evaluating left out
+PASSES = 'passes'
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,25 @@ class Method:
     @property
     def title(self) -> str:
         """The name, with the number of seeds where there are several."""
-        return f'{self.name} (mean of {len(self.runs)} seeds)' if len(self.runs) > 1 else self.name
+        return f'{self.name} (mean of {plural(len(self.runs), "seed")})' if len(self.runs) > 1 else self.name
+
+    @property
+    def fixed_mixture(self) -> dict[str, float]:
+        """Proportions of a mixture that never moves; empty for other policies."""
+        policy = self.runs[0].policy
+        found = policy.get('proportions') if policy.get('name') == 'static' else None
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def shuffle_seeds(self) -> tuple[Any, ...]:
+        """What the order of the samples came from, a seed a run; None where the run folder does not say."""
+        return tuple(run.dataset.get('shuffle_seed') for run in self.runs)
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The policy's and the dataset's settings, but for the seed of the order."""
+        first = self.runs[0]
+        return _policy(first), {key: value for key, value in first.dataset.items() if key != 'shuffle_seed'}
 
     def finals(self, skills: Sequence[str], figure: str = LOSS) -> np.ndarray:
         """Final loss (or `figure`) of each run, averaged over `skills`: float64, one a run that has them all."""
@@ -51,12 +73,24 @@ class Method:
 
     def curve(self, skills: Sequence[str], figure: str = LOSS) -> Curve | None:
         """Loss (or `figure`) over training, averaged over `skills`, at the steps all seeds have; None without."""
-        per_run = [points for run in self.runs if (points := means_by_step(run, skills, figure))]
-        steps = sorted(set.intersection(*map(set, per_run))) if per_run else []
-        if not steps:
-            return None
-        values_NS = np.array([[points[step] for step in steps] for points in per_run])  # runs x steps
-        return Curve(np.array(steps), values_NS.mean(axis=0), values_NS.min(axis=0), values_NS.max(axis=0))
+        return _curve([points for run in self.runs if (points := means_by_step(run, skills, figure))])
+
+    def difference(self, baseline: 'Method', skills: Sequence[str]) -> Curve | None:
+        """Loss minus that of the baseline's run of the same seed, averaged over `skills`; None without such a run."""
+        theirs = {run.seed: means_by_step(run, skills) for run in reversed(baseline.runs)}
+        mine = ((theirs.get(run.seed, {}), means_by_step(run, skills)) for run in self.runs)
+        apart = (
+            {step: points[step] - base[step] for step in points if step in base} for base, points in mine
+        )
+        return _curve([points for points in apart if points])
+
+    def round_curve(self, value: Callable[[RoundRecord], float | None]) -> Curve | None:
+        """What `value` says of each round, at the steps where rounds of all seeds end; None where it says nothing."""
+        per_run = (
+            {record.step: found for record in run.rounds if (found := value(record)) is not None}
+            for run in self.runs
+        )
+        return _curve([points for points in per_run if points])
 
     @cached_property
     def train_skills(self) -> tuple[str, ...]:
@@ -81,6 +115,20 @@ class Method:
         ends = [run.rounds[-1].passes for run in self.runs]
         found = {skill: [end[skill] for end in ends if skill in end] for skill in self.train_skills}
         return {skill: float(np.mean(values)) for skill, values in found.items() if values}
+
+
+def _curve(per_run: Sequence[Mapping[int, float]]) -> Curve | None:
+    """Runs, each step -> value, at the steps that all of them have; None where there is none."""
+    steps = sorted(set.intersection(*map(set, per_run))) if per_run else []
+    if not steps:
+        return None
+    values_NS = np.array([[points[step] for step in steps] for points in per_run])  # runs x steps
+    return Curve(np.array(steps), values_NS.mean(axis=0), values_NS.min(axis=0), values_NS.max(axis=0))
+
+
+def plural(n: int, noun: str) -> str:
+    """A count and its noun, as ``1 seed`` or ``2,000 seeds``."""
+    return f'{n:,} {noun}' if n == 1 else f'{n:,} {noun}s'
 
 
 def measured(record: Evaluation, figure: str) -> dict[str, float]:
@@ -146,11 +194,16 @@ def _run_notes(run: RecordedRun) -> list[str]:
     found = []
     if run.log.half_written:
         found.append(
-            f'{run.folder}: the last line of mixture.jsonl breaks off (run killed?); 1 line was left out.'
+            f'{run.folder}: the last line of mixture.jsonl breaks off (run killed?); it was left out.'
         )
     if run.log.replaced:
         found.append(
-            f'{run.folder}: resumed; {run.log.replaced} line(s) written again after it, the newer ones count.'
+            f'{run.folder}: resumed; {plural(run.log.replaced, "line")} written again after it, the newer count.'
+        )
+    if run.is_finished is False:
+        found.append(
+            f'{run.folder}: the run has not ended: {run.rounds[-1].round + 1:,} of '
+            f'{plural(run.planned_rounds or 0, "round")}.'
         )
     if not run.evaluations:
         found.append(f'{run.folder}: no evaluation ran, so there are no losses.')

@@ -118,7 +118,7 @@
       return {value, ...entry(legend[place], number(panel.kind, value) + earlier)};
     });
     // In the order in which they lie in the picture.
-    rows = panel.kind === 'mixture' ? rows.reverse() : rows.sort((a, b) => (b.value ?? -1) - (a.value ?? -1));
+    rows = panel.kind === 'mixture' ? rows.reverse() : rows.sort((a, b) => (b.value ?? -Infinity) - (a.value ?? -Infinity));
     const low = Math.min(...rounds), high = Math.max(...rounds);
     const name = low === high ? `round ${low}` : `rounds ${Math.max(low, 0)}–${high}`;
     return {title: `${high < 0 ? 'before training' : name} · step ${at.toLocaleString('en')}`, rows};
@@ -132,9 +132,30 @@
 
   function number(kind, value) {
     if (value === null) return '–';
-    if (kind !== 'loss') return value.toFixed(3);
+    if (kind === 'difference') return (value > 0 ? '+' : '') + value.toFixed(4);
+    if (['learning rate', 'tokens a second', 'samples a second', 'passes'].includes(kind)) {
+      return value.toLocaleString('en', {maximumSignificantDigits: 4});
+    }
+    if (kind !== 'loss' && kind !== 'training loss') return value.toFixed(3);
     return value > 0 && value < 0.0005 ? value.toExponential(1) : value.toFixed(4);
   }
+
+  // While the runs go on the page reads itself again, with the same rounds open; not under a reader's hands.
+  const details = [...document.querySelectorAll('details')], kept = 'skillit-open';
+  try {
+    const opened = new Set(JSON.parse(sessionStorage.getItem(kept) ?? '[]'));
+    for (const one of details) {
+      one.open = opened.has(one.dataset.name);
+      one.addEventListener('toggle', () => {
+        const names = details.filter(other => other.open).map(other => other.dataset.name);
+        sessionStorage.setItem(kept, JSON.stringify(names));
+      });
+    }
+  } catch (error) {
+    if (error.name !== 'SecurityError') throw error;  // a browser that stores nothing: all rounds are closed again
+  }
+  const seconds = Number(document.body.dataset.reload);
+  if (seconds) setInterval(() => { if (!active) location.reload(); }, 1000 * seconds);
 
   document.addEventListener('pointerdown', event => { if (!event.target.closest('.plot')) clear(); });
 })();

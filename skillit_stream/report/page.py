@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +17,7 @@ from skillit_stream.report.comparison import (
     LOWEST,
     LossRow,
     deviation,
+    has_spread,
     loss_rows,
     number,
     pairs,
@@ -24,10 +26,27 @@ from skillit_stream.report.comparison import (
     verdicts,
 )
 from skillit_stream.report.drawing import LABELS, area_paint, line_look
-from skillit_stream.report.methods import AVERAGE, Method, common_eval_skills, notes
+from skillit_stream.report.methods import (
+    AVERAGE,
+    DIFFERENCE,
+    LEARNING_RATE,
+    LOSS,
+    PASSES,
+    SAMPLES,
+    TOKENS,
+    TRAIN_LOSS,
+    Method,
+    common_eval_skills,
+    notes,
+    plural,
+)
+from skillit_stream.report.moves import moves_views
+from skillit_stream.report.training_views import passes_panels, training_panels
+from skillit_stream.report.verdict import verdict
 from skillit_stream.report.views import (
     MAX_PANELS,
     MAX_POINTS,
+    STEEP,
     LossPanel,
     MixtureView,
     Views,
@@ -35,28 +54,38 @@ from skillit_stream.report.views import (
     measured_skills,
 )
 
+RELOAD = 5  # seconds after which a page of runs that go on reads itself again
 MAX_ROWS = 40  # skills in a table; summary.json has them all
 MAX_PAIRS = 20
 BITS = 'bits_per_byte'
 
 
-def build_page(methods: Sequence[Method], views: Views, baseline: str | None = None) -> str:
+def build_page(
+    methods: Sequence[Method], views: Views, baseline: str | None = None, *, reloads: bool = False
+) -> str:
     """The whole page as HTML that needs no network and no other file, and whose browser refuses to load any.
 
     Args:
         methods: The runs, grouped.
         views: What its figures show.
         baseline: The method to compare the others with; None: every two.
+        reloads: Whether it reloads itself, because the runs go on.
     """
     names = [method.name for method in methods]
     hover = figures.HoverData(methods)
     script = _text('page.js')
+    training, passes = training_panels(methods), passes_panels(methods)
     # The figures in the order in which they stand in the page: so `hover` numbers them.
     shown = {
+        'differences': _curves(_difference_text(baseline), methods, views.differences, hover),
         'reach': views.reach and [(one, None) for one in figures.pictures(figures.reach_sheet(views.reach))],
         'mixture': _mixture(methods, views.mixture, hover),
-        'loss_curves': _curves('Nats per token at each evaluation.', methods, views.losses, hover),
+        'loss_curves': _curves(_loss_text(views.losses), methods, views.losses, hover),
         'accuracy_curves': _curves(_accuracy_text(views.accuracies), methods, views.accuracies, hover),
+        'training': _curves(_training_text(training), methods, training, hover),
+        'passes_curves': _curves(
+            'Walks over each stream since the start of training.', methods, passes, hover
+        ),
         'graphs': [(figures.pictures(figures.graph_sheet([graph]))[0], None) for graph in views.graphs],
     }
     return _template().render(
@@ -65,9 +94,13 @@ def build_page(methods: Sequence[Method], views: Views, baseline: str | None = N
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         methods=[_summary(method) for method in methods[:MAX_PANELS]],
+        verdict=verdict(methods, baseline),
         notes=notes(methods),
         losses=_final_losses(methods, baseline),
         baseline=baseline,
+        reload_seconds=RELOAD if reloads else None,
+        written=datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC'),
+        moves=moves_views(methods[:MAX_PANELS]),
         misses=_misses(methods),
         passes=_passes(methods),
         runs=[run for method in methods for run in method.runs],
@@ -105,7 +138,14 @@ def _breakable(text: object) -> Markup:
 def _summary(method: Method) -> str:
     """One line a method: its policy, seeds and size."""
     sizes = {
-        f'{len(run.rounds):,} rounds, {run.rounds[-1].step:,} steps, {run.samples:,} samples'
+        ', '.join(
+            plural(n, noun)
+            for n, noun in (
+                (len(run.rounds), 'round'),
+                (run.rounds[-1].step, 'step'),
+                (run.samples, 'sample'),
+            )
+        )
         for run in method.runs
     }
     label, each = ('seed', '') if len(method.seeds) == 1 else ('seeds', ' each')
@@ -122,7 +162,7 @@ def _final_losses(methods: Sequence[Method], baseline: str | None) -> dict[str, 
     shown = _most_different(rows)
     accuracy = accuracy_figure(methods)
     text = 'Nats per token at the last evaluation; lower is better.'
-    if any(cell is not None and cell.sd is not None for row in rows for cell in row.cells):
+    if any(map(has_spread, rows)):
         text += ' Mean ± sample standard deviation over seeds.'
     if measured_skills(BITS, methods):
         text += ' Under it bits per byte, which can be compared across tokenizers.'
@@ -131,7 +171,7 @@ def _final_losses(methods: Sequence[Method], baseline: str | None) -> dict[str, 
     found = pairs(methods, baseline)
     return {
         'explanation': text,
-        'columns': [f'{method.name} ({_seeds(len(method.runs))})' for method in methods],
+        'columns': [f'{method.name} ({plural(len(method.runs), "seed")})' for method in methods],
         'rows': [
             (row.skill, 'mean' if row.skill == AVERAGE else '', _loss_cells(row, methods, accuracy))
             for row in shown
@@ -166,7 +206,7 @@ def _loss_cells(row: LossRow, methods: Sequence[Method], accuracy: str | None) -
         if cell is None:
             cells.append(None)
             continue
-        fewer = '' if cell.n == len(method.runs) else f'of {_seeds(cell.n)}'
+        fewer = '' if cell.n == len(method.runs) else f'of {plural(cell.n, "seed")}'
         bits = spread(method.finals(skills, BITS))
         right = spread(method.finals(skills, accuracy)) if accuracy else None
         remarks = [
@@ -178,14 +218,10 @@ def _loss_cells(row: LossRow, methods: Sequence[Method], accuracy: str | None) -
     return cells
 
 
-def _seeds(n: int) -> str:
-    return '1 seed' if n == 1 else f'{n} seeds'
-
-
 def _mixture(methods: Sequence[Method], view: MixtureView, hover: figures.HoverData) -> dict[str, Any]:
     text = 'Proportions asked for; constant within a round.'
     if len(methods) > MAX_PANELS:
-        text += f' The first {MAX_PANELS} of {len(methods)} methods.'
+        text += f' The first {MAX_PANELS} of {plural(len(methods), "method")}.'
     if max(len(run.rounds) for method in methods for run in method.runs) > MAX_POINTS:
         text += f' Of more than {MAX_POINTS} rounds, neighbouring ones are averaged.'
     drawn = zip(figures.pictures(figures.mixture_sheet(view)), view.panels, strict=True)
@@ -199,9 +235,30 @@ def _mixture(methods: Sequence[Method], view: MixtureView, hover: figures.HoverD
     }
 
 
+def _loss_text(panels: Sequence[LossPanel]) -> str:
+    text = 'Nats per token at each evaluation.'
+    if any(panel.top is not None for panel in panels):
+        text += (
+            f' The axes fit what comes after the first {STEEP:.0%} of the steps; losses above are cut off.'
+        )
+    return text
+
+
+def _training_text(panels: Sequence[LossPanel]) -> str:
+    figures_shown = ', '.join(panel.figure for panel in panels)
+    return f'Round by round: {figures_shown}; without the seconds of evaluating.'
+
+
+def _difference_text(baseline: str | None) -> str:
+    return (
+        f'Loss minus that of {baseline} on the same seed, nats per token, at each evaluation: below 0 is better than '
+        f'{baseline}.'
+    )
+
+
 def _accuracy_text(panels: Sequence[LossPanel]) -> str:
     exact = any(panel.figure == 'exact_match' for panel in panels)
-    text = 'Share of the answers that are right as a whole' if exact else 'Share of the tokens that are right'
+    text = 'Part of the answers that are right as a whole' if exact else 'Part of the tokens that are right'
     return f'{text}, at each evaluation.'
 
 
@@ -213,18 +270,26 @@ def _curves(
         return None
     if any(len(method.runs) > 1 for method in methods):
         text += ' Lines: mean over seeds; bands: lowest to highest.'
-    n_shown = sum(panel.title != AVERAGE for panel in panels)
-    n_skills = len(measured_skills(panels[0].figure, methods))
+    n_shown, n_skills = sum(panel.title != AVERAGE for panel in panels), _n_skills(methods, panels[0].figure)
     if n_shown < n_skills:
-        text += f' The {n_shown} of {n_skills} eval skills on which the runs differ most.'
+        text += f' The {n_shown} of {n_skills} skills on which the runs differ most.'
     if max(len(run.evaluations) for method in methods for run in method.runs) > MAX_POINTS:
-        text += f' Of the evaluations {MAX_POINTS} are shown, evenly spaced.'
+        text += f' Of more than {MAX_POINTS} steps, {MAX_POINTS} are shown, evenly spaced.'
     drawn = zip(figures.pictures(figures.losses_sheet(panels, methods)), panels, strict=True)
     return {
         'explanation': text,
         'lines': [(method.name, line_look(index)) for index, method in enumerate(methods)],
         'pictures': [(picture, hover.add_curves(picture, panel)) for picture, panel in drawn],
     }
+
+
+def _n_skills(methods: Sequence[Method], figure: str) -> int:
+    """How many skills there could be a panel of."""
+    if figure == PASSES:
+        return len({skill for method in methods for skill in method.train_skills})
+    if figure in (TRAIN_LOSS, LEARNING_RATE, TOKENS, SAMPLES):
+        return 0
+    return len(measured_skills(LOSS if figure == DIFFERENCE else figure, methods))
 
 
 def _misses(methods: Sequence[Method]) -> list[str]:

@@ -30,6 +30,7 @@ class _Facts:
     policy: dict[str, Any] | None = None
     dataset: dict[str, Any] | None = None
     graph: dict[str, Any] | None = None
+    rounds: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,15 @@ class RecordedRun:
     dataset: dict[str, Any]
     graph: SkillsGraph | None
     log: RecordedRounds
+    planned_rounds: int | None = None
+    """Rounds that the run is to finish; None where the run folder does not say."""
+
+    @property
+    def is_finished(self) -> bool | None:
+        """Whether all its rounds have ended; None where nobody says how many there are to be."""
+        if self.planned_rounds is None:
+            return None
+        return self.rounds[-1].round + 1 >= self.planned_rounds
 
     @cached_property
     def rounds(self) -> tuple[RoundRecord, ...]:
@@ -157,6 +167,7 @@ def read_run(folder: str | Path) -> RecordedRun:
         dataset=facts.dataset or {},
         graph=SkillsGraph.from_dict(facts.graph, where=where) if facts.graph else None,
         log=_read_log(path / 'mixture.jsonl'),
+        planned_rounds=facts.rounds,
     )
 
 

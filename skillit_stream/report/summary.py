@@ -9,6 +9,7 @@ from typing import Any
 from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, verdicts
 from skillit_stream.report.methods import AVERAGE, LOSS, Method, common_eval_skills, eval_skills, notes
 from skillit_stream.report.run_folder import RecordedRun
+from skillit_stream.report.verdict import verdict
 from skillit_stream.report.views import common_measured, measured_skills
 
 SUMMARY_VERSION = 1
@@ -22,7 +23,7 @@ def summarise(methods: Sequence[Method], baseline: str | None = None) -> dict[st
         baseline: The method to compare the others with; None: every two.
 
     Returns:
-        Runs, methods (mean, sd and n of each final loss in nats per token), pairs, sentences, notes.
+        Runs, methods (mean, sd and n of each final loss in nats per token), pairs, the verdict, sentences, notes.
     """
     rows = loss_rows(methods)
     return {
@@ -41,6 +42,7 @@ def summarise(methods: Sequence[Method], baseline: str | None = None) -> dict[st
             for i, method in enumerate(methods)
         ],
         'pairs': [asdict(pair) for pair in pairs(methods, baseline)],
+        'verdict': verdict(methods, baseline),
         'verdicts': verdicts(methods),
         'baseline': baseline,
         'steps_to_the_baseline': {

@@ -12,13 +12,15 @@ from skillit_stream.report.comparison import (
     LOWEST,
     WITHIN,
     LossRow,
+    has_spread,
     loss_rows,
     pairs,
     reach_sentences,
     verdicts,
 )
-from skillit_stream.report.methods import AVERAGE, Method, group_runs, notes
+from skillit_stream.report.methods import AVERAGE, Method, group_runs, notes, plural
 from skillit_stream.report.run_folder import read_runs
+from skillit_stream.report.verdict import compared, verdict
 
 MAX_ROWS = 24  # skills on the terminal; the page has more, summary.json all
 MAX_PAIRS = 10
@@ -33,7 +35,7 @@ def print_summary(
     Args:
         runs: Run folders.
         console: Where to print; None: standard output.
-        baseline: The method to compare the others with; None: every two.
+        baseline: The method to compare the others with; None: see `verdict.chosen_baseline`.
 
     Raises:
         InputError: A folder is no run folder.
@@ -46,20 +48,22 @@ def print_methods(
 ) -> None:
     """Print the summary of runs that are read already."""
     console = console or default_console()
+    methods, baseline = compared(methods, baseline)
+    console.print(verdict(methods, baseline), markup=False, highlight=False, style='bold')
     for note in notes(methods):
         console.print(f'note: {note}', markup=False, highlight=False, style='yellow')
     rows = loss_rows(methods)
     if not rows:
         console.print('No evaluation ran, so there are no losses to compare.', highlight=False)
         return
-    console.print('final losses, nats per token: mean ± standard deviation over seeds', style='bold')
+    spread = ': mean ± standard deviation over seeds' if any(map(has_spread, rows)) else ''
+    console.print(f'final losses, nats per token{spread}', style='bold')
     console.print(loss_table(methods, rows[:MAX_ROWS]))
     if len(rows) > MAX_ROWS:
-        console.print(f'{len(rows) - MAX_ROWS} more skills: see summary.json', highlight=False)
+        console.print(f'{plural(len(rows) - MAX_ROWS, "more skill")}: see summary.json', highlight=False)
     if len(methods) > 1:
-        console.print(
-            '* lowest   ~ within one standard deviation of the lowest', style='dim', highlight=False
-        )
+        near = '   ~ within one standard deviation of it' if any(map(has_spread, rows)) else ''
+        console.print(f'* lowest{near}', style='dim', highlight=False)
     found = pairs(methods, baseline)
     sentences = [*verdicts(methods), *(f'{pair}.' for pair in found[:MAX_PAIRS])]
     if baseline is not None:
@@ -67,7 +71,7 @@ def print_methods(
     for sentence in sentences:
         console.print(sentence, markup=False, highlight=False)
     if len(found) > MAX_PAIRS:
-        console.print(f'{len(found) - MAX_PAIRS} more pairs: see summary.json', highlight=False)
+        console.print(f'{plural(len(found) - MAX_PAIRS, "more pair")}: see summary.json', highlight=False)
 
 
 def loss_table(methods: Sequence[Method], rows: Sequence[LossRow]) -> Table:
@@ -75,10 +79,8 @@ def loss_table(methods: Sequence[Method], rows: Sequence[LossRow]) -> Table:
     table = Table()
     table.add_column('eval skill', overflow='fold')
     for method in methods:
-        n = len(method.runs)
-        table.add_column(
-            f'{escape(method.name)}\n({n} seed{"s" if n > 1 else ""})', justify='right', overflow='fold'
-        )
+        seeds = plural(len(method.runs), 'seed')
+        table.add_column(f'{escape(method.name)}\n({seeds})', justify='right', overflow='fold')
     for row in rows:
         cells = []
         for method, cell, mark in zip(methods, row.cells, row.marks, strict=True):

@@ -1,15 +1,17 @@
 """What the figures show: arrays ready to draw, kept few enough to be read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture import SkillsGraph, largest_remainder
 from skillit_stream.report.comparison import Reach, find_reaches
 from skillit_stream.report.methods import (
     AVERAGE,
+    DIFFERENCE,
     LOSS,
+    TRAIN_LOSS,
     Curve,
     Method,
     common_eval_skills,
@@ -21,6 +23,7 @@ MAX_SKILLS = 12  # areas in a mixture panel; the smaller ones are summed
 MAX_LOSS_PANELS = 8  # eval skills with a panel of their own, beside the average
 MAX_PANELS = 12  # methods or graphs with a panel
 MAX_POINTS = 400  # rounds or evaluations along an axis
+STEEP = 0.2  # of the steps: where a loss falls steeply, so that axes which show it show little else
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,8 @@ class LossPanel:
     """Index of the method, and its curve."""
     log: bool
     figure: str = LOSS
+    top: float | None = None
+    """The highest value to be shown; None: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Views:
     mixture: MixtureView
     losses: list[LossPanel]
     accuracies: list[LossPanel]
+    differences: list[LossPanel]
+    """Of the losses from those of the baseline, whose own curve is 0."""
     reach: ReachView | None
     graphs: list[tuple[str, SkillsGraph]]
 
@@ -83,6 +90,7 @@ def report_views(methods: Sequence[Method], baseline: str | None = None) -> View
         mixture_view(methods),
         loss_panels(methods),
         accuracy_panels(methods),
+        difference_panels(methods, baseline),
         reach_view(methods, baseline),
         graph_panels(methods),
     )
@@ -170,21 +178,75 @@ def _ends(methods: Sequence[Method], figure: str) -> list[dict[str, float]]:
 def _panels(
     methods: Sequence[Method], skills: Sequence[str], common: Sequence[str], figure: str
 ) -> list[LossPanel]:
-    panels = {skill: _loss_panel(skill, [skill], methods, figure) for skill in skills}
+    def curves(of: Sequence[str]) -> list[Curve | None]:
+        return [method.curve(of, figure) for method in methods]
+
+    return chosen_panels(skills, common, curves, figure)
+
+
+def chosen_panels(
+    skills: Sequence[str],
+    common: Sequence[str],
+    curves: Callable[[Sequence[str]], Sequence[Curve | None]],
+    figure: str,
+) -> list[LossPanel]:
+    """The average over `common`, then the skills on which the curves, one a method, differ most."""
+    panels = {skill: loss_panel(skill, curves([skill]), figure) for skill in skills}
     if len(skills) > MAX_LOSS_PANELS:
         chosen = sorted(skills, key=lambda skill: _unlikeness(panels[skill]), reverse=True)[:MAX_LOSS_PANELS]
         skills = [skill for skill in skills if skill in chosen]
-    average = [_loss_panel(AVERAGE, common, methods, figure)] if len(common) > 1 else []
+    average = [loss_panel(AVERAGE, curves(common), figure)] if len(common) > 1 else []
     return [panel for panel in [*average, *(panels[skill] for skill in skills)] if panel.curves]
 
 
-def _loss_panel(title: str, skills: Sequence[str], methods: Sequence[Method], figure: str) -> LossPanel:
-    found = [(index, method.curve(skills, figure)) for index, method in enumerate(methods)]
-    curves = tuple((index, _thin(curve)) for index, curve in found if curve is not None)
-    values = np.concatenate([np.concatenate([curve.low, curve.high]) for _, curve in curves] or [np.zeros(0)])
-    positive = values[np.isfinite(values) & (values > 0)]
-    log = figure == LOSS and bool(len(positive)) and bool(positive.max() > 10 * positive.min())
-    return LossPanel(title, curves, log, figure)
+def difference_panels(methods: Sequence[Method], baseline: str | None) -> list[LossPanel]:
+    """As `loss_panels`, of each method minus the baseline by seed; empty where there is nothing to compare."""
+    reference = next((method for method in methods if method.name == baseline), None)
+    if reference is None:
+        return []
+
+    def curves(of: Sequence[str]) -> list[Curve | None]:
+        return [method.difference(reference, of) for method in methods]
+
+    panels = chosen_panels(eval_skills(methods), common_eval_skills(methods), curves, DIFFERENCE)
+    # Where only the baseline has a curve there is no difference to be seen.
+    return [panel for panel in panels if len(panel.curves) > 1]
+
+
+def loss_panel(title: str, found: Sequence[Curve | None], figure: str) -> LossPanel:
+    """A panel of curves, one a method."""
+    curves = tuple((index, _thin(curve)) for index, curve in enumerate(found) if curve is not None)
+    values, steps = _all_values(curves)
+    top = _top(values, steps) if figure in (LOSS, TRAIN_LOSS) else None
+    positive = values[(values > 0) & (values <= (np.inf if top is None else top))]
+    log = figure in (LOSS, TRAIN_LOSS) and bool(len(positive)) and bool(positive.max() > 10 * positive.min())
+    return LossPanel(title, curves, log, figure, top)
+
+
+def _all_values(curves: Sequence[tuple[int, Curve]]) -> tuple[np.ndarray, np.ndarray]:
+    """The finite values of all curves and their bands, and the step of each."""
+    empty = np.zeros(0)
+    values = np.concatenate([empty, *(side for _, curve in curves for side in (curve.low, curve.high))])
+    steps = np.concatenate([empty, *(curve.steps for _, curve in curves for _ in range(2))])
+    finite = np.isfinite(values)
+    return values[finite], steps[finite]
+
+
+def _top(values: np.ndarray, steps: np.ndarray) -> float | None:
+    """The highest value after the steep fall at the start, where that fall takes more than half of the axes."""
+    late = values[steps >= STEEP * steps.max()] if len(values) else values
+    if not len(late):
+        return None
+    top, low = late.max(), values.min()
+    return float(top) if low < top and values.max() - low > 2 * (top - low) else None
+
+
+def rounded_together(proportions: np.ndarray, decimals: int) -> np.ndarray:
+    """Proportions as they are shown, float64 ``[k]``: rounded so that what sums to 1 still does (largest remainder)."""
+    total = proportions.sum()
+    if not np.isfinite(total) or abs(total - 1) > 1e-6 or (proportions < 0).any():
+        return np.round(proportions, decimals)
+    return np.round(largest_remainder(proportions / total, 10**decimals) / 10.0**decimals, decimals)
 
 
 def _thin(curve: Curve) -> Curve:

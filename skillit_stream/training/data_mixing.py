@@ -18,6 +18,7 @@ from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.driver import Clocks, MixtureDriver, check_named, check_version
 from skillit_stream.mixing.seen_losses import SeenLosses
 from skillit_stream.mixing.stopwatch import Stopwatch
+from skillit_stream.mixing.trained_steps import TrainedSteps
 from skillit_stream.mixture import MixturePolicy
 from skillit_stream.training.evaluation import evaluated_skills, one_pass_metric
 from skillit_stream.training.skill_losses import TrainLosses
@@ -57,6 +58,7 @@ class DataMixing(Algorithm):
         self._loaded: dict[str, Any] | None = None
         self._seen = SeenLosses()
         self._train_losses: TrainLosses | None = None
+        self._trained, self._learning_rate = TrainedSteps(), 0.0
         self._waiting, self._round, self._evaluation = Stopwatch(), Stopwatch(), Stopwatch()
 
     @property
@@ -80,7 +82,13 @@ class DataMixing(Algorithm):
         if self._driver is None:
             return {**self._loaded, **self._seen.state_dict()} if self._loaded else {}
         train = self._train_losses.state_dict() if self._train_losses else {}
-        return {**self._driver.state_dict(), **self._seen.state_dict(), 'train_losses': train}
+        trained = self._trained.state_dict()
+        return {
+            **self._driver.state_dict(),
+            **self._seen.state_dict(),
+            'train_losses': train,
+            'trained': trained,
+        }
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = False) -> None:
         """Resume where the state was taken; see :meth:`MixtureDriver.load_state_dict`."""
@@ -89,6 +97,8 @@ class DataMixing(Algorithm):
             return
         check_version(state)
         self._seen.load_state_dict(state)
+        if 'trained' in state:  # not in one of before it was kept
+            self._trained.load_state_dict(state['trained'])
         self._loaded = state
         if self._driver is not None:
             self._go_on()
@@ -157,9 +167,13 @@ class DataMixing(Algorithm):
             ) from None
 
     def _add_step(self, state: State, logger: Logger) -> None:
-        del state, logger
+        del logger
         if self._train_losses:
             self._train_losses.add_step()
+        loss, before = state.total_loss_dict.get('loss/train/total'), state.previous_timestamp
+        if loss is not None and before is not None:
+            tokens = int(state.timestamp.token) - int(before.token)
+            self._trained.add(float(loss), self._learning_rate, tokens)
 
     def _see_losses(self, state: State, logger: Logger) -> None:
         """Note the losses of the evaluator that has just run."""
@@ -210,8 +224,10 @@ class DataMixing(Algorithm):
         self._waiting.start()
 
     def _go_on_training(self, state: State, logger: Logger) -> None:
-        del state, logger
+        del logger
         self._waiting.stop()
+        # Of the step to come: after it the scheduler has set the next.
+        self._learning_rate = float(state.optimizers[0].param_groups[0]['lr'])
 
     def _end_round(self, state: State, logger: Logger) -> None:
         """Show the policy the round's losses, set the next mixture, write down what happened."""
@@ -225,7 +241,9 @@ class DataMixing(Algorithm):
             step=batch,
             figures=self._seen.figures_of(losses),
             clocks=Clocks(*(round(one, 3) for one in seconds)),
+            trained=self._trained.trained(),
         )
+        self._trained.reset()
         if self._train_losses:
             self._train_losses.reset()
         self._log_mixture(logger)

@@ -8,7 +8,8 @@ import pytest
 
 from skillit_stream.cli import main
 from skillit_stream.formats.manifest import Manifest
-from tests.support.training_runs import drawn_samples, rounds_of, settings, write_yaml
+from tests.support.run_folders import drawn_samples, rounds_of
+from tests.support.training_runs import settings, write_yaml
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')

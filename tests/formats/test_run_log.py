@@ -13,6 +13,7 @@ from skillit_stream.formats.run_log import (
     Evaluation,
     RoundRecord,
     RunLog,
+    Trained,
     find_round,
     has_rounds,
     parse_line,
@@ -51,6 +52,7 @@ def test_a_line_is_read_as_it_was_written(number, step, proportions, losses, wit
         state=state,
         train_losses=losses or None,
         notes=('a note',),
+        trained=Trained(loss=2.5, learning_rate=0.001, tokens=4096) if losses else None,
     )
     assert parse_line(record.to_line().encode(), where='x:1') == record
 

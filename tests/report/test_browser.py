@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from skillit_stream.report import write_report
+from skillit_stream.report.command import write_methods
+from skillit_stream.report.methods import group_runs
+from skillit_stream.report.run_folder import read_runs
+from tests.support.moving_run import moving_run
 from tests.support.report_browser import Browser, chromium, missing
 
 pytestmark = pytest.mark.skipif(
@@ -18,9 +23,13 @@ pytestmark = pytest.mark.skipif(
 GRAPH = [[1, 0.5, 0], [0.2, 1, 0.3], [0, 0.1, 1]]
 # A figure as text, in the order in which it is drawn: both axes, labels of the areas, the title at its top.
 WHOLE_FIGURE = (
-    r'^step\n(?:[\d.]+\n)+(?:proportion|nats per token(?: \(log\))?|share of answers right)\n(?:[a-z]+ 0\.\d\d\n)*'
-    r'(?:(?:skill_it|stratified) \(mean of 2 seeds\)|mean of the skills|hundreds|tens|ones)$'
+    r'^step\n(?:[\d.,]+\n)+'
+    r'(?:proportion|nats per token(?: \(log\))?|part of answers right|samples a second|passes)\n'
+    r'(?:[a-z]+ 0\.\d\d\n)*'
+    r'(?:(?:skill_it|stratified) \(mean of 2 seeds\)|mean of the skills|hundreds|tens|ones|samples a second)$'
 )
+# Mixtures, losses, accuracies, throughput, passes.
+PLOTS = 2 + 4 + 4 + 1 + 3
 LINES = '.plot[data-panel] .line'
 
 
@@ -91,7 +100,7 @@ def test_the_page_loads_alone_and_without_complaint(browser, page):
     browser.open(page)
     assert {url for url in browser.requests() if not url.startswith('data:')} == {page.as_uri()}
     assert browser.complaints() == []
-    assert len(browser.all('svg[role=img]')) == 2 + 4 + 4 + 1
+    assert len(browser.all('svg[role=img]')) == PLOTS + 1
     assert browser.all('.box') == []
 
 
@@ -113,8 +122,9 @@ def test_hovering_over_a_mixture_shows_its_round_and_marks_the_step_everywhere(b
     assert title == 'round 4 · step 1,000'
     assert list(values) == ['ones', 'tens', 'hundreds']  # as they lie on each other
     for skill, value in values.items():
-        assert value == pytest.approx(line_of(runs[0], 4)['proportions'][skill], abs=6e-4)
-    assert len(browser.all(LINES)) == 2 + 4 + 4
+        assert value == pytest.approx(line_of(runs[0], 4)['proportions'][skill], abs=1e-3)
+    assert sum(round(1000 * value) for value in values.values()) == 1000
+    assert len(browser.all(LINES)) == PLOTS
     for other in browser.all('.plot[data-panel]'):
         line, span = (other.find_element('css selector', mark) for mark in ('.line', '.span'))
         assert line.is_displayed()
@@ -217,6 +227,34 @@ def test_a_phone_shows_one_column_and_only_tables_scroll(browser, wide_page):
     assert letters >= 8.5  # CSS pixels
 
 
+def test_a_phone_shows_the_baseline_first_and_every_dot_of_the_steps_to_it(browser, runs, tmp_path):
+    page = write_report(runs, tmp_path / 'out', baseline='stratified')
+    browser.open(page, width=390, height=844, phone=True)
+    assert browser.run('return document.documentElement.scrollWidth') == 390
+    dots = browser.run(
+        """return [...document.querySelectorAll('svg [id*="seed"] use')].map(dot => {
+          const r = dot.getBoundingClientRect(), plot = dot.closest('.plot').getBoundingClientRect();
+          const parent = dot.closest('figure').getBoundingClientRect();
+          return [r.left, r.right, r.width, Math.max(plot.left, parent.left), Math.min(plot.right, parent.right)];
+        })"""
+    )
+    assert len(dots) == 4  # two methods of two seeds
+    for left, right, width, first, last in dots:
+        assert width > 3
+        assert max(0, first) <= left < right <= min(390, last)
+    heading, baseline = browser.all('thead th')[:2]
+    assert (heading.text, baseline.text) == ('eval skill', 'stratified (2 seeds)')
+    cells = browser.run(
+        """return [...document.querySelector('table').rows].map(row => {
+          const r = row.cells[1].getBoundingClientRect(); return [r.left, r.right];
+        })"""
+    )
+    label = browser.run('return document.querySelector("tbody th").getBoundingClientRect().right')
+    assert len(cells) == 5
+    for left, right in cells:
+        assert label <= left < right <= 390
+
+
 def test_a_desktop_shows_three_panels_in_a_row(browser, wide_page):
     browser.open(wide_page)
     lefts = {round(figure.rect['x']) for figure in browser.all('section:nth-of-type(2) figure')}
@@ -252,11 +290,11 @@ def test_print_keeps_figures_whole_and_leaves_the_box_out(browser, page):
     browser.point(plot, pixel_of(browser, plot, 1200))
     assert shown(browser)[0] == 'round 5 · step 1,200'
     pages = browser.print()
-    assert 3 <= len(pages) <= 6
+    assert 3 <= len(pages) <= 7
     assert 'round 5' not in ' '.join(pages)
     whole = [len(re.findall(WHOLE_FIGURE, text, re.MULTILINE)) for text in pages]
     assert whole == [len(re.findall('^step$', text, re.MULTILINE)) for text in pages]
-    assert sum(whole) == 2 + 4 + 4
+    assert sum(whole) == PLOTS
     # A heading stands with what it is the heading of.
     for text in pages:
         assert not re.search(r'(Mixture over rounds|Loss over training|Skills graph)\s*$', text)
@@ -280,3 +318,27 @@ def test_without_scripts_the_page_reads_as_it_did(browser, page):
         assert browser.all('[role=slider], .line, .box') == []
     finally:
         browser.command('Emulation.setScriptExecutionDisabled', value=False)
+
+
+def test_a_watched_page_reads_itself_again_with_the_same_rounds_open(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr('skillit_stream.report.page.RELOAD', 1)
+    methods = group_runs(read_runs([moving_run(tmp_path)]))
+    page = write_methods(methods, tmp_path / 'out', reloads=True)
+    browser.open(page)
+    assert browser.complaints() == []
+    browser.run('window.before = true; document.querySelectorAll("summary")[1].click()')
+    for _ in range(100):
+        if browser.run('return window.before === undefined && document.readyState === "complete"'):
+            break
+        time.sleep(0.1)
+    assert browser.run('return [...document.querySelectorAll("details")].map(one => one.open)') == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    # A page of runs that have ended stays.
+    browser.open(write_methods(methods, tmp_path / 'out'))
+    browser.run('window.before = true')
+    time.sleep(2.5)
+    assert browser.run('return window.before') is True

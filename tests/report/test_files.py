@@ -18,8 +18,9 @@ from rich.console import Console
 from skillit_stream import cli
 from skillit_stream.base.errors import InputError
 from skillit_stream.report import print_summary, write_report
-from skillit_stream.report.drawing import draw_reaches, line_look
+from skillit_stream.report.drawing import line_look
 from skillit_stream.report.methods import group_runs
+from skillit_stream.report.reach_drawing import draw_reaches
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.terminal import print_methods
 from skillit_stream.report.views import reach_view
@@ -157,6 +158,7 @@ def test_the_steps_to_a_baseline_are_drawn_for_one_method_and_for_many(make_run,
     ]
     path = write_report(runs, tmp_path / 'out', baseline='method_0')
     assert (path.parent / 'reach.png').read_bytes()[:4] == b'\x89PNG'
+    assert (path.parent / 'difference.png').exists() == (methods > 1)
     picture = path.read_text().split('<h2>Steps to the baseline</h2>')[1].split('</section>')[0]
     assert 'aria-label="step at which each method reaches the final loss of method_0: method_0: ' in picture
     # Every row is labelled: it can be read without colours.
@@ -186,7 +188,13 @@ def test_a_seed_that_never_reaches_the_baseline_is_an_open_dot_at_the_right(make
     assert steps[2] > 400
     assert [dot.get_markerfacecolor() for dot in dots] == [line_look(0)[0], line_look(1)[0], 'none']
     texts = [text.get_text() for text in axes.texts]
-    assert [text for text in texts if text != 'never'] == ['400', '200', '0 of 1', 'no seed in common']
+    assert texts == [
+        'base (baseline): step 400',
+        'soon: step 200',
+        'never: never, on 1 seed',
+        'other: no seed in common',
+        'never',
+    ]
 
 
 def test_without_a_baseline_there_are_no_steps_to_it(make_run, tmp_path):
@@ -305,11 +313,22 @@ def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(make_run, tmp_pa
 
 def test_the_command_prints_the_table_and_the_path(make_run, tmp_path, capsys):
     run = make_run(rounds=1, skills=['a'])
-    code = cli.main(['report', str(run), '--out', str(tmp_path / 'out'), '--open-nothing'])
+    code = cli.main(['report', str(run), '--out', str(tmp_path / 'out')])
     printed = capsys.readouterr().out
     assert code == 0
     assert 'mean of the skills' in printed
     assert printed.endswith(f'report: {tmp_path / "out" / "report.html"}\n')
+
+
+def test_a_browser_is_opened_only_when_asked(make_run, tmp_path, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr('webbrowser.open', lambda address: bool(opened.append(address)))
+    arguments = ['report', str(make_run(rounds=1, skills=['a'])), '--out', str(tmp_path / 'out')]
+    assert cli.main(arguments) == 0
+    assert opened == []
+    assert cli.main([*arguments, '--open']) == 0
+    assert opened == [(tmp_path / 'out' / 'report.html').as_uri()]
+    assert 'no browser can be opened here' in capsys.readouterr().err
 
 
 def test_the_command_ends_with_2_and_one_line_on_bad_input(tmp_path, capsys):

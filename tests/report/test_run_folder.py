@@ -79,7 +79,7 @@ def test_a_resumed_run_replaces_the_rounds_it_trained_again(make_run):
     assert [record.round for record in run.rounds] == [0, 1, 2, 3]
     assert run.final_losses['ones'] == 9.0
     assert run.log.replaced == 3
-    assert any('resumed; 3 line(s)' in note for note in notes(group_runs([run])))
+    assert any('resumed; 3 lines' in note for note in notes(group_runs([run])))
 
 
 def test_a_log_that_begins_late_does_not_draw_its_first_round_from_step_0(make_run):

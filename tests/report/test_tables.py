@@ -56,7 +56,9 @@ def test_a_cell_is_mean_and_sample_deviation_over_seeds(methods_ending_at):
 
 
 def test_the_lowest_is_marked_and_what_lies_within_one_deviation_of_it(methods_ending_at):
-    row = loss_rows(methods_ending_at(x=[1.0, 3.0], near=[2.0, 4.0], far=[8.0, 9.0], single=[2.5]))[0]
+    row = loss_rows(
+        methods_ending_at(x=[1.0, 2.0, 3.0], near=[2.0, 3.0, 4.0], far=[8.0, 8.5, 9.0], single=[2.5])
+    )[0]
     assert row.marks == (LOWEST, WITHIN, '', '')
 
 
@@ -68,10 +70,12 @@ def test_equal_or_single_cells_are_not_marked():
 
 def test_verdicts_say_when_a_difference_may_be_chance(methods_ending_at):
     near, single, far = verdicts(
-        methods_ending_at(x=[1.0, 3.0], near=[2.0, 4.0], single=[3.5], far=[8.0, 9.0])
+        methods_ending_at(x=[1.0, 2.0, 3.0], near=[2.0, 3.0, 4.0], single=[3.5, 3.5], far=[8.0, 8.5, 9.0])
     )
-    assert 'x ends 1.0000 nats per token lower than near: within one standard deviation (1.4142)' in near
-    assert 'single seed the spread is unknown' in single
+    assert 'x ends 1.0000 nats per token lower than near: within one standard deviation (1.0000)' in near
+    assert (
+        'x and single end 1.5000 nats per token apart; of fewer than 3 seeds the spread is unknown' in single
+    )
     assert 'more than one standard deviation' in far
     assert verdicts(methods_ending_at(only=[1.0])) == []
 
@@ -86,13 +90,13 @@ def test_methods_are_paired_on_the_seeds_both_have(methods_ending_at):
 
 
 def test_the_order_of_methods_does_not_change_the_pair(methods_ending_at):
-    (pair,) = pairs(methods_ending_at(y=[2.0, 4.0], x=[1.0, 4.0]))
-    assert (pair.first, pair.wins, pair.ties, pair.mean_difference) == ('x', 1, 1, 0.5)
+    (pair,) = pairs(methods_ending_at(y=[2.0, 4.0, 4.0], x=[1.0, 4.0, 3.5]))
+    assert (pair.first, pair.wins, pair.ties, pair.mean_difference) == ('x', 2, 1, 0.5)
     assert '(1 equal)' in str(pair)
 
 
-def test_one_common_seed_makes_no_pair(methods_ending_at):
-    assert pairs(methods_ending_at(x=[1.0], y=[2.0, 3.0])) == []
+def test_fewer_than_three_common_seeds_make_no_pair(methods_ending_at):
+    assert pairs(methods_ending_at(x=[1.0, 1.0], y=[2.0, 3.0, 3.0])) == []
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -156,8 +160,8 @@ def test_the_permutation_test_by_hand():
 
 
 def test_the_steps_to_the_loss_at_which_the_baseline_ends(make_run):
-    slow = [make_run(f'slow-{seed}', method='slow', seed=seed, speed=1.0) for seed in (1, 2)]
-    fast = [make_run(f'fast-{seed}', method='fast', seed=seed, speed=2.0) for seed in (1, 2, 3)]
+    slow = [make_run(f'slow-{seed}', method='slow', seed=seed, speed=1.0) for seed in (1, 2, 3)]
+    fast = [make_run(f'fast-{seed}', method='fast', seed=seed, speed=2.0) for seed in (1, 2, 3, 4)]
     methods = group_runs(read_runs([*slow, *fast]))
     goals = {run.seed: np.mean(list(run.final_losses.values())) for run in methods[0].runs}
     by_hand = tuple(
@@ -173,8 +177,8 @@ def test_the_steps_to_the_loss_at_which_the_baseline_ends(make_run):
     assert reaches[1].steps == by_hand
     assert by_hand[0] < methods[0].runs[0].rounds[-1].step
     back = find_reaches(methods, 'fast')[0]
-    assert back.steps == (None, None)
-    assert reach_sentences(methods, 'fast') == ['slow is never at the final loss of fast (2 seeds).']
+    assert back.steps == (None, None, None)
+    assert reach_sentences(methods, 'fast') == ['slow is never at the final loss of fast (3 seeds).']
     assert [pair.second for pair in pairs(methods, 'slow')] == ['slow']
     assert summarise(methods, 'slow')['steps_to_the_baseline']['fast'] == list(by_hand)
 

@@ -1,12 +1,26 @@
 """What the figures show: enough to read, nothing lost."""
 
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from skillit_stream.report.drawing import coarsened, shorten
+from skillit_stream.report.drawing import coarsened, draw_losses, shorten
 from skillit_stream.report.methods import AVERAGE, group_runs
 from skillit_stream.report.run_folder import read_runs
-from skillit_stream.report.views import MAX_LOSS_PANELS, MAX_POINTS, graph_panels, loss_panels, mixture_view
+from skillit_stream.report.training_views import passes_panels, training_panels
+from skillit_stream.report.views import (
+    MAX_LOSS_PANELS,
+    MAX_POINTS,
+    difference_panels,
+    graph_panels,
+    loss_panels,
+    mixture_view,
+    rounded_together,
+)
 
 FORTY = [f'skill_{i}' for i in range(40)]
 
@@ -81,3 +95,82 @@ def test_long_names_keep_both_ends():
     assert shorten('question_generation_task_12', 16) == 'questio…_task_12'
     assert len(shorten('x' * 99)) == 22
     assert shorten('short') == 'short'
+
+
+def test_the_difference_from_the_baseline_is_by_seed_and_its_own_is_zero(make_run):
+    runs = [
+        make_run(name, seed=seed, speed=speed)
+        for name, speed in (('base', 1.0), ('x', 2.0))
+        for seed in (1, 2)
+    ]
+    methods = group_runs(read_runs([*runs, make_run('x', seed=3, speed=2.0)]))  # of no pair
+    panels = difference_panels(methods, 'base')
+    assert [panel.title for panel in panels] == [AVERAGE, 'hundreds', 'tens', 'ones']
+    (zero, flat), (one, curve) = panels[2].curves
+    assert (zero, one) == (0, 1)
+    assert not np.any([flat.mean, flat.low, flat.high])
+    first, second = (
+        mine.evaluations[4].losses['tens'] - theirs.evaluations[4].losses['tens']
+        for mine, theirs in zip(methods[1].runs, methods[0].runs, strict=False)
+    )
+    assert curve.mean[4] == pytest.approx((first + second) / 2)
+    assert (curve.low[4], curve.high[4]) == (min(first, second), max(first, second))
+    assert difference_panels(methods, None) == difference_panels(methods[:1], 'base') == []
+
+
+def falling(end: float) -> list[dict[str, float]]:
+    return [{'a': 10.0}, *({'a': end + 1 / round_} for round_ in range(1, 11))]
+
+
+def test_the_axes_of_a_loss_fit_what_comes_after_its_steep_fall(make_run):
+    runs = [make_run(name, losses=falling(end)) for name, end in (('x', 5.0), ('y', 5.1))]
+    (panel,) = loss_panels(group_runs(read_runs(runs)))
+    assert panel.top == pytest.approx(5.6)  # y at a fifth of the steps, after two rounds of ten
+    axes = Figure().add_subplot()
+    draw_losses(axes, panel)
+    low, high = axes.get_ylim()
+    assert 5.0 < low < 5.1 < 5.6 < high < 5.7
+    # Curves that fall evenly are shown whole.
+    even = make_run('z', losses=[{'a': 4.0 - 0.1 * round_} for round_ in range(11)])
+    assert [panel.top for panel in loss_panels(group_runs(read_runs([even])))] == [None]
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=9), st.integers(2, 4))
+def test_what_is_shown_of_a_mixture_adds_up_to_one(weights, decimals):
+    proportions = np.array(weights) / sum(weights)
+    shown = rounded_together(proportions, decimals)
+    assert abs(shown - proportions).max() < 10.0**-decimals
+    assert sum(int(f'{one:.{decimals}f}'.replace('.', '')) for one in shown) == 10**decimals
+    np.testing.assert_array_equal(rounded_together(np.array([0.123456, 0.0]), 2), [0.12, 0.0])
+
+
+def test_training_is_shown_round_by_round_without_the_seconds_of_evaluating(make_run):
+    folder, bare = make_run('x', rounds=3), make_run('y', rounds=3)
+    log = folder / 'mixture.jsonl'
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for number, line in enumerate(lines[1:]):
+        line['eval_seconds'] = 2.5
+        line['trained'] = {
+            'loss': 5.0 - number,
+            'learning_rate': 0.001 / (1 + number),
+            'tokens': 1000 * (1 + number),
+        }
+    log.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    panels = training_panels(group_runs(read_runs([folder, bare])))
+    assert [panel.title for panel in panels] == ['training loss', 'learning rate', 'tokens a second']
+    for panel, values in zip(panels, ([5, 4, 3], [0.001, 0.0005, 0.001 / 3], [100, 200, 300]), strict=True):
+        ((method, curve),) = panel.curves  # of x: y has not logged any
+        assert method == 0
+        assert curve.steps.tolist() == [200, 400, 600]
+        np.testing.assert_allclose(curve.mean, values)
+    (samples,) = training_panels(group_runs(read_runs([bare])))
+    assert samples.title == 'samples a second'
+    np.testing.assert_allclose(samples.curves[0][1].mean, 12_800 / 12.5)
+
+
+def test_passes_are_shown_over_training_skill_by_skill(make_run):
+    run = make_run('x', rounds=3)
+    panels = passes_panels(group_runs(read_runs([run])))
+    assert [panel.title for panel in panels] == ['hundreds', 'tens', 'ones']
+    rounds = read_runs([run])[0].rounds
+    assert panels[1].curves[0][1].mean.tolist() == [record.passes['tens'] for record in rounds]

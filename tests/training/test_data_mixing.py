@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from composer import Evaluator
+from composer import Callback, Evaluator, Logger, State
 from composer.loggers import InMemoryLogger
+from composer.optim import LinearScheduler
 
 from skillit_stream import DataMixing, RoundObservation, SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.training.models import LOSS_METRIC
@@ -275,3 +276,34 @@ def test_a_warning_comes_before_a_skill_is_walked_too_often(streams: Path, run_f
     ) as caught:
         fit(trainer)
     assert len([one for one in caught if 'warn_passes' in str(one.message)]) == 1
+
+
+class _Steps(Callback):
+    """What Composer itself says of every step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.tokens: list[int] = []
+
+    def before_train_batch(self, state: State, logger: Logger) -> None:
+        del logger
+        self.rates.append(state.optimizers[0].param_groups[0]['lr'])
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        del logger
+        self.losses.append(float(state.total_loss_dict['loss/train/total']))
+        self.tokens.append(int(state.timestamp.token))
+
+
+def test_the_log_says_how_the_steps_of_each_round_went(streams: Path, run_folder: Path, graph: SkillsGraph):
+    steps = _Steps()
+    fit(tiny_trainer(streams, SkillIt(graph), run_folder, callbacks=[steps], schedulers=LinearScheduler()))
+    before = 0
+    for number, line in enumerate(rounds_of(run_folder)):
+        of_round = slice(number * STEPS, (number + 1) * STEPS)
+        assert line['trained']['loss'] == pytest.approx(np.mean(steps.losses[of_round]), rel=1e-12)
+        assert line['trained']['learning_rate'] == steps.rates[of_round][-1]
+        assert line['trained']['tokens'] == steps.tokens[of_round][-1] - before > 0
+        before = steps.tokens[of_round][-1]
+    assert len(set(steps.rates)) > 2 * STEPS

@@ -27,7 +27,8 @@ from skillit_stream.training.progress_text import (
 )
 from tests.support.commands import done
 from tests.support.launching import NEEDS, Launcher, finish
-from tests.support.training_runs import EVAL_SAMPLES, SKILLS, STEPS, TRAIN_SAMPLES, mixture_lines, rounds_of
+from tests.support.run_folders import mixture_lines, rounds_of
+from tests.support.training_runs import EVAL_SAMPLES, SKILLS, STEPS, TRAIN_SAMPLES
 
 SCREEN = 30
 PLAN: dict[str, Any] = {

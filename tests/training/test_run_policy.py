@@ -10,7 +10,13 @@ from composer.core import Time
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.sample_losses import losses_folder, save_losses
 from skillit_stream.mixture import RunContext, SkillsGraph, build_policy
-from skillit_stream.training.run_policy import chosen_policy, named_graph, run_context
+from skillit_stream.training.run_policy import (
+    chosen_policy,
+    named_graph,
+    rounds_of,
+    run_context,
+    whole_rounds_of,
+)
 
 SKILLS = ['ones', 'tens', 'hundreds']
 
@@ -180,3 +186,21 @@ def test_what_the_run_knows_is_no_option():
     assert context.rounds is None
     with pytest.raises(InputError, match="policy 'schedule' has no option 'rounds'"):
         build_policy('schedule', context, rounds=3, mixtures=[])
+
+
+@pytest.mark.parametrize(
+    ('duration', 'seq_len', 'begun', 'whole'),
+    [
+        ('3ep', None, 3, 3),
+        ('12ba', None, 2, 2),
+        ('13ba', None, 3, 2),
+        ('5ba', None, 1, 0),
+        ('130sp', None, 3, 2),
+        ('1000tok', 8, 3, 2),
+        ('1000tok', None, None, None),
+    ],
+)
+def test_a_run_in_rounds_counts_a_last_part_or_leaves_it_out(duration, seq_len, begun, whole):
+    sizes = {'round_size': 60, 'batch_size': 10, 'seq_len': seq_len}
+    assert rounds_of(Time.from_timestring(duration), **sizes) == begun
+    assert whole_rounds_of(Time.from_timestring(duration), **sizes) == whole
