@@ -66,7 +66,7 @@ def parsed(command: str, *words: str) -> argparse.Namespace:
     """What a command's parser makes of the words, the command's own parser being below that of `skillit`."""
     parser = OneLineParser()
     below = parser.add_subparsers(dest='command').add_parser(command)
-    importlib.import_module(COMMANDS[command][0]).add_arguments(below)
+    importlib.import_module(f'skillit_stream.{COMMANDS[command][0]}').add_arguments(below)
     return parser.parse_args([command, *words])
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from skillit_stream.base.errors import InputError
 
+MOST_LISTED = 30  # names in an error message
+
 
 def is_url(place: str | None) -> bool:
     """Whether it is in an object store or the like, and no path."""
@@ -17,7 +19,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f'did you mean {close[0]!r}?'
-    return f'known: {", ".join(sorted(names)) or "none"}'
+    listed = sorted(names)[:MOST_LISTED]
+    more = f' and {len(names) - MOST_LISTED} more' if len(names) > MOST_LISTED else ''
+    return f'known: {", ".join(listed) or "none"}{more}'
 
 
 def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pa
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.run_folder import read_runs
 from skillit_stream.report.summary import learning_curves, summarise, to_json
+from skillit_stream.report.verdict import verdict
 
 MOST_SKILLS = 12  # up to which a table has a column for each, and a graph's matrix is shown
 PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
@@ -69,6 +70,7 @@ def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: s
     versions = ', '.join(f'{name} {number}' for name, number in about['versions'].items())
     parts = [
         f'# {about["experiment"]}',
+        f'**{verdict(methods, baseline)}**',
         about['note'].strip(),
         f'    {about["command"]}',
         f'{about["machine"]}; {versions}. {seconds / 60:,.0f} minutes of training in all.',

@@ -89,6 +89,19 @@ def build_policy(name: str, context: RunContext | None = None, **options: Any) -
     return _wrapped(policy, common, context)
 
 
+def options_of(name: str) -> frozenset[str] | None:
+    """The options that a policy takes, the common ones and `graph` among them; None: any.
+
+    Raises:
+        InputError: There is no policy of this name.
+    """
+    parameters = inspect.signature(_find(name)).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return None
+    own = {key for key in parameters if key not in CONTEXT}
+    return frozenset(own | set(COMMON) | ({'graph'} & parameters.keys()))
+
+
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse options that the policy does not have.
 

@@ -20,11 +20,13 @@ from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
+from skillit_stream.training.causality import refuse_not_causal
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
+from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.models import build_model
 from skillit_stream.training.parts import (
@@ -59,6 +61,8 @@ from skillit_stream.training.streams_folder import (
 )
 
 RUN_VERSION = 1
+# What the configurations of model families call the tokens that a sample may have.
+_POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
 
 
 @dataclass
@@ -85,7 +89,7 @@ def build_run(config: TrainConfig) -> Run:
     Raises:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
-    _check_times(config)
+    check_times(config)
     sharding = build_fsdp(config.fsdp_config, config.device)
     clipping = build_clipping(config.algorithms.get('gradient_clipping'))
     manifest = load_manifest(config)
@@ -93,6 +97,7 @@ def build_run(config: TrainConfig) -> Run:
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
     check_evaluated(policy, eval_skills)
+    check_evaluated_rounds(config, policy, manifest.seq_len)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
@@ -105,8 +110,14 @@ def build_run(config: TrainConfig) -> Run:
     )
     algorithms = [_mixing(config, policy), *clipping]
     parts = {**_parts(config, material, algorithms, plan), **loading}
+    trained_metrics = material.model.get_metrics(is_train=True)
+    check_stoppers(
+        parts['callbacks'],
+        {'train': list(trained_metrics), material.evaluator.label: material.evaluator.metric_names or []},
+    )
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
+    refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         write_run_files(config, _about(config, material, policy, graph, manifest.seq_len))
@@ -200,13 +211,6 @@ def _parts(
     )
 
 
-def _check_times(config: TrainConfig) -> None:
-    """Before Composer reads them: it makes folders first."""
-    for key in ('max_duration', 'eval_interval', 'save_interval'):
-        with as_input_error(f'`{key}` must be a time string such as 10ep or 1000ba'):
-            Time.from_timestring(getattr(config, key))
-
-
 def _upload(config: TrainConfig) -> list[Callback]:
     remote = config.checkpoint_folder
     return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
@@ -219,12 +223,13 @@ def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
 
 def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
     """Refuse samples with more tokens than the model has positions for."""
-    positions = getattr(model.config, 'max_position_embeddings', None)
-    if positions is not None and seq_len > positions:
-        raise InputError(
-            f'The streams have samples of {seq_len} tokens, but `max_position_embeddings` of the model is {positions}: '
-            f'convert with --seq-len {positions}, or take a model of more positions.'
-        )
+    for name in _POSITIONS:
+        positions = getattr(model.config, name, None)
+        if isinstance(positions, int) and 0 < positions < seq_len:
+            raise InputError(
+                f'The streams have samples of {seq_len} tokens, but `{name}` of the model is {positions}: '
+                f'convert with --seq-len {positions}, or take a model of more positions.'
+            )
 
 
 def build_dataset(

@@ -4,7 +4,7 @@ Every key stands here with what it means. Unknown keys are errors that name the 
 ``key=value`` overrides take dots (``optimizer.lr=3e-4``); ``${...}`` refers to other keys.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import is_url, nearest
+from skillit_stream.mixture.registry import options_of
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
@@ -124,7 +125,7 @@ class TrainConfig:
     method: str | None = None
     """What the report calls runs that differ only in their seed; null: the run's name."""
     save_folder: str = 'runs/${run_name}'
-    """The run folder, a path: mixture.jsonl, config.yaml, run.json and checkpoints/."""
+    """The run folder, a path: mixture.jsonl, config.yaml, run.json and checkpoints/. {run_name} is filled in."""
     checkpoint_folder: str | None = None
     """Where checkpoints go, a path or a URL; null: checkpoints/ in the run folder. A URL gets the run's files too."""
     seed: int = 17
@@ -190,7 +191,10 @@ class TrainConfig:
         )
         _refuse('seed', self.seed, not 0 <= self.seed < 2**32, 'from 0 to 4294967295')
         _refuse('dist_timeout', self.dist_timeout, not self.dist_timeout > 0, 'above 0')
+        keep = self.save_num_checkpoints_to_keep
+        _refuse('save_num_checkpoints_to_keep', keep, keep < -1 or keep == 0, 'at least 1, or -1 for all')
         self._count_samples()
+        self._fill_places()
         self._check_places()
         _refuse('device', self.device, self.device not in (None, 'cpu', 'gpu'), 'cpu, gpu or null')
         _refuse('kernels', self.kernels, self.kernels not in KERNELS, f'one of {", ".join(KERNELS)}')
@@ -216,6 +220,15 @@ class TrainConfig:
             )
         loader.samples_per_skill, loader.subset_num_batches = samples, None
 
+    def _fill_places(self) -> None:
+        """Fill in `{run_name}` as Composer does, in every place at once; other braces would split the run folder."""
+        for key in ('save_folder', 'checkpoint_folder', 'load_path', 'streams_local'):
+            if place := getattr(self, key):
+                setattr(self, key, place.replace('{run_name}', self.run_name))
+        for key in ('save_folder', 'checkpoint_folder'):
+            place = getattr(self, key) or ''
+            _refuse(key, place, '{' in place, 'without braces but {run_name}')
+
     def _check_places(self) -> None:
         if is_url(self.streams) and not self.streams_local:
             raise InputError(
@@ -235,18 +248,55 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         InputError: The file cannot be read, a key is unknown or missing, or a value has the wrong type.
     """
-    return load_yaml(path, TrainConfig, overrides)
+    return load_yaml(path, TrainConfig, overrides, _switch_policy)
 
 
-def load_yaml(path: str | Path, schema: type[Schema], overrides: Sequence[str] = ()) -> Schema:
-    """Read any YAML that a dataclass describes; raises as :func:`load_config` does."""
+def _switch_policy(loaded: DictConfig, given: DictConfig) -> None:
+    """Where an override names another policy than the YAML, drop the YAML's options that it does not have.
+
+    Args:
+        loaded: The YAML, changed in place.
+        given: The overrides; options given as null that the policy does not have are dropped from them.
+    """
+    place = 'algorithms.data_mixing'
+    options, chosen = OmegaConf.select(loaded, place), OmegaConf.select(given, place)
+    policy = chosen.get('policy') if isinstance(chosen, DictConfig) else None
+    if policy is None or not isinstance(options, DictConfig) or policy == options.get('policy', 'skill_it'):
+        return
+    known = options_of(policy)
+    if known is None:
+        return
+    kept = {'policy', *known}
+    for key in [key for key in options if key not in kept]:
+        del options[key]
+    for key in [key for key in chosen if key not in kept and chosen[key] is None]:
+        del chosen[key]
+
+
+def load_yaml(
+    path: str | Path,
+    schema: type[Schema],
+    overrides: Sequence[str] = (),
+    before_merging: Callable[[DictConfig, DictConfig], None] | None = None,
+) -> Schema:
+    """Read any YAML that a dataclass describes; raises as :func:`load_config` does.
+
+    Args:
+        path: Of the YAML.
+        schema: The dataclass.
+        overrides: ``key=value``.
+        before_merging: May change what the YAML says, and the overrides, before these are put over it.
+    """
     if not Path(path).is_file():
         raise InputError(f'There is no YAML at {path}: see the ones under yamls/.')
     try:
         loaded = OmegaConf.load(path)
         if not isinstance(loaded, DictConfig):
             raise InputError(f'{path} must be a mapping of keys, but got: a list.')
-        merged = OmegaConf.merge(loaded, OmegaConf.from_dotlist(_checked(overrides)))
+        given = _parsed(overrides, schema)
+        if before_merging is not None:
+            before_merging(loaded, given)
+        merged = OmegaConf.merge(loaded, given)
         _refuse_unknown(cast(DictConfig, merged), schema, str(path))
         config = OmegaConf.merge(OmegaConf.structured(schema), merged)
         OmegaConf.resolve(config)
@@ -263,6 +313,10 @@ def load_yaml(path: str | Path, schema: type[Schema], overrides: Sequence[str] =
         raise InputError(f'{path}: `{key}`: {str(error).splitlines()[0]}') from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:
         raise InputError(f'{path} cannot be read as YAML: {first_line(error)}') from error
+    except (TypeError, ValueError, AttributeError, AssertionError) as error:
+        # OmegaConf's own checks of what an override would make of a list or a value.
+        what = f'{path} with {" ".join(overrides)}' if overrides else str(path)
+        raise InputError(f'{what}: keys that do not go together: {first_line(error)}') from error
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -275,11 +329,32 @@ def _refuse(key: str, value: Any, wrong: bool, must_be: str) -> None:
         raise InputError(f'`{key}` must be {must_be}, but got: {value!r}.')
 
 
-def _checked(overrides: Sequence[str]) -> list[str]:
+def _parsed(overrides: Sequence[str], schema: type) -> DictConfig:
+    """Overrides as a configuration; what is to be text stays as it was typed (`run_name=no`, `run_name=1e3`)."""
     for override in overrides:
         if '=' not in override:
             raise InputError(f'An override must look like key=value, but got: {override!r}.')
-    return list(overrides)
+    parsed = OmegaConf.from_dotlist(list(overrides))
+    for override in overrides:
+        key, _, value = override.partition('=')
+        if (
+            _is_text(key, schema)
+            and value not in ('', '~')
+            and value.lower() != 'null'
+            and value[0] not in '\'"'
+        ):
+            OmegaConf.update(parsed, key, value)
+    return parsed
+
+
+def _is_text(key: str, schema: Any) -> bool:
+    """Whether the schema has text at this key with dots."""
+    kind: Any = schema
+    for name in key.split('.'):
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            return False
+        kind = {item.name: item.type for item in fields(kind)}.get(name)
+    return kind in (str, str | None)
 
 
 def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '') -> None:
@@ -290,6 +365,11 @@ def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '
         if name not in types:
             raise InputError(f'{where}: unknown key `{prefix}{name}`: {nearest(name, list(types))}')
         kind = types[name]
+        is_text = kind in (str, str | None) and not OmegaConf.is_interpolation(given, name)
+        if is_text and isinstance(given.get(key), bool):
+            raise InputError(
+                f'{where}: `{prefix}{name}` must be text, but YAML reads it as {given[key]}: put it in quotes.'
+            )
         if isinstance(kind, type) and is_dataclass(kind):
             if not isinstance(given[key], DictConfig):
                 raise InputError(

@@ -22,6 +22,7 @@ from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 ALL_SKILLS = 'all'
 """Label of the Evaluator that evaluates them in one pass."""
+_NO_TARGETS = 1e-9  # target tokens of a batch that has none
 
 
 def skill_evaluator(
@@ -116,11 +117,12 @@ def token_data_spec(loader: DataLoader) -> DataSpec:
         loader,
         microbatch_transforms=causal_lm_inputs,
         split_batch=_split_rows,
-        get_num_tokens_in_batch=_tokens_in,
+        # Composer divides by the targets alone, which need not be whole.
+        get_num_tokens_in_batch=_tokens_in,  # pyright: ignore[reportArgumentType]
     )
 
 
-def _tokens_in(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
+def _tokens_in(batch: Mapping[str, torch.Tensor]) -> dict[str, int | float]:
     """Tokens of a batch, and how many of them are targets (a sample's first never is), widened or not."""
     if 'labels' in batch:
         total, targets = batch['labels'].numel(), int((batch['labels'][:, 1:] != IGNORE_INDEX).sum())
@@ -128,7 +130,8 @@ def _tokens_in(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
         total = batch['tokens'].numel()
         without_first = total - len(batch['tokens'])
         targets = int(batch['loss_mask'][:, 1:].sum()) if 'loss_mask' in batch else without_first
-    return {'total': total, 'loss_generating': targets}
+    # Composer divides by the step's sum of them: where a whole step has none, 0 / 0 would be its loss.
+    return {'total': total, 'loss_generating': targets or _NO_TARGETS}
 
 
 def _split_rows(batch: Mapping[str, torch.Tensor], size: int | float) -> list[dict[str, torch.Tensor]]:

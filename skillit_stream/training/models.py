@@ -1,6 +1,9 @@
 """Causal language models: from a configuration, from a local folder or a hub, pre-trained or not."""
 
 import hashlib
+import inspect
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +17,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+)
+from transformers.pytorch_utils import Conv1D
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import nearest
@@ -162,11 +169,21 @@ def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
 
 
 def _refuse_unknown(where: str, options: Mapping[str, Any], reference: PretrainedConfig) -> None:
-    """transformers takes any key; one that no configuration of this kind has is a mistake."""
-    known = list(reference.to_dict())
+    """transformers takes any key; one that is neither of the configuration nor read by the model is a mistake."""
+    known = [*reference.to_dict(), *reference.attribute_map]
     for name in options:
-        if name not in known and not hasattr(reference, name):
+        if name not in known and not hasattr(reference, name) and not _is_read(name, reference):
             raise InputError(f'`{where}` has no option {name!r}: {nearest(name, known)}')
+
+
+def _is_read(name: str, reference: PretrainedConfig) -> bool:
+    """Whether the code of the model reads an option that its configuration class does not declare."""
+    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(reference), None)
+    if model is None:
+        return False
+    kind: Any = model[0] if isinstance(model, tuple) else model
+    code = inspect.getsource(sys.modules[kind.__module__])
+    return re.search(rf'config(\.{re.escape(name)}\b|, *["\']{re.escape(name)}["\'])', code) is not None
 
 
 def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
@@ -179,10 +196,19 @@ def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def _init_fan_in(model: PreTrainedModel) -> None:
-    """Draw every matrix with standard deviation 1/sqrt(fan-in); an embedding's fan-in is its width.
+    """Draw every weight matrix with standard deviation 1/sqrt(fan-in); an embedding's fan-in is its width.
 
-    Narrow models stay at chance with the usual constant of 0.02.
+    Narrow models stay at chance with the usual constant of 0.02. What is no weight of a linear layer or an embedding
+    (a state-space model's decays, a norm) stays as the model draws it.
     """
-    for parameter in model.parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+    drawn: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            fan_in = module.weight.shape[1]
+        elif isinstance(module, Conv1D):  # GPT-2's linear layer, [in, out]
+            fan_in = module.weight.shape[0]
+        else:
+            continue
+        if id(module.weight) not in drawn:  # tied ones once
+            drawn.add(id(module.weight))
+            torch.nn.init.normal_(module.weight, std=fan_in**-0.5)

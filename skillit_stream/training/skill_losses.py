@@ -13,14 +13,20 @@ from skillit_stream.training.flops import TrainingFlops
 from skillit_stream.training.kernels import Kernels
 from skillit_stream.training.token_losses import LOSS_BY_TOKEN, TokenLosses
 
+# Relative difference below which the model's own loss is its cross-entropy alone.
+_SAME_LOSS = 1e-5
+
 
 class SkillLossModel(HuggingFaceModel):
     """A causal language model that can keep the loss of each skill apart while it trains.
 
     The model is then asked for logits alone, and their cross-entropy, taken token by token, gives both the loss
     of the step and the sums by skill: nothing is computed twice. A model that takes its loss by token itself
-    (``token_losses.py``) is asked for that. Until :meth:`count_skills` is called the loss is as in a
-    ``HuggingFaceModel``.
+    (``token_losses.py``) is asked for that. One whose own loss has more terms (the router's of a mixture of
+    experts), as its first step shows, is trained on its own loss. Until :meth:`count_skills` is called the loss is
+    as in a ``HuggingFaceModel``.
+
+    A batch without a target token has a loss of 0, whatever the model says of it.
 
     ``flops_per_batch`` is there for Composer's SpeedMonitor, where the model's configuration says enough.
     """
@@ -36,6 +42,8 @@ class SkillLossModel(HuggingFaceModel):
             # SpeedMonitor asks whether there is one.
             self.flops_per_batch = flops
         self._by_token = bool(getattr(self.model, LOSS_BY_TOKEN, False))
+        # None: no step has shown it yet.
+        self._has_more_terms: bool | None = False if self._by_token else None
 
     def count_skills(self, skills: int) -> None:
         """Keep sums for this many skills from now on; a batch's ``skill`` column numbers them."""
@@ -49,16 +57,19 @@ class SkillLossModel(HuggingFaceModel):
         return taken
 
     def forward(self, batch: Mapping[str, Any]) -> Any:
-        """The model's outputs, without its own loss where that is taken by token."""
-        if self._counts() and not self._by_token:
-            batch = {name: value for name, value in batch.items() if name != 'labels'}
+        """The model's outputs, without its own loss where that is not needed."""
+        if self.training and 'labels' in batch:
+            if self._counts() and self._has_more_terms is False and not self._by_token:
+                batch = {name: value for name, value in batch.items() if name != 'labels'}
+            elif not self._by_token:
+                batch = {**batch, 'labels': _with_a_target(batch['labels'])}
         return super().forward(batch)
 
     def loss(self, outputs: Any, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Mean cross-entropy over the batch's target tokens, in nats."""
-        if not self._counts():
-            return super().loss(outputs, batch)
+        """Mean cross-entropy over the batch's target tokens, in nats, and the model's further terms."""
         targets = batch['labels'][:, 1:]
+        if not self._counts():
+            return super().loss(outputs, batch) * (targets != IGNORE_INDEX).any()
         if isinstance(outputs, TokenLosses):
             self._count(outputs.token_losses[:, :-1], targets, batch['skill'])
             return outputs.loss
@@ -66,7 +77,15 @@ class SkillLossModel(HuggingFaceModel):
         losses = functional.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction='none'
         ).view_as(targets)
-        return losses.sum() / self._count(losses, targets, batch['skill'])
+        counts = self._count(losses, targets, batch['skill'])
+        mean = losses.sum() / counts.clamp(min=1)
+        if self._has_more_terms is not False:
+            whole = super().loss(outputs, batch)
+            if self._has_more_terms is None and counts:
+                self._has_more_terms = bool((whole - mean).abs() > _SAME_LOSS * mean.abs())
+            if self._has_more_terms:
+                return whole * (counts > 0)
+        return mean
 
     @torch.no_grad()
     def _count(self, losses: torch.Tensor, targets: torch.Tensor, skills: torch.Tensor) -> torch.Tensor:
@@ -83,6 +102,14 @@ class SkillLossModel(HuggingFaceModel):
 
     def _counts(self) -> bool:
         return self._sums is not None and self.training
+
+
+def _with_a_target(labels: torch.Tensor) -> torch.Tensor:
+    """Labels [batch, sequence], of which the last is token 0 where there is no target: a mean of none is no number."""
+    is_empty = (labels[:, 1:] == IGNORE_INDEX).all()
+    labels = labels.clone()
+    labels[0, -1] = torch.where(is_empty, 0, labels[0, -1])
+    return labels
 
 
 class TrainLosses:

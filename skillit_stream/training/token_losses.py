@@ -59,7 +59,8 @@ def take_loss_by_token(model: PreTrainedModel, linear_cross_entropy: LinearCross
         targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         weight = self.get_output_embeddings().weight
         total, losses = linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
-        count = (targets != IGNORE_INDEX).sum()
+        # Without a target the losses' sum is 0, and so must be its gradient.
+        count = (targets != IGNORE_INDEX).sum().clamp(min=1)
         return TokenLosses(loss=total / count, token_losses=losses.view_as(targets))
 
     model.forward = MethodType(forward, model)

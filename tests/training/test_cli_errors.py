@@ -47,6 +47,22 @@ FAULTS = {
     'global_train_batch_size=0': ['`global_train_batch_size` must be at least 1', '0'],
     'max_duration=xyz': ['`max_duration`', 'xyz'],
     'eval_interval=1x': ['1x'],
+    'eval_interval=0': ['`eval_interval` must be', '0'],
+    'eval_interval=0ep': ['`eval_interval` must be more than nothing', '0ep'],
+    'eval_interval=2ep': ['`eval_interval` must meet the end of every round (6 steps)', 'skill_it', '2ep'],
+    'eval_interval=4ba': ['`eval_interval` must meet the end of every round', '4ba', '1ep'],
+    'eval_interval=0.6dur': ['`eval_interval` must meet the end of every round', '0.6dur'],
+    'save_interval=0ba': ['`save_interval` must be more than nothing', '0ba'],
+    'save_num_checkpoints_to_keep=0': ['`save_num_checkpoints_to_keep` must be at least 1, or -1', '0'],
+    'scheduler={name: constant_with_warmup, t_warmup: 4}': [
+        '`scheduler.t_warmup` must be a time string',
+        '4',
+    ],
+    'callbacks={early_stopper: {monitor: loss, dataloader_label: all}}': [
+        "`monitor` 'loss' of all",
+        'MeanSkillLoss',
+    ],
+    'callbacks={early_stopper: {monitor: x, dataloader_label: digit}}': ["`dataloader_label` 'digit'", 'all'],
     'save_interval=q': ['q'],
     'precision=fp31': ['fp31'],
     'device=tpu': ['tpu'],
@@ -227,3 +243,26 @@ def test_a_skill_may_be_trained_on_and_not_evaluated(tmp_path: Path, streams: Pa
     assert main(['train', str(write_yaml(tmp_path / 'other.yaml', keys)), 'max_duration=1ep']) == 0
     line = mixture_lines(run_folder)[-1]
     assert line['samples'] == {'digit_0': 6, 'digit_2': 18}
+
+
+BERT = {'model_type': 'bert', 'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1}
+
+
+@pytest.mark.parametrize('is_decoder', [False, True])
+def test_a_model_that_sees_the_future_is_refused(
+    streams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_decoder: bool
+):
+    keys = settings(streams, tmp_path / 'run')
+    keys['model'] = {'config': {**BERT, 'num_attention_heads': 2, 'is_decoder': is_decoder}}
+    keys['max_duration'] = '1ep'
+    keys['callbacks'] = {}
+    code = main(['train', str(write_yaml(tmp_path / 'bert.yaml', keys))])
+    told = capsys.readouterr().err.strip().splitlines()
+    if is_decoder:
+        assert code == 0
+    else:
+        assert code == 2
+        assert 'BertLMHeadModel) is not causal' in told[-1]
+        assert not (tmp_path / 'run' / 'run.json').exists()
+        keys['model'] = settings(streams, tmp_path / 'run')['model']
+        assert main(['train', str(write_yaml(tmp_path / 'llama.yaml', keys))]) == 0

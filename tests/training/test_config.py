@@ -58,7 +58,13 @@ def test_every_yaml_of_the_repository_loads(path: Path):
 
 
 def test_there_are_yamls():
-    assert {path.parent.name for path in YAMLS} == {'addition', 'lego', 'natural_instructions', 'redpajama'}
+    assert {path.parent.name for path in YAMLS} == {
+        'addition',
+        'lego',
+        'natural_instructions',
+        'package_text',
+        'redpajama',
+    }
 
 
 def test_a_graph_that_must_be_brought_is_asked_for():
@@ -294,3 +300,49 @@ def test_any_values_survive_a_dump(
 def test_nearest_names_one_or_all():
     assert nearest('sed', ['seed', 'streams']) == "did you mean 'seed'?"
     assert nearest('zzz', ['seed', 'streams']) == 'known: seed, streams'
+
+
+SKILL_IT = ROOT / 'yamls' / 'addition' / 'skill_it.yaml'
+
+
+@pytest.mark.parametrize('also', [[], ['algorithms.data_mixing.eta=null']])
+def test_one_override_switches_the_policy(also: list[str]):
+    config = load_config(SKILL_IT, ['algorithms.data_mixing.policy=stratified', *also])
+    assert set(config.algorithms['data_mixing']) <= {'policy', 'graph', 'targets'}
+    assert config.algorithms['data_mixing']['policy'] == 'stratified'
+
+
+def test_an_option_typed_beside_another_policy_is_not_dropped():
+    config = load_config(
+        SKILL_IT, ['algorithms.data_mixing.policy=stratified', 'algorithms.data_mixing.eta=1']
+    )
+    assert config.algorithms['data_mixing']['eta'] == 1
+
+
+def test_the_run_name_in_braces_is_filled_in_everywhere(least: Path):
+    config = load_config(
+        least,
+        [
+            'run_name=q',
+            'save_folder=rc/{run_name}',
+            'checkpoint_folder=s3://b/{run_name}',
+            'load_path=w/{run_name}.pt',
+        ],
+    )
+    assert (config.save_folder, config.checkpoint_folder, config.load_path) == ('rc/q', 's3://b/q', 'w/q.pt')
+    assert '`save_folder` must be without braces' in refusal(least, 'save_folder=rc/{rank}')
+
+
+def test_text_stays_as_it_was_typed(least: Path):
+    for text in ('no', '1e3', '007', '1_000', 'a: b'):
+        assert load_config(least, [f'run_name={text}']).run_name == text
+    assert load_config(least, ['method=null']).method is None
+    assert load_config(least, ["run_name='quoted'"]).run_name == 'quoted'
+    least.write_text(least.read_text() + '\nrun_name: no\n')
+    assert '`run_name` must be text, but YAML reads it as False: put it in quotes' in refusal(least)
+
+
+@pytest.mark.parametrize('override', ['train_loader.skills.0=x', 'train_loader.skills.a=x'])
+def test_an_override_into_a_list_is_one_line(least: Path, override: str):
+    least.write_text(least.read_text().replace('round_size: 40', 'round_size: 40\n  skills: [a, b]'))
+    assert override in refusal(least, override)

@@ -71,6 +71,31 @@ def test_fan_in_draws_every_matrix_with_one_over_the_root_of_its_fan_in(build, t
         assert abs(float(matrix.mean())) < 0.05 * fan_in**-0.5, name
 
 
+def test_fan_in_knows_gpt2s_layers_which_are_in_by_out(build):
+    config = {'model_type': 'gpt2', 'n_embd': 64, 'n_layer': 1, 'n_head': 2, 'vocab_size': 500}
+    block = build(config=config, init='fan_in').model.transformer.h[0].mlp
+    assert float(block.c_fc.weight.std()) == pytest.approx(64**-0.5, rel=0.05)
+    assert float(block.c_proj.weight.std()) == pytest.approx(256**-0.5, rel=0.05)
+
+
+def test_fan_in_leaves_what_is_no_weight_of_a_layer(build):
+    config = {'model_type': 'mamba', 'hidden_size': 16, 'num_hidden_layers': 1, 'state_size': 4}
+    drawn, default = (build(config=config, init=init).model for init in ('fan_in', 'default'))
+    assert torch.equal(drawn.backbone.layers[0].mixer.A_log, default.backbone.layers[0].mixer.A_log)
+
+
+def test_an_option_that_the_models_code_reads_is_an_option(build):
+    config = {
+        **LLAMA,
+        'model_type': 'qwen3_moe',
+        'head_dim': 24,
+        'num_experts': 4,
+        'moe_intermediate_size': 8,
+    }
+    attention = build(config=config).model.model.layers[0].self_attn
+    assert attention.q_proj.weight.shape == (2 * 24, 16)
+
+
 def test_fan_in_leaves_the_norms_at_one(build):
     model = build(config=WIDE, init='fan_in').model
     norms = [one for one in model.parameters() if one.ndim == 1]
@@ -176,6 +201,7 @@ def test_a_model_computes_the_loss_in_nats_per_token(build):
         ({'config': {**LLAMA, 'vocab_size': 19}}, ['vocabulary of 19', 'up to 19', 'convert with']),
         ({'config': LLAMA, 'init': 'xavier'}, ['`model.init`', 'default, fan_in', "'xavier'"]),
         ({'config': {**LLAMA, 'hiden_size': 99}}, ["'hiden_size'", "did you mean 'hidden_size'?"]),
+        ({'config': {**LLAMA, 'xyzzy': 1}}, ["'xyzzy'", ' and ', ' more']),
         ({'config': LLAMA, 'name': 'bert'}, ['`model.name` must be hf_causal_lm', "'bert'"]),
     ],
 )

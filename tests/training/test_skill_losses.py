@@ -9,12 +9,34 @@ import numpy as np
 import pytest
 import torch
 from composer.models import HuggingFaceModel
+from composer.utils import reproducibility
 from numpy.typing import NDArray
+from transformers import AutoTokenizer
 
-from skillit_stream import MixturePolicy, RoundObservation
+from skillit_stream import (
+    MixturePolicy,
+    RoundObservation,
+    SkillLossModel,
+    StaticMixture,
+    causal_lm_inputs,
+    collate,
+)
 from skillit_stream.base.errors import InputError
+from skillit_stream.training.config import ModelConfig
+from skillit_stream.training.models import build_model
+from skillit_stream.training.token_losses import chunked_linear_cross_entropy, take_loss_by_token
 from tests.support.run_folders import drawn_samples, rounds_of
-from tests.support.training_runs import BATCH, SKILLS, STEPS, fit, tiny_dataset, tiny_model, tiny_trainer
+from tests.support.training_runs import (
+    BATCH,
+    LLAMA,
+    SKILLS,
+    STEPS,
+    VOCABULARY,
+    fit,
+    tiny_dataset,
+    tiny_model,
+    tiny_trainer,
+)
 
 
 class Watching(MixturePolicy):
@@ -110,8 +132,6 @@ def test_the_loss_of_a_step_is_the_models_own(streams: Path):
     model, plain = tiny_model(streams), tiny_model(streams)
     model.count_skills(3)
     dataset = tiny_dataset(streams)
-    from skillit_stream import causal_lm_inputs, collate
-
     samples = [sample for sample, _ in zip(dataset, range(BATCH), strict=False)]
     batch = causal_lm_inputs(collate(samples))
     ours, theirs = (one.loss(one(dict(batch)), dict(batch)) for one in (model, plain))
@@ -120,6 +140,84 @@ def test_the_loss_of_a_step_is_the_models_own(streams: Path):
     assert float(ours) == pytest.approx(float(theirs), rel=1e-6)
     for one, other in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+def small(streams: Path, **config: Any) -> Any:
+    """A model of one layer on CPU, with `config` beside the usual."""
+    reproducibility.seed_all(1)
+    tokenizer = AutoTokenizer.from_pretrained(str(streams / 'tokenizer'))
+    return build_model(ModelConfig(config={**LLAMA, **config}), tokenizer, VOCABULARY)
+
+
+MIXTRAL = {
+    'model_type': 'mixtral',
+    'num_local_experts': 4,
+    'output_router_logits': True,
+    'router_aux_loss_coef': 5.0,
+}
+
+
+@pytest.mark.parametrize('config', [MIXTRAL, {}], ids=['router loss', 'none'])
+def test_a_loss_of_further_terms_is_trained_whether_skills_are_counted_or_not(streams: Path, config: dict):
+    counting, plain = small(streams, **config), small(streams, **config)
+    counting.count_skills(3)
+    dataset = tiny_dataset(streams)
+    samples = [sample for sample, _ in zip(dataset, range(2 * BATCH), strict=False)]
+    for part in (samples[:BATCH], samples[BATCH:]):
+        batch = causal_lm_inputs(collate(part))
+        ours, theirs = (one.loss(one(dict(batch)), dict(batch)) for one in (counting, plain))
+        assert float(ours) == pytest.approx(float(theirs), rel=1e-6)
+        ours.backward()
+        theirs.backward()
+    for one, other in zip(counting.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    nats, tokens = counting.take_skill_losses()
+    # What is counted by skill is the cross-entropy alone.
+    assert float(nats.sum() / tokens.sum()) < 4
+
+
+@pytest.mark.parametrize('counts', [False, True])
+@pytest.mark.parametrize('config', [{}, MIXTRAL], ids=['llama', 'mixtral'])
+@pytest.mark.parametrize('by_token', [False, True])
+def test_a_batch_without_targets_contributes_nothing(
+    streams: Path, counts: bool, config: dict, by_token: bool
+):
+    model = small(streams, **config)
+    if by_token:
+        take_loss_by_token(model.model, chunked_linear_cross_entropy)
+        model = SkillLossModel(model.model, tokenizer=model.tokenizer, use_logits=True)
+    if counts:
+        model.count_skills(3)
+    tokens = torch.randint(VOCABULARY, (2, 8))
+    batch = {'input_ids': tokens, 'labels': torch.full_like(tokens, -100), 'skill': torch.tensor([0, 2])}
+    loss = model.loss(model(dict(batch)), dict(batch))
+    loss.backward()
+    assert float(loss) == 0
+    assert all(one.grad is None or not one.grad.any() for one in model.parameters())
+    if counts:
+        assert not model.take_skill_losses().any()
+
+
+@pytest.mark.parametrize('policy', [Watching, None])
+def test_steps_without_targets_do_no_harm(
+    streams: Path, run_folder: Path, tmp_path: Path, policy: type | None, monkeypatch: pytest.MonkeyPatch
+):
+    from skillit_stream.training import evaluation
+
+    def half_empty(batch: Mapping[str, Any]) -> dict[str, Any]:
+        inputs = causal_lm_inputs(batch)
+        inputs['labels'][inputs['input_ids'][:, 0] % 2 == 0] = -100
+        return inputs
+
+    monkeypatch.setattr(evaluation, 'causal_lm_inputs', half_empty)
+    trainer = tiny_trainer(
+        streams,
+        policy() if policy else StaticMixture(dict.fromkeys(SKILLS, 1 / 3)),
+        run_folder,
+        device_train_microbatch_size=1,
+    )
+    fit(trainer)
+    assert all(one.isfinite().all() for one in trainer.state.model.parameters())
 
 
 def test_a_model_that_cannot_is_refused_by_name(streams: Path, run_folder: Path):
