@@ -20,7 +20,7 @@ from tests.support.paths import ROOT, SUPPORT
 CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
 # Pages in the order in which they are read; each may use what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
-    'your-own-data', 'convert', 'train', 'mixtures', 'graphs', 'report', 'experiments', 'python', 'extending',
+    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'experiments', 'python', 'extending',
     'multi-node', 'llm-foundry', 'index',
 )))  # fmt: skip
 # What cannot be run here -> why.
@@ -42,17 +42,20 @@ MODEL |= {'num_attention_heads': 2, 'num_key_value_heads': 2}
 SIZES = {
     'train_loader.round_size': 32,
     'train_loader.num_workers': 0,
+    'eval_loader.samples_per_skill': 16,
     'global_train_batch_size': 16,
     'device': 'cpu',
     'progress_bar': 'false',
     **{f'model.config.{name}': value for name, value in MODEL.items()},
 }
 # Sizes in the documents' commands -> those of runs as small as here.
-STEPS = {
+SIZES_IN_COMMANDS = {
     'ep2-ba120': 'ep2-ba4',
     '--steps 60': '--steps 6',
     '--repeats 3': '--repeats 2',
-    '--tokens 1e11': '--tokens 1e5',
+    '--tokens 1e11': '--tokens 4e4',
+    ' 10ep': ' 1ep',
+    'convert addition ': 'convert addition --train-samples 3200 --eval-samples 60 ',
 }
 
 
@@ -153,7 +156,7 @@ class Desk:
         return self.printed[page]
 
     def _run(self, command: str) -> None:
-        for whole, small in STEPS.items():
+        for whole, small in SIZES_IN_COMMANDS.items():
             command = command.replace(whole, small)
         program, *words = words_of(command, self.folder)
         if program == 'composer':  # its ranks, without the launcher
