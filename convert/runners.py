@@ -56,7 +56,7 @@ def load_module(name: str) -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     if not hasattr(module, 'corpus'):
-        raise InputError(f'{name}: has no function corpus(args); see the README for what a corpus is')
+        raise InputError(f'{name}: has no function corpus(args); see docs/extending.md for what a corpus is')
     return module
 
 

@@ -1,41 +1,67 @@
-"""Every command and every file of docs/your-own-data.md, as it stands but for its size."""
+"""What README.md and the pages of docs/ say, done as it stands but for its size."""
 
 import json
 import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from skillit_stream.cli import main
+from tests.support.documents import NOT_RUN, PAGES, Desk, blocks, reason_not_to_run
+from tests.support.launching import RankServer
 from tests.support.paths import ROOT
 
-GUIDE = ROOT / 'docs' / 'your-own-data.md'
-# What stands in the guide -> what is run here. Each must occur: a guide that has moved on is noticed.
-SMALLER = {
-    'max_duration: 2000ba': 'max_duration: 2ep\ndevice: cpu\nprogress_bar: false',
-    'round_size: 3200': 'round_size: 64',
-    't_warmup: 100ba': 't_warmup: 1ba',
-    'hidden_size: 256': 'hidden_size: 16',
-    'intermediate_size: 1024': 'intermediate_size: 32',
-    'num_hidden_layers: 4': 'num_hidden_layers: 1',
-    '--steps 200': '--steps 2',
-    'seeds: [1, 2, 3, 4, 5]': 'seeds: [1]',
-    'num_workers: 1': 'num_workers: 0',
+WORDS = {
+    'arxiv': ['lemma', 'proof', 'limit'],
+    'github': ['def', 'return', 'if'],
+    'wikipedia': ['today', 'city', 'river'],
 }
-WORDS = {'poems': ['rose', 'moon', 'sea'], 'code': ['def', 'return', 'if'], 'news': ['today', 'vote', 'rain']}
+GUIDE = 'docs/your-own-data.md'
+# Page -> files that its commands make.
+MADE = {
+    'README.md': ['streams/mine/skills.json', 'runs/mine-stratified-s1/report/report.html'],
+    GUIDE: ['graph.json', 'graph.png', 'runs/mine-skill_it-s1/mixture.jsonl', 'runs/compare/results.md'],
+    'docs/convert.md': ['streams/shared/skills.json'],
+    'docs/train.md': ['exported/config.json'],
+    'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml'],
+    'docs/graphs.md': ['from-runs.json', 'written.json'],
+    'docs/report.md': ['round-1.npy'],
+    'docs/python.md': ['own-loop/mixture.jsonl'],
+    'docs/extending.md': ['streams/lines/skills.json', 'runs/mine-steepest-s1/mixture.jsonl'],
+}
 
 
 def write_corpus(folder: Path) -> None:
-    """Rows of three sources."""
-    folder.mkdir()
+    """What the pages take for granted: rows of three sources, text files, lines, a tokenizer, tables of runs."""
     rng = random.Random(0)
+    (folder / 'corpus').mkdir()
     for source, words in WORDS.items():
-        rows = [{'text': ' '.join(rng.choices(words, k=60)), 'meta': {'source': source}} for _ in range(120)]
-        (folder / f'{source}.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        texts = [' '.join(rng.choices(words, k=60)) for _ in range(120)]
+        rows = ''.join(json.dumps({'text': text, 'meta': {'source': source}}) + '\n' for text in texts)
+        (folder / 'corpus' / f'{source}.jsonl').write_text(rows)
+        (folder / 'notes' / source).mkdir(parents=True)
+        for number, text in enumerate(texts):
+            (folder / 'notes' / source / f'{number}.txt').write_text(text)
+    (folder / 'new').mkdir()
+    books = [
+        {'text': ' '.join(rng.choices(['page', 'tale'], k=60)), 'meta': {'source': 'books'}}
+        for _ in range(90)
+    ]
+    (folder / 'new' / 'books.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in books))
+    lines = [
+        f'{source}\t{word} {number}\n' for source in WORDS for number, word in enumerate(WORDS[source] * 40)
+    ]
+    (folder / 'lines.tsv').write_text(''.join(lines))
+    ratios, metrics = ['run,arxiv,github,wikipedia'], ['run,arxiv,github,wikipedia']
+    for number in range(12):
+        weights = [rng.uniform(0.2, 1) for _ in WORDS]
+        shares = [weight / sum(weights) for weight in weights]
+        ratios.append(','.join([f'r{number}', *map(str, shares)]))
+        metrics.append(','.join([f'r{number}', *(str(4 - share) for share in shares)]))
+    (folder / 'ratios.csv').write_text('\n'.join(ratios) + '\n')
+    (folder / 'metrics.csv').write_text('\n'.join(metrics) + '\n')
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -49,48 +75,82 @@ def write_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<|end|>').save_pretrained(str(folder))
 
 
-def words_of(command: str, folder: Path) -> list[str]:
-    """What the shell hands to `skillit`, which is the command's first word."""
-    shell = 'skillit() { printf "%s\\0" "$@"; }; '
-    ran = subprocess.run(
-        ['bash', '-c', shell + command], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
-    )
-    words = ran.stdout.split('\0')
-    assert words.pop() == '', command
-    return words
+@pytest.fixture(scope='module')
+def desk(tmp_path_factory: pytest.TempPathFactory, rank_server: RankServer) -> Desk:
+    """A folder with a corpus, in which the pages are read."""
+    folder = tmp_path_factory.mktemp('desk')
+    write_corpus(folder)
+    write_tokenizer(folder / 'tokenizer')
+    for shown in ('yamls', 'examples'):
+        (folder / shown).symlink_to(ROOT / shown)
+    return Desk(folder, rank_server)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures('forked_runs')
-@pytest.mark.filterwarnings('ignore::UserWarning')
-def test_the_guide_for_ones_own_data_works_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release_datasets: Callable[[], None]
-):
-    write_corpus(tmp_path / 'corpus')
-    write_tokenizer(tmp_path / 'tokenizer')
-    text = GUIDE.read_text()
-    for whole, small in SMALLER.items():
-        assert whole in text, whole
-        text = text.replace(whole, small)
-    files = re.findall(r'Save this as\s+`(\S+)`.*?```yaml\n(.*?)```', text, flags=re.S)
-    assert [name for name, _ in files] == ['mine.yaml', 'compare.yaml']
-    for name, content in files:
-        (tmp_path / name).write_text(content)
+@pytest.mark.parametrize('page', PAGES)
+def test_every_command_of_a_page_works_as_it_stands(desk: Desk, page: str):
+    for earlier in PAGES[: PAGES.index(page)]:
+        desk.read(earlier)  # it goes on with what they make
+    printed = desk.read(page)
+    for made in MADE.get(page, ()):
+        assert (desk.folder / made).is_file(), (made, printed[-2000:])
+
+
+def test_the_script_of_the_readme_mixes_and_says_what_it_drew(desk: Desk):
+    desk.read('README.md')
+    *_, last = desk.printed['README.md'].strip().splitlines()
+    proportions, samples = (json.loads(part + '}') for part in last.replace("'", '"').split('}')[:2])
+    assert set(proportions) == set(samples) == set(WORDS)
+    assert sum(samples.values()) == 5 * 160
+    assert max(proportions.values()) > 1.05 * min(proportions.values())
+
+
+def test_every_page_is_read_and_listed():
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / 'docs').glob('*.md')}
+    assert pages == set(PAGES) - {'README.md'}
+    navigation = (ROOT / 'mkdocs.yml').read_text()
+    for page in pages:
+        assert f': {Path(page).name}\n' in navigation
+
+
+def test_what_is_not_run_is_in_the_pages_and_little():
     commands = [
-        line for block in re.findall(r'```sh\n(.*?)```', text, flags=re.S) for line in block.splitlines()
+        command
+        for page in PAGES
+        for block in blocks(page)
+        if block.kind == 'sh'
+        for command in block.commands
     ]
-    assert len(commands) == 8
-    monkeypatch.chdir(tmp_path)
-    installed = Path(sys.executable).with_name('skillit')
-    for command in commands:
-        words = words_of(command, tmp_path)
-        if words[0] == 'verify':
-            # In a process of its own, as it is installed; the others need not import everything again.
-            assert subprocess.run([installed, *words], check=False).returncode == 0, command
-        else:
-            assert main(words) == 0, command
-            release_datasets()
-    for made in ('graph.png', 'runs/mine-stratified-s1/report/report.html', 'runs/compare/results.md'):
-        assert (tmp_path / made).is_file()
-    results = (tmp_path / 'runs' / 'compare' / 'results.md').read_text()
-    assert '| fixed_tilt |' in results
+    left_out = [command for command in commands if reason_not_to_run(command)]
+    for pattern in NOT_RUN:
+        assert any(re.search(pattern, command) for command in left_out), pattern
+    assert len(left_out) < len(commands) / 4
+
+
+@pytest.mark.parametrize('page', [*PAGES, 'CONTRIBUTING.md', 'benchmarks/results/experiments.md'])
+def test_links_into_the_repository_lead_somewhere(page: str):
+    text = re.sub(r'^```.*?^```$', '', (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r'\]\((?!\w+:|#)([^)#\s]+)', text)
+    assert links or page in ('docs/llm-foundry.md', 'docs/multi-node.md', 'CONTRIBUTING.md')
+    for link in links:
+        assert (ROOT / page).parent.joinpath(link).exists(), link
+
+
+def test_the_small_yaml_is_the_one_that_the_guide_shows():
+    (shown,) = [block.text for block in blocks(GUIDE) if block.saved_as == 'mine.yaml']
+    assert (ROOT / 'yamls' / 'small.yaml').read_text() == shown
+
+
+def test_make_knows_what_the_readme_types():
+    for block in blocks('README.md'):
+        for command in filter(lambda line: line.startswith('make '), block.commands):
+            subprocess.run([*command.split(), '--dry-run'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path):
+    pytest.importorskip('material', reason="needs mkdocs-material: pip install '.[docs]'")
+    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path / 'site')]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-3000:]
+    home = (tmp_path / 'site' / 'index.html').read_text()
+    assert 'your-own-data/' in home
+    assert (tmp_path / 'site' / 'search' / 'search_index.json').is_file()

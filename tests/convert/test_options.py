@@ -199,9 +199,9 @@ def test_one_document_in_a_thousand_is_checked(tmp_path: Path, options, write_ro
     assert 'encoded by gigatoken, 8 documents by the tokenizer itself as well' in output
 
 
-def test_the_corpus_that_the_readme_shows_works(tmp_path: Path, options, skillit, refused):
-    readme = (ROOT / 'README.md').read_text()
-    code = next(block for block in readme.split('```') if 'class TabSeparated' in block)
+def test_the_corpus_that_the_documents_show_works(tmp_path: Path, options, skillit, refused):
+    page = (ROOT / 'docs' / 'extending.md').read_text()
+    code = next(block for block in page.split('```') if 'class TabSeparated' in block)
     (tmp_path / 'shown.py').write_text(code.removeprefix('python\n'))
     path = tmp_path / 'verses.tsv'
     path.write_text(''.join(f'{"ab"[number % 2]}\tline {number}\n' for number in range(200)))

@@ -1,4 +1,4 @@
-"""A corpus of one's own, as the README shows one: questions and answers in lines of tab-separated text."""
+"""A corpus of one's own, as docs/extending.md shows one: questions and answers in lines of tab-separated text."""
 
 import argparse
 from collections.abc import Iterator
