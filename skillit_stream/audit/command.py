@@ -121,7 +121,7 @@ def _about_round(replay: Replay, number: int, out: str | None) -> tuple[Answer, 
     past = replay.round(number)
     ids = replay.sample_ids(number)
     first = past.first_step
-    last = first + past.shape.batches - 1
+    last = first + past.steps - 1
     skills = _by_skill(past, ids)
     shards = sum(one['shards'] for one in skills.values())
     answer: Answer = {

@@ -88,14 +88,16 @@ class PastRound:
             state.batching,
             state.shuffle_seed,
         )
-        self.first_step = record.step - self.shape.batches
+        self.steps = self.shape.batches if record.ended_after is None else record.ended_after
+        """Steps of it that were trained."""
+        self.first_step = record.step - self.steps
         self._lay_out(state)
         proportions = np.array([state.proportions[skill] for skill in self.streams])
         try:
             self._counts, _ = round_counts(self._tapes, proportions, state.round_size, self._cursors.owed)
         except InputError as error:
             raise InputError(f'{record.where}: {error}') from None
-        drawn = dict(zip(self.streams, self._counts.tolist(), strict=True))
+        drawn = self._drawn()
         if drawn != record.samples or self.first_step < 0:
             raise InputError(
                 f'{record.where}: round {record.round} ended at step {record.step} with other samples of a skill than '
@@ -114,8 +116,22 @@ class PastRound:
         return sum(stream.samples for stream in self.streams.values())
 
     def windows(self) -> Iterator[Window]:
-        """The round, window by window."""
-        yield from walk_round(self._tapes, self.shape, self.number, self._counts, self._cursors.copy())
+        """The round, window by window, as far as it was trained."""
+        for window in walk_round(self._tapes, self.shape, self.number, self._counts, self._cursors.copy()):
+            trained = self.steps - window.first_batch
+            if trained <= 0:
+                return
+            yield Window(
+                window.first_batch, window.skills[:trained], window.passes[:trained], window.line[:trained]
+            )
+
+    def _drawn(self) -> dict[str, int]:
+        """Samples of each skill that were trained on."""
+        counts = self._counts
+        if self.record.ended_after is not None:
+            skills = [window.skills.ravel() for window in self.windows()]
+            counts = np.bincount(np.concatenate(skills), minlength=len(self.streams))
+        return dict(zip(self.streams, counts.tolist(), strict=True))
 
     def look_up(self, skills: NDArray[np.int32], passes: Int64, line: Int64) -> Int64:
         """Sample ids int64 [...] of slots of a window, as the dataset had them in this round."""

@@ -74,6 +74,9 @@ class RoundRecord(Evaluation):
     """Walks over each stream since the start of the run."""
     train_losses: dict[str, float] | None = None
     """Nats per token per train skill that was drawn; None where the policy does not ask for them."""
+    ended_after: int | None = None
+    """Steps of the round that were trained, where training ended inside it; `samples` and `realised` are of these.
+    None: all of them."""
     trained: Trained | None = None
     """None where the trainer does not say, and in logs from before it was written."""
     stalled_seconds: float = 0.0

@@ -177,6 +177,51 @@ class MixtureDriver:
         self._warn_of_passes()
         return dataset.next_proportions
 
+    def end_within_round(
+        self,
+        losses: Mapping[str, float],
+        *,
+        step: int,
+        steps: int,
+        figures: Figures | None = None,
+        clocks: Clocks | None = None,
+        trained: Trained | None = None,
+    ) -> None:
+        """Write down the part of a round that was trained, where training ends inside it.
+
+        The mixture and the policy stay as they are: whoever goes on finishes the round, whose line then takes this
+        one's place, as that of a second call does.
+
+        Args:
+            losses: Nats per token per eval skill, at the last step; empty where no evaluation ran.
+            step: Batches trained by now.
+            steps: Of them, those of the round.
+            figures: As :meth:`end_round`'s, and so are `clocks` and `trained`.
+        """
+        dataset = self.dataset
+        counts = dataset.samples_of_first(steps)
+        before = {skill: count - dataset.samples[skill] for skill, count in dataset.samples_seen.items()}
+        sizes = dict(zip(dataset.skills, dataset.samples_per_stream.tolist(), strict=True))
+        record = RoundRecord(
+            round=dataset.round,
+            step=step,
+            ended_after=steps,
+            proportions=dataset.proportions,
+            realised={skill: count / sum(counts.values()) for skill, count in counts.items()},
+            samples=dict(counts),
+            passes={skill: (before[skill] + count) / sizes[skill] for skill, count in counts.items()},
+            losses=dict(losses),
+            within=tuple(one for one in self._within if one.step < step),
+            state=dataset.round_state(),
+            trained=trained,
+            **_plain(figures),
+            **asdict(clocks or Clocks()),
+        )
+        if self._log:
+            log, number = self._log, dataset.round
+            on_rank_zero(lambda: log.start(number))
+        self._append(record, [])
+
     def state_dict(self) -> dict[str, Any]:
         """The policy's state and the evaluations inside the round under way, in plain Python."""
         within = [one.to_plain() for one in self._within]

@@ -58,6 +58,7 @@ class DataMixing(Algorithm):
         self._loaded: dict[str, Any] | None = None
         self._seen = SeenLosses()
         self._train_losses: TrainLosses | None = None
+        self._ended = False
         self._trained, self._learning_rate = TrainedSteps(), 0.0
         self._waiting, self._round, self._evaluation = Stopwatch(), Stopwatch(), Stopwatch()
 
@@ -121,6 +122,7 @@ class DataMixing(Algorithm):
 
     def _start(self, state: State, logger: Logger) -> None:
         """Check the names and, in a fresh run, set the first mixture."""
+        self._ended = False
         dataset = dataset_of(state)
         if self._driver is None or self._driver.dataset is not dataset:
             if not isinstance(self.policy, MixturePolicy):
@@ -200,8 +202,10 @@ class DataMixing(Algorithm):
 
     def _observe_within_round(self, state: State, logger: Logger) -> None:
         """Evaluations inside a round are shown to the policy too; its mixture moves at the end."""
-        del logger
         within, batch = int(state.timestamp.batch_in_epoch), int(state.timestamp.batch)
+        if self._ended:
+            self._end(state, logger)  # once more, with the losses
+            return
         if self._driver and self._driver.started and 0 < within < int(state.dataloader_len or 0):
             losses = self._seen.at(batch)
             self._driver.observe(losses, step=batch, figures=self._seen.figures_of(losses))
@@ -234,14 +238,12 @@ class DataMixing(Algorithm):
         self._round.stop()
         batch = int(state.timestamp.batch)
         losses = self._seen.at(batch)
-        seconds = (watch.seconds for watch in (self._round, self._waiting, self._evaluation))
         self.driver.end_round(
             losses,
             self._train_losses.means() if self._train_losses else None,
             step=batch,
             figures=self._seen.figures_of(losses),
-            clocks=Clocks(*(round(one, 3) for one in seconds)),
-            trained=self._trained.trained(),
+            **self._how_it_went(),
         )
         self._trained.reset()
         if self._train_losses:
@@ -249,6 +251,27 @@ class DataMixing(Algorithm):
         self._log_mixture(logger)
         if self._round.seconds:
             logger.log_metrics({'mixture/eval_share': self._evaluation.seconds / self._round.seconds})
+
+    def _end(self, state: State, logger: Logger) -> None:
+        """Write down the part of a round with which training ends, if it does not end with a round.
+
+        Composer evaluates after it, unless it has just done so.
+        """
+        del logger
+        self._ended = True
+        steps, batch = int(state.timestamp.batch_in_epoch), int(state.timestamp.batch)
+        if not steps:
+            return
+        self._round.stop()
+        losses = self._seen.at(batch)
+        self.driver.end_within_round(
+            losses, step=batch, steps=steps, figures=self._seen.figures_of(losses), **self._how_it_went()
+        )
+        self._round.start()
+
+    def _how_it_went(self) -> dict[str, Any]:
+        seconds = (watch.seconds for watch in (self._round, self._waiting, self._evaluation))
+        return {'clocks': Clocks(*(round(one, 3) for one in seconds)), 'trained': self._trained.trained()}
 
     def _log_mixture(self, logger: Logger) -> None:
         dataset = self.driver.dataset
@@ -272,6 +295,7 @@ _HANDLERS = {
     Event.AFTER_DATALOADER: '_go_on_training',
     Event.BATCH_END: '_add_step',
     Event.EPOCH_CHECKPOINT: '_end_round',
+    Event.FIT_END: '_end',
 }
 
 

@@ -115,7 +115,7 @@ def write_run_files(config: TrainConfig, about: Mapping[str, Any]) -> None:
 
 
 class RunFilesUpload(Callback):
-    """Copies the files of a run to a remote folder when training starts and when a round ends.
+    """Copies the files of a run to a remote folder when training starts, when a round ends and at the end.
 
     Composer runs it before the callback that writes the checkpoint of that round, and after DataMixing, which
     writes the round's line.
@@ -135,6 +135,11 @@ class RunFilesUpload(Callback):
 
     def epoch_checkpoint(self, state: State, logger: Logger) -> None:
         """Copy the log with the round's line."""
+        del state, logger
+        self._upload()
+
+    def close(self, state: State, logger: Logger) -> None:
+        """Copy the log with the line of a round that was trained in part."""
         del state, logger
         self._upload()
 
