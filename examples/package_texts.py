@@ -2,7 +2,7 @@
 
 python examples/package_texts.py demo/corpus
 
-makes a folder of text files a kind: `train/` has seven kinds, `targets/` three, of which nothing is in `train/`.
+makes a folder of text files a kind: `train/` has six kinds, `targets/` three, of which nothing is in `train/`.
 """
 
 import hashlib
@@ -25,7 +25,6 @@ KINDS: dict[str, Callable[[Path], bool]] = {
     'train/json': ends_with('.json'),
     'train/records': lambda path: path.name == 'RECORD',
     'train/licences': lambda path: path.name.startswith(('LICENSE', 'LICENCE', 'COPYING', 'NOTICE')),
-    'train/javascript': ends_with('.js'),
     'train/documentation': lambda path: path.name == 'METADATA' or path.suffix in ('.md', '.rst', '.txt'),
     'targets/stubs': ends_with('.pyi'),
     'targets/cuda': ends_with('.cu', '.cuh'),
