@@ -85,6 +85,7 @@ class Progress(Callback):
         self._speaks = dist.get_global_rank() == 0
         self._status = StatusLine(changing=bar and sys.stderr.isatty())
         self._table = RoundTable([*plan.skills, *plan.eval_skills], plan.rounds)
+        self._ended = False
         self._introduced = False
         self._rows = 0
         self._before: dict[str, float] | None = None
@@ -161,11 +162,25 @@ class Progress(Callback):
         self._before = record.proportions
 
     def fit_end(self, state: State, logger: Logger) -> None:
-        """The end."""
+        """The end, unless Composer evaluates after it what was trained of a last round."""
         del logger
+        self._ended = True
+        record = _driver_of(state).last_record
+        if record is None or record.ended_after is None or record.losses:
+            self._end(state)
+
+    def eval_after_all(self, state: State, logger: Logger) -> None:
+        """The end, once that is evaluated; DataMixing has written it down by now."""
+        del logger
+        if self._ended:
+            self._end(state)
+
+    def _end(self, state: State) -> None:
+        self._ended = False
         self._status.clear()
         record = _driver_of(state).last_record
-        finished = f'{int(state.timestamp.epoch):,} rounds, {int(state.timestamp.batch):,} steps'
+        part = f' and {record.ended_after:,} steps of the next' if record and record.ended_after else ''
+        finished = f'{int(state.timestamp.epoch):,} rounds{part}, {int(state.timestamp.batch):,} steps'
         seconds = monotonic() - self._started
         losses = record.losses if record else {}
         self._say('', *end_lines(self._plan, finished, seconds, self._eval_seconds, losses))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skillit_stream.report.run_folder import read_runs
+from tests.support import commands
 from tests.support.audit_runs import asked
 from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, without_clocks
 from tests.support.training_runs import SKILLS, STEPS, TRAIN_SAMPLES
@@ -17,10 +18,13 @@ END = STEPS + 2
 
 @pytest.mark.parametrize('duration', [f'{END}ba', f'{END * 4}sp'])
 def test_the_part_that_was_trained_is_written_down(
-    trained: Trained, run_folder: Path, capsys: pytest.CaptureFixture[str], duration: str
+    tiny_yaml: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], duration: str
 ):
-    trained(f'max_duration={duration}')
+    _, told = commands.done(capsys, 'train', tiny_yaml, f'max_duration={duration}')
     whole, part = rounds_of(run_folder)
+    assert told.count('finished ') == 1
+    assert f'1 rounds and 2 steps of the next, {END} steps' in told
+    assert f'final losses mean {sum(part["losses"].values()) / 3:.3f}' in told
     drawn = drawn_samples(run_folder)
     assert 'ended_after' not in whole
     assert (part['round'], part['step'], part['ended_after']) == (1, END, 2)
