@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from composer import Trainer
-from composer.core import Algorithm, Callback, Evaluator, Time
+from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from torch.utils.data import DataLoader
@@ -73,6 +73,8 @@ class Run:
     trainer: Trainer
     dataset: SkillStreamingDataset
     resumed: bool
+    finished: bool = False
+    """Whether its checkpoint is that of its end: there is nothing left to train."""
 
 
 @dataclass
@@ -119,10 +121,34 @@ def build_run(config: TrainConfig) -> Run:
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
     refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
+    if _is_finished(trainer, config, manifest.seq_len):
+        return Run(trainer, material.dataset, resumed=True, finished=True)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         write_run_files(config, _about(config, material, policy, graph, manifest.seq_len))
     return Run(trainer, material.dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+
+
+def _is_finished(trainer: Trainer, config: TrainConfig, seq_len: int) -> bool:
+    """Whether a run that was loaded ended where `max_duration` says.
+
+    Raises:
+        InputError: It has gone further.
+    """
+    state = trainer.state
+    elapsed, now = state.get_elapsed_duration(), state.timestamp
+    if elapsed is None or elapsed.value < 1 or not now.batch.value:
+        return False
+    end, size = Time.from_timestring(config.max_duration), config.global_train_batch_size
+    # A budget of samples or tokens ends inside its last step.
+    step = {TimeUnit.SAMPLE: size, TimeUnit.TOKEN: size * seq_len}.get(end.unit, 1)
+    within = end.unit == TimeUnit.EPOCH and now.batch_in_epoch.value
+    if within or now.get(end.unit).value - step >= end.value:
+        raise InputError(
+            f'`max_duration` must be longer than what the run has trained, {now.batch.value} steps, but got: '
+            f'{config.max_duration}.'
+        )
+    return True
 
 
 def build_material(

@@ -229,7 +229,8 @@ class TrainConfig:
                 setattr(self, key, place.replace('{run_name}', self.run_name))
         for key in ('save_folder', 'checkpoint_folder'):
             place = getattr(self, key) or ''
-            _refuse(key, place, '{' in place, 'without braces but {run_name}')
+            # ${...} is not resolved yet in a configuration that Python has made.
+            _refuse(key, place, '{' in place.replace('${', ''), 'without braces but {run_name}')
 
     def _check_places(self) -> None:
         if is_url(self.streams) and not self.streams_local:

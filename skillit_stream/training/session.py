@@ -1,5 +1,9 @@
 """A training session from start to end."""
 
+import sys
+
+from composer.utils import dist
+
 from skillit_stream.training.builders import build_run
 from skillit_stream.training.config import TrainConfig
 
@@ -7,6 +11,16 @@ from skillit_stream.training.config import TrainConfig
 def fit(config: TrainConfig) -> None:
     """Build the run, evaluate once if it is a fresh one or its streams changed, train to `max_duration`."""
     run = build_run(config)
+    if run.finished:
+        if dist.get_global_rank() == 0:
+            steps = int(run.trainer.state.timestamp.batch)
+            print(
+                f'{config.save_folder} is finished: {steps:,} steps, max_duration={config.max_duration}; a longer one '
+                'goes on with it.',
+                file=sys.stderr,
+            )
+        run.trainer.close()
+        return
     if config.eval_loader.before_training and (not run.resumed or run.dataset.changes):
         run.trainer.eval()
     run.trainer.fit()

@@ -166,16 +166,6 @@ def test_a_policy_that_needs_the_first_losses_says_so(refused: Refused):
     assert 'none was measured before training' in message
 
 
-def test_evaluations_that_miss_the_end_of_a_round_are_refused(
-    tiny_yaml: Path, capsys: pytest.CaptureFixture[str]
-):
-    # The first round is trained by then: what the run has said of itself stands before.
-    assert main(['train', str(tiny_yaml), 'eval_interval=4ba']) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith('skillit: ')
-    assert "eval_interval='1ep'" in last
-
-
 def test_a_folder_that_holds_a_run_is_not_written_over(refused: Refused, trained: Trained, run_folder: Path):
     trained('max_duration=1ep')
     before = {path: path.read_bytes() for path in sorted(run_folder.rglob('*')) if path.is_file()}

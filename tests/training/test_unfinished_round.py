@@ -51,3 +51,21 @@ def test_whoever_goes_on_finishes_the_round(trained: Trained, run_folder: Path, 
     lines, expected = (without_clocks(mixture_lines(folder)) for folder in (run_folder, straight))
     assert lines == expected
     assert drawn_samples(run_folder) == drawn_samples(straight)
+
+
+@pytest.mark.parametrize('duration', ['2ep', f'{END}ba', f'{END * 4}sp', f'{END * 4 * 17 - 1}tok'])
+def test_a_finished_run_is_one_line_and_stays_as_it_is(
+    tiny_yaml: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], duration: str
+):
+    commands.done(capsys, 'train', tiny_yaml, f'max_duration={duration}')
+    before = {path: path.read_bytes() for path in run_folder.glob('*.*')}
+    _, told = commands.done(capsys, 'train', tiny_yaml, f'max_duration={duration}', 'autoresume=true')
+    steps = 2 * STEPS if duration == '2ep' else END
+    assert told == (
+        f'{run_folder} is finished: {steps} steps, max_duration={duration}; a longer one goes on with it.\n'
+    )
+    shorter = commands.refusal(capsys, 'train', tiny_yaml, 'max_duration=1ep', 'autoresume=true')
+    assert (
+        f'`max_duration` must be longer than what the run has trained, {steps} steps, but got: 1ep' in shorter
+    )
+    assert {path: path.read_bytes() for path in run_folder.glob('*.*')} == before
