@@ -18,7 +18,7 @@ from tests.support.launching import RankServer, forking_subprocess
 from tests.support.paths import ROOT, SUPPORT
 
 CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
-# Pages in the order in which they are read; each may use what those before it have made.
+# Pages in the order in which they are read; one may go on with what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
     'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'experiments', 'python', 'extending',
     'multi-node', 'llm-foundry', 'index',
