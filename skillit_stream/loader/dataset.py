@@ -148,12 +148,6 @@ class SkillStreamingDataset(SkillShards):
         """Samples of each skill in the current round."""
         return self._by_skill(self._rounds.counts(self.round))
 
-    def samples_of_first(self, steps: int) -> dict[str, int]:
-        """Samples of each skill in the first global batches of the current round."""
-        ids = self.sample_ids(self.round)[: steps * self.global_batch_size]
-        skills = np.searchsorted(self.samples_per_stream.cumsum(), ids, side='right')
-        return self._by_skill(np.bincount(skills, minlength=len(self.skills)))
-
     @property
     def upcoming_passes(self) -> dict[str, float]:
         """How often each stream will have been walked at the end of the next round."""

@@ -199,7 +199,7 @@ class MixtureDriver:
             figures: As :meth:`end_round`'s, and so are `clocks` and `trained`.
         """
         dataset = self.dataset
-        counts = dataset.samples_of_first(steps)
+        counts = _samples_of_first(dataset, steps)
         before = {skill: count - dataset.samples[skill] for skill, count in dataset.samples_seen.items()}
         sizes = dict(zip(dataset.skills, dataset.samples_per_stream.tolist(), strict=True))
         record = RoundRecord(
@@ -321,6 +321,14 @@ class MixtureDriver:
                     f'for its proportion of {self.dataset.next_proportions[skill]:.3f}.',
                     stacklevel=3,
                 )
+
+
+def _samples_of_first(dataset: SkillStreamingDataset, steps: int) -> dict[str, int]:
+    """Samples of each skill in the first global batches of the current round."""
+    ids = dataset.sample_ids(dataset.round)[: steps * dataset.global_batch_size]
+    skills = np.searchsorted(dataset.samples_per_stream.cumsum(), ids, side='right')
+    counts = np.bincount(skills, minlength=len(dataset.skills))
+    return dict(zip(dataset.skills, counts.tolist(), strict=True))
 
 
 def check_version(state: Mapping[str, Any]) -> None:
