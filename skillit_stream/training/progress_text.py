@@ -214,7 +214,8 @@ def end_lines(
     return [
         *lines,
         *labelled('folder', plan.folder),
-        *labelled('look at it', f'skillit report {plan.folder}'),
+        # Not wrapped: a command in two lines cannot be copied.
+        f'{"look at it":<{LABEL}}skillit report {plan.folder}',
     ]
 
 

@@ -230,7 +230,18 @@ def test_runs_may_start_from_a_checkpoint(training_yaml: Path, tmp_path: Path):
 def trained(training_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of four rounds of four steps; tests must not change it."""
     folder = tmp_path_factory.mktemp('trained')
-    assert main(['train', str(training_yaml), f'save_folder={folder}', 'max_duration=4ep']) == 0
+    assert (
+        main(
+            [
+                'train',
+                str(training_yaml),
+                f'save_folder={folder}',
+                'max_duration=4ep',
+                'save_num_checkpoints_to_keep=-1',
+            ]
+        )
+        == 0
+    )
     return folder
 
 
