@@ -91,8 +91,9 @@ def test_a_lost_node_costs_the_steps_since_the_last_checkpoint(
     two_nodes: Callable[..., list[Launch]],
 ):
     run = tmp_path / 'lost'
-    stays, lost = two_nodes(yaml_of('lost'))
+    # Before, for a job of a few seconds does not wait to be disturbed.
     finish(launcher.ranks(yaml_of('undisturbed'), streams, 2, nodes=2))
+    stays, lost = two_nodes(yaml_of('lost'))
     stays.wait_until(lambda: progress(run) >= STEPS + 4 and progress(run) % STEPS in range(3, 8))
     lost.kill()
     # The node that is left does not wait for ever for the one that is gone.
