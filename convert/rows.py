@@ -107,6 +107,21 @@ def look_up(row: Row, path: str) -> Any:
     return value
 
 
+def keys_on_the_way(row: Row, path: str) -> str:
+    """The keys that there are where a path of keys ends that the row does not have."""
+    way, value = path.split('.'), row
+    done: list[str] = []
+    for key in way:
+        inner = look_up(row, '.'.join([*done, key]))
+        inner = orjson.loads(inner) if isinstance(inner, str) and inner[:1] == '{' else inner
+        if not isinstance(inner, dict):
+            break
+        done.append(key)
+        value = inner
+    keys = ', '.join(list(value)[:8]) or 'none'
+    return f'keys of its {".".join(done)}: {keys}' if done else f'its keys: {keys}'
+
+
 def find_text(row: Row, field: str, where: str, remedy: str = 'name the right --text-field') -> str:
     """The text of a row.
 
@@ -121,8 +136,7 @@ def find_text(row: Row, field: str, where: str, remedy: str = 'name the right --
     """
     text = look_up(row, field)
     if text is MISSING:
-        keys = ', '.join(list(row)[:8]) or 'none'
-        what = f'a row without {field!r} (its keys: {keys})'
+        what = f'a row without {field!r} ({keys_on_the_way(row, field)})'
         raise BadRecordError('missing_text', where=where, what=what, remedy=remedy)
     if not isinstance(text, str):
         what = f'{field!r} must be a string, but got: {type(text).__name__}'

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError
@@ -11,7 +12,7 @@ from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.names import check_skill_name
 from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
 from skillit_stream.convert.readers import SUFFIXES, InputFile
-from skillit_stream.convert.rows import MISSING, Row, look_up
+from skillit_stream.convert.rows import MISSING, Row, keys_on_the_way, look_up
 
 SkillOf = Callable[[Row, InputFile, str], str]
 """(row, the file it is in, 'file:line' for messages) -> skill; raises BadRecordError when it cannot tell."""
@@ -32,7 +33,11 @@ def add_skill_arguments(parser: argparse.ArgumentParser, *, fields: bool = True,
     if fields:
         group.add_argument('--skill-field', metavar='PATH.TO.KEY', help='the skill is this field of the row')
     if files:
-        group.add_argument('--skill-from', choices=['folder'], help="the skill is the file's folder")
+        group.add_argument(
+            '--skill-from',
+            choices=['folder', 'file'],
+            help="the skill is the file's folder, or its name up to the first dot",
+        )
         group.add_argument(
             '--skill-pattern',
             metavar='REGEX',
@@ -99,7 +104,7 @@ def choose_skill_of(args: argparse.Namespace) -> SkillOf:
     if option == 'skill_field':
         return lambda row, _file, where: skill_in_field(row, value, where)
     if option == 'skill_from':
-        return lambda _row, file, _where: folder_of(file)
+        return lambda _row, file, _where: folder_of(file) if value == 'folder' else name_of(file)
     pattern = compile_pattern(value)
     return lambda _row, file, where: skill_in_path(pattern, file, where)
 
@@ -112,8 +117,7 @@ def skill_in_field(row: Row, field: str, where: str) -> str:
     """
     value = look_up(row, field)
     if value is MISSING:
-        keys = ', '.join(list(row)[:8]) or 'none'
-        what = f'a row without the skill field {field!r} (its keys: {keys})'
+        what = f'a row without the skill field {field!r} ({keys_on_the_way(row, field)})'
         raise BadRecordError('missing_skill', where=where, what=what, remedy='name the right --skill-field')
     if isinstance(value, bool) or not isinstance(value, str | int) or value == '':
         what = f'the skill field {field!r} must be a name, but got: {str(value)[:40]!r}'
@@ -124,6 +128,11 @@ def skill_in_field(row: Row, field: str, where: str) -> str:
 def folder_of(file: InputFile) -> str:
     """The name of the folder a file is in."""
     return file.folders[-1]
+
+
+def name_of(file: InputFile) -> str:
+    """The file's name up to its first dot."""
+    return Path(file.path).name.split('.')[0]
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:

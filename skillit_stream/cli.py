@@ -22,7 +22,10 @@ COMMANDS = {
     'mix': ('mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('graphs.command', 'learn a skills graph from short runs, or look at one'),
     'score': ('training.score', 'the loss of a model on every sample, for curricula over samples'),
-    'train': ('train', 'train from a YAML, in one process (several: composer -n N -m ...)'),
+    'train': (
+        'train',
+        'train from a YAML, in one process (or several: composer -n N -m skillit_stream.train)',
+    ),
     'export': ('training.export', 'a checkpoint as a folder that transformers loads'),
     'audit': ('audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('report.command', 'one HTML page and PNGs from one or more run folders'),
@@ -33,7 +36,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one `skillit` command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = OneLineParser(prog='skillit', description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = OneLineParser(
+        prog='skillit', description='Change the data mixture while you pre-train: convert, train, report.'
+    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks')
     parser.add_argument('--version', action='version', version=f'skillit {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report, print the table and the path of the page."""
+    args.runs = _without_reports(args.runs)
     if args.watch:
         _watch(args)
     runs = read_runs(args.runs)
@@ -57,6 +58,12 @@ def run(args: argparse.Namespace) -> int:
     if args.open and not args.watch:
         _open(page)
     return 0
+
+
+def _without_reports(folders: list[str]) -> list[str]:
+    """Without the folders of earlier reports, which `runs/*` names too; as they are if there is nothing else."""
+    runs = [one for one in folders if not Path(one, PAGE).is_file() or Path(one, 'run.json').is_file()]
+    return runs or folders
 
 
 def _watch(args: argparse.Namespace) -> None:

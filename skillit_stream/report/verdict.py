@@ -87,7 +87,7 @@ def verdict(methods: Sequence[Method], baseline: str | None = None) -> str:
     if not losses:
         return 'There is no verdict: no run has a finite loss on the same skills as the others.'
     if len(losses) == 1:
-        return _alone(losses, len(common))
+        return _alone(losses, len(common), methods)
     if baseline is not None and baseline not in losses:
         return f'There is no verdict: the baseline {baseline} has no loss to compare the others with.'
     ranked = sorted(losses, key=lambda name: float(np.mean(list(losses[name].values()))))
@@ -103,13 +103,16 @@ def verdict(methods: Sequence[Method], baseline: str | None = None) -> str:
     return ' '.join([sentence, *_one_order(methods)])
 
 
-def _alone(losses: Mapping[str, Mapping[int, float]], skills: int) -> str:
+def _alone(losses: Mapping[str, Mapping[int, float]], skills: int, methods: Sequence[Method]) -> str:
     ((name, by_seed),) = losses.items()
+    is_baseline = any(method.name == name and method.fixed_mixture for method in methods)
+    other = (
+        'of `policy: skill_it`, for example, after it' if is_baseline else 'of `policy: stratified` before it'
+    )
     mean = number(float(np.mean(list(by_seed.values()))))
     return (
         f'{name} ended at {mean} nats per token (mean of {plural(skills, "skill")}, {plural(len(by_seed), "seed")}); '
-        'nothing says yet whether that is good: name the run of another method too, one of `policy: stratified` for '
-        'example.'
+        f'nothing says yet whether that is good: name a run {other} (`skillit report BASELINE RUN`).'
     )
 
 

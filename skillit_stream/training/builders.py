@@ -35,12 +35,14 @@ from skillit_stream.training.parts import (
     build_loggers,
     build_optimizer,
     build_scheduler,
+    check_parts,
 )
 from skillit_stream.training.progress import Progress
 from skillit_stream.training.progress_text import RunPlan
 from skillit_stream.training.run_files import (
     RunFilesUpload,
     checkpoint_folder,
+    clear_log,
     prepare_folder,
     write_run_files,
 )
@@ -99,12 +101,13 @@ def build_run(config: TrainConfig) -> Run:
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
     policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
-    check_evaluated(policy, eval_skills)
+    check_evaluated(policy, eval_skills, config)
     check_evaluated_rounds(config, policy, manifest.seq_len)
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
         dist.initialize_dist(get_device(config.device), config.dist_timeout)
+    check_parts(config)
     loading = loading_arguments(config, checkpoint_folder(config))
     prepare_folder(config)
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
@@ -125,6 +128,7 @@ def build_run(config: TrainConfig) -> Run:
         return Run(trainer, material.dataset, resumed=True, finished=True)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
+        clear_log(config)
         write_run_files(config, _about(config, material, policy, graph, manifest.seq_len))
     return Run(trainer, material.dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 

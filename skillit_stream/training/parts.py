@@ -1,5 +1,6 @@
 """Composer parts that a YAML names: optimizers, schedulers, algorithms, callbacks, loggers."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from composer.optim import (
 
 from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.base.names import nearest
+from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.sample_log import SampleLog
 
 ALGORITHMS = ('data_mixing', 'gradient_clipping')
@@ -62,6 +64,35 @@ LOGGERS: dict[str, Callable[..., Any]] = {
     'tensorboard': TensorboardLogger,
     'wandb': WandBLogger,
 }
+
+
+def check_parts(config: TrainConfig) -> None:
+    """Refuse names and options that do not exist, before anything is built or written; raises InputError."""
+    for where, known in (('optimizer', OPTIMIZERS), ('scheduler', SCHEDULERS)):
+        options = dict(getattr(config, where))
+        name = str(options.pop('name', ''))
+        _refuse_unknown_name(f'{where}.name', name, known)
+        _refuse_unknown_options(where, known[name], options)
+    for where, known in (('callbacks', CALLBACKS), ('loggers', LOGGERS)):
+        for name, options in getattr(config, where).items():
+            _refuse_unknown_name(f'{where}.{name}', name, known)
+            _refuse_unknown_options(f'{where}.{name}', known[name], options or {})
+
+
+def _refuse_unknown_name(where: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        raise InputError(f'`{where}`: there is no {name!r}: {nearest(name, list(known))}')
+
+
+def _refuse_unknown_options(where: str, build: Callable[..., Any], options: Any) -> None:
+    if not isinstance(options, Mapping):
+        raise InputError(f'`{where}` must be a mapping of options, but got: {options!r}.')
+    parameters = inspect.signature(build).parameters.values()
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        known = [one.name for one in parameters if one.name != 'params']
+        for option in options:
+            if option not in known:
+                raise InputError(f'`{where}` has no option {option!r}: {nearest(option, known)}')
 
 
 def build_optimizer(
@@ -110,15 +141,13 @@ def _named(
 ) -> Any:
     rest = dict(options)
     name = str(rest.pop('name', ''))
-    if name not in known:
-        raise InputError(f'`{where}.name`: there is no {name!r}: {nearest(name, list(known))}')
+    _refuse_unknown_name(f'{where}.name', name, known)
     return _call(f'{where}', known[name], rest, *first)
 
 
 def _each(where: str, known: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> list[Any]:
     for name in options:
-        if name not in known:
-            raise InputError(f'`{where}.{name}`: there is no {name!r}: {nearest(name, list(known))}')
+        _refuse_unknown_name(f'{where}.{name}', name, known)
     return [_call(f'{where}.{name}', known[name], rest or {}) for name, rest in options.items()]
 
 

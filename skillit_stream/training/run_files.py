@@ -56,8 +56,12 @@ def prepare_folder(config: TrainConfig) -> None:
                     f'There is a run in {getattr(config, key)} already: pass autoresume=true to go on with it, '
                     f'save_overwrite=true to start over, or another {key}.'
                 )
-    if dist.get_global_rank() == 0:
-        path.unlink(missing_ok=True)
+
+
+def clear_log(config: TrainConfig) -> None:
+    """Remove the log of a run that is started over, once nothing of the new one is refused any more."""
+    if not config.autoresume:
+        (Path(config.save_folder) / LOG).unlink(missing_ok=True)
 
 
 @contextmanager

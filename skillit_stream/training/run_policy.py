@@ -152,9 +152,16 @@ def policy_name(config: TrainConfig) -> str:
     return str(options.get('policy', DEFAULT_POLICY))
 
 
-def check_evaluated(policy: MixturePolicy, eval_skills: list[str]) -> None:
+def check_evaluated(policy: MixturePolicy, eval_skills: list[str], config: TrainConfig) -> None:
     """Refuse a policy that needs the loss of a skill which is not evaluated; raises InputError."""
+    identity = (config.algorithms.get('data_mixing') or {}).get('graph') == 'identity'
     for skill in policy.eval_skills:
+        if skill not in eval_skills and identity:
+            raise InputError(
+                f'`graph=identity` needs every skill that is trained on to be evaluated, but `eval_loader.skills` '
+                f'leaves out {skill}: evaluate it too, or learn a graph from the train to the eval skills (`skillit '
+                f'graph learn`).'
+            )
         if skill not in eval_skills:
             raise InputError(
                 f'The policy needs the loss of eval skill {skill}, but `eval_loader.skills` leaves it out: add it, '

@@ -1,6 +1,7 @@
 """A training session from start to end."""
 
 import sys
+import warnings
 
 from composer.utils import dist
 
@@ -23,7 +24,10 @@ def fit(config: TrainConfig) -> None:
         return
     if config.eval_loader.before_training and (not run.resumed or run.dataset.changes):
         run.trainer.eval()
-    run.trainer.fit()
+    with warnings.catch_warnings():
+        # A checkpoint at the very end of a round, from a run whose length is in steps: the round has no batch left.
+        warnings.filterwarnings('ignore', message='No batches were trained')
+        run.trainer.fit()
     # Not after an error: closing waits for all ranks, and a rank that failed must end, so that the
     # launcher ends the others.
     run.trainer.close()

@@ -113,6 +113,13 @@ def test_skills_from_folders_and_made_safe(tmp_path, skillit, write_rows, option
     assert list(Manifest.load(str(tmp_path / 'S')).skills) == ['old_verse', 'prose']
 
 
+def test_skills_from_the_names_of_files(tmp_path, skillit, write_rows, options):
+    write_rows('verse/old.ballads.jsonl', GOOD)
+    write_rows('prose.jsonl', GOOD)
+    skillit('convert', 'jsonl', tmp_path / 'corpus', '--skill-from', 'file', *options)
+    assert list(Manifest.load(str(tmp_path / 'S')).skills) == ['old', 'prose']
+
+
 def test_nested_text_and_json_string_fields(tmp_path, skillit, write_rows, options):
     rows = [{'body': {'raw': row['text']}, 'meta': json.dumps({'kind': 7})} for row in GOOD]
     path = write_rows('a.jsonl', rows)
@@ -178,7 +185,7 @@ def test_an_unknown_skill_field_is_refused(tmp_path, refused, write_rows, option
     path = write_rows('a.jsonl', ROWS)
     error = refused('convert', 'jsonl', path, '--skill-field', 'meta.genre', *options)
     assert (
-        "a.jsonl:1: a row without the skill field 'meta.genre' (its keys: text, meta); name the right"
+        "a.jsonl:1: a row without the skill field 'meta.genre' (keys of its meta: kind); name the right"
         in error
     )
     assert left_in(tmp_path) == ['corpus']

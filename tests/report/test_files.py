@@ -402,3 +402,11 @@ def test_all_that_the_page_is_made_of_is_installed():
     )
     beside = {file.name for file in (ROOT / 'skillit_stream' / 'report').iterdir() if file.is_file()}
     assert {name for name in beside if not name.endswith('.py')} == set(re.findall('"(.+?)"', listed))
+
+
+def test_an_earlier_report_among_the_runs_is_passed_over(make_run, tmp_path, capsys):
+    runs = [str(make_run(name)) for name in ('one', 'two')]
+    assert cli.main(['report', *runs]) == 0
+    assert cli.main(['report', *runs, str(tmp_path / 'runs' / 'report')]) == 0
+    assert 'one' in capsys.readouterr().out
+    assert cli.main(['report', str(tmp_path / 'runs' / 'report')]) == 2

@@ -33,7 +33,8 @@ FAULTS = {
     'callbacks.sample_log.file=x': ['`callbacks.sample_log`', "'file'"],
     'loggers.tensorbord.log_dir=x': ['`loggers.tensorbord`', "did you mean 'tensorboard'?"],
     'optimizer.name=adamv': ['`optimizer.name`', "did you mean 'adamw'?"],
-    'optimizer.lrr=1': ['`optimizer`', "'lrr'"],
+    'optimizer.lrr=1': ['`optimizer` has no option', "'lrr'", "did you mean 'lr'?"],
+    'scheduler.t_warm=1ba': ['`scheduler` has no option', "'t_warm'"],
     'scheduler.name=constnt': ['`scheduler.name`', "did you mean 'constant'?"],
     'tokenizer=/nowhere/tokenizer': ['`tokenizer`: there is no folder /nowhere/tokenizer;', 'on the hub'],
     'tokenizer=tokenizers/x': ['`tokenizer`: there is no folder tokenizers/x;'],
@@ -157,13 +158,31 @@ def test_a_graph_of_the_wrong_shape_is_refused(refused: Refused, tmp_path: Path)
 
 def test_an_eval_skill_that_the_policy_needs_is_asked_for(refused: Refused):
     message = refused('algorithms.data_mixing.graph=identity', 'eval_loader.skills=[digit_0,digit_1]')
-    assert 'needs the loss of eval skill digit_2' in message
-    assert '`eval_loader.skills`' in message
+    assert '`graph=identity` needs every skill that is trained on to be evaluated' in message
+    assert '`eval_loader.skills` leaves out digit_2: evaluate it too, or learn a graph' in message
+    message = refused('algorithms.data_mixing.graph=streams', 'eval_loader.skills=[digit_0,digit_1]')
+    assert "eval streams lack 'digit_2'" in message
 
 
 def test_a_policy_that_needs_the_first_losses_says_so(refused: Refused):
     message = refused('algorithms.data_mixing.lag=1', 'eval_loader.before_training=false')
     assert 'none was measured before training' in message
+
+
+@pytest.mark.parametrize('wrong', ['optimizer.lrr=1', 'precision=amp_fp17', 'model.config.vocab_size=10'])
+def test_a_refused_command_leaves_the_run_that_it_was_to_write_over(
+    refused: Refused, trained: Trained, run_folder: Path, wrong: str
+):
+    trained('max_duration=1ep')
+    before = {path: path.read_bytes() for path in run_folder.glob('*.*')}
+    refused('save_overwrite=true', wrong)
+    assert {path: path.read_bytes() for path in run_folder.glob('*.*')} == before
+    trained('max_duration=1ep', 'save_overwrite=true')
+
+
+def test_a_wrong_key_is_named_before_the_run_that_is_there(refused: Refused, trained: Trained):
+    trained('max_duration=1ep')
+    assert "`optimizer` has no option 'lrr'" in refused('optimizer.lrr=1')
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(refused: Refused, trained: Trained, run_folder: Path):
