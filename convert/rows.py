@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -94,32 +94,34 @@ def look_up(row: Row, path: str) -> Any:
     """
     if path in row:
         return row[path]
-    value: Any = row
-    for key in path.split('.'):
-        if isinstance(value, str):
+    keys = path.split('.')
+    way = _way(row, keys)
+    return way[-1] if len(way) > len(keys) else MISSING
+
+
+def _way(row: Row, keys: Sequence[str]) -> list[Any]:
+    """The row and the values behind one key after another, as far as they go."""
+    way: list[Any] = [row]
+    for key in keys:
+        inside = way[-1]
+        if isinstance(inside, str):
             try:
-                value = orjson.loads(value)
+                inside = way[-1] = orjson.loads(inside)
             except orjson.JSONDecodeError:
-                return MISSING
-        if not isinstance(value, dict) or key not in value:
-            return MISSING
-        value = value[key]
-    return value
+                break
+        if not isinstance(inside, dict) or key not in inside:
+            break
+        way.append(inside[key])
+    return way
 
 
 def keys_on_the_way(row: Row, path: str) -> str:
     """The keys that there are where a path of keys ends that the row does not have."""
-    way, value = path.split('.'), row
-    done: list[str] = []
-    for key in way:
-        inner = look_up(row, '.'.join([*done, key]))
-        inner = orjson.loads(inner) if isinstance(inner, str) and inner[:1] == '{' else inner
-        if not isinstance(inner, dict):
-            break
-        done.append(key)
-        value = inner
-    keys = ', '.join(list(value)[:8]) or 'none'
-    return f'keys of its {".".join(done)}: {keys}' if done else f'its keys: {keys}'
+    keys = path.split('.')
+    way = _way(row, keys)
+    found = ', '.join(list(way[-1])[:8]) if isinstance(way[-1], dict) else ''
+    done = '.'.join(keys[: len(way) - 1])
+    return f'keys of its {done}: {found or "none"}' if done else f'its keys: {found or "none"}'
 
 
 def find_text(row: Row, field: str, where: str, remedy: str = 'name the right --text-field') -> str:

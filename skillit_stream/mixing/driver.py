@@ -190,7 +190,7 @@ class MixtureDriver:
         """Write down the part of a round that was trained, where training ends inside it.
 
         The mixture and the policy stay as they are: whoever goes on finishes the round, whose line then takes this
-        one's place, as that of a second call does.
+        one's place.
 
         Args:
             losses: Nats per token per eval skill, at the last step; empty where no evaluation ran.
@@ -217,9 +217,6 @@ class MixtureDriver:
             **_plain(figures),
             **asdict(clocks or Clocks()),
         )
-        if self._log:
-            log, number = self._log, dataset.round
-            on_rank_zero(lambda: log.start(number))
         self._append(record, [])
 
     def state_dict(self) -> dict[str, Any]:

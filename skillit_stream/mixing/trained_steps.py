@@ -1,44 +1,44 @@
 """What the steps of a round come to: their mean loss, the last learning rate, the tokens."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from skillit_stream.formats.run_log import Trained
 
 
+@dataclass
 class TrainedSteps:
     """Adds up the steps of a round."""
 
-    def __init__(self) -> None:
-        self.reset()
+    steps: int = 0
+    loss: float = 0.0
+    """Their sum, nats per token."""
+    learning_rate: float = 0.0
+    tokens: int = 0
 
     def reset(self) -> None:
         """Begin a round."""
-        self._steps, self._loss, self._learning_rate, self._tokens = 0, 0.0, 0.0, 0
+        self.load_state_dict(asdict(TrainedSteps()))
 
     def add(self, loss: float, learning_rate: float, tokens: int) -> None:
         """Add a step: the loss of its batch in nats per token, its learning rate, the tokens of all ranks."""
-        self._steps += 1
-        self._loss += loss
-        self._learning_rate = learning_rate
-        self._tokens += tokens
+        self.steps += 1
+        self.loss += loss
+        self.learning_rate = learning_rate
+        self.tokens += tokens
 
     def trained(self) -> Trained | None:
         """What the steps come to; None without a step."""
-        if not self._steps:
+        if not self.steps:
             return None
-        return Trained(loss=self._loss / self._steps, learning_rate=self._learning_rate, tokens=self._tokens)
+        return Trained(loss=self.loss / self.steps, learning_rate=self.learning_rate, tokens=self.tokens)
 
     def state_dict(self) -> dict[str, Any]:
         """The sums in plain Python."""
-        return {
-            'steps': self._steps,
-            'loss': self._loss,
-            'learning_rate': self._learning_rate,
-            'tokens': self._tokens,
-        }
+        return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
-        self._steps, self._tokens = int(state['steps']), int(state['tokens'])
-        self._loss, self._learning_rate = float(state['loss']), float(state['learning_rate'])
+        for field in fields(self):
+            setattr(self, field.name, state[field.name])

@@ -1,7 +1,7 @@
 """How a skills graph was learned: signed effects, their standard errors, and what the short runs started from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -58,13 +58,7 @@ class StartOfRuns:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python, its part among it."""
-        return {
-            'weights': self.weights,
-            'part': self.part,
-            'path': self.path,
-            'step': self.step,
-            'of_steps': self.of_steps,
-        }
+        return {**asdict(self), 'part': self.part}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> 'StartOfRuns':

@@ -52,7 +52,6 @@ from skillit_stream.training.run_policy import (
     policy_name,
     policy_of_run,
     rounds_of,
-    whole_rounds_of,
 )
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
@@ -129,7 +128,7 @@ def build_run(config: TrainConfig) -> Run:
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         clear_log(config)
-        write_run_files(config, _about(config, material, policy, graph, manifest.seq_len))
+        write_run_files(config, _about(config, material, policy, graph, plan.rounds))
     return Run(trainer, material.dataset, resumed=int(trainer.state.timestamp.batch) > 0)
 
 
@@ -352,16 +351,14 @@ def _plan(
 
 
 def _about(
-    config: TrainConfig, material: Material, policy: MixturePolicy, graph: SkillsGraph | None, seq_len: int
+    config: TrainConfig,
+    material: Material,
+    policy: MixturePolicy,
+    graph: SkillsGraph | None,
+    rounds: int | None,
 ) -> dict[str, Any]:
     """What a reader of the run folder needs to know about the run."""
     kernels = material.model.kernels
-    rounds = whole_rounds_of(
-        Time.from_timestring(config.max_duration),
-        round_size=config.train_loader.round_size,
-        batch_size=config.global_train_batch_size,
-        seq_len=seq_len,
-    )
     return {
         'version': RUN_VERSION,
         'name': config.run_name,

@@ -8,8 +8,7 @@ from skillit_stream.base.errors import InputError
 
 LENGTH = 16  # tokens of what is tried
 # Largest move of earlier logits, as a part of the largest logit: what rounding makes of the same numbers.
-_ROUNDING = {torch.float32: 1e-4}
-_ROUNDING_OF_LESS = 1e-2
+_ROUNDING, _ROUNDING_OF_LESS = 1e-4, 1e-2
 
 
 def refuse_not_causal(trainer: Trainer, *, vocab_size: int, seq_len: int) -> None:
@@ -47,7 +46,8 @@ def refuse_not_causal(trainer: Trainer, *, vocab_size: int, seq_len: int) -> Non
         state.model.train(was_training)
     earlier = before[:, :-1].float()
     moved = (after[:, :-1].float() - earlier).abs().max()
-    if moved > _ROUNDING.get(before.dtype, _ROUNDING_OF_LESS) * earlier.abs().max():
+    rounding = _ROUNDING if before.dtype == torch.float32 else _ROUNDING_OF_LESS
+    if moved > rounding * earlier.abs().max():
         name = type(getattr(state.model, 'model', state.model)).__name__
         raise InputError(
             f'The model ({name}) is not causal: another last token moves the logits before it, so '

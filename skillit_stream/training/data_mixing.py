@@ -20,7 +20,7 @@ from skillit_stream.mixing.seen_losses import SeenLosses
 from skillit_stream.mixing.stopwatch import Stopwatch
 from skillit_stream.mixing.trained_steps import TrainedSteps
 from skillit_stream.mixture import MixturePolicy
-from skillit_stream.training.evaluation import evaluated_skills, one_pass_metric
+from skillit_stream.training.evaluation import evaluated_skills, evaluates_at_end, one_pass_metric
 from skillit_stream.training.skill_losses import TrainLosses
 from skillit_stream.training.skill_metrics import LOSSES, as_logged
 
@@ -202,9 +202,10 @@ class DataMixing(Algorithm):
 
     def _observe_within_round(self, state: State, logger: Logger) -> None:
         """Evaluations inside a round are shown to the policy too; its mixture moves at the end."""
+        del logger
         within, batch = int(state.timestamp.batch_in_epoch), int(state.timestamp.batch)
         if self._ended:
-            self._end(state, logger)  # once more, with the losses
+            self._end_within_round(state)
             return
         if self._driver and self._driver.started and 0 < within < int(state.dataloader_len or 0):
             losses = self._seen.at(batch)
@@ -253,12 +254,13 @@ class DataMixing(Algorithm):
             logger.log_metrics({'mixture/eval_share': self._evaluation.seconds / self._round.seconds})
 
     def _end(self, state: State, logger: Logger) -> None:
-        """Write down the part of a round with which training ends, if it does not end with a round.
-
-        Composer evaluates after it, unless it has just done so.
-        """
+        """Write down the part of a round with which training ends, now or after the evaluation that follows."""
         del logger
-        self._ended = True
+        self._ended = evaluates_at_end(state)
+        if not self._ended:
+            self._end_within_round(state)
+
+    def _end_within_round(self, state: State) -> None:
         steps, batch = int(state.timestamp.batch_in_epoch), int(state.timestamp.batch)
         if not steps:
             return

@@ -10,7 +10,7 @@ sampler repeats to give all of them the same number.
 from collections.abc import Mapping, Sequence
 
 import torch
-from composer.core import DataSpec, Evaluator
+from composer.core import DataSpec, Evaluator, Event, State
 from composer.utils import dist
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
@@ -83,6 +83,11 @@ def _evaluator(
         subset_num_batches=-1,
         device_eval_microbatch_size=batch_size,
     )
+
+
+def evaluates_at_end(state: State) -> bool:
+    """Whether Composer evaluates after ``FIT_END``: training has reached its end, where no evaluation ran yet."""
+    return any(one.eval_interval(state, Event.FIT_END) for one in state.evaluators if one.eval_interval)
 
 
 def one_pass_metric(metrics: Mapping[str, Metric]) -> MeanSkillLoss | None:

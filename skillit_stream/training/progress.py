@@ -17,7 +17,7 @@ from skillit_stream.base.errors import CLEAR_LINE
 from skillit_stream.formats.run_log import BEFORE_TRAINING
 from skillit_stream.mixing.driver import MixtureDriver
 from skillit_stream.training.data_mixing import DataMixing
-from skillit_stream.training.evaluation import ALL_SKILLS
+from skillit_stream.training.evaluation import ALL_SKILLS, evaluates_at_end
 from skillit_stream.training.progress_text import (
     RoundTable,
     RunPlan,
@@ -162,15 +162,14 @@ class Progress(Callback):
         self._before = record.proportions
 
     def fit_end(self, state: State, logger: Logger) -> None:
-        """The end, unless Composer evaluates after it what was trained of a last round."""
+        """The end, unless Composer evaluates after it."""
         del logger
-        self._ended = True
-        record = _driver_of(state).last_record
-        if record is None or record.ended_after is None or record.losses:
+        self._ended = evaluates_at_end(state)
+        if not self._ended:
             self._end(state)
 
     def eval_after_all(self, state: State, logger: Logger) -> None:
-        """The end, once that is evaluated; DataMixing has written it down by now."""
+        """The end, where it was still to be evaluated; DataMixing has written that down by now."""
         del logger
         if self._ended:
             self._end(state)

@@ -180,24 +180,11 @@ def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int 
     """
     if duration.unit == TimeUnit.EPOCH:
         return int(duration.value)
-    drawn = _samples_of(duration, batch_size=batch_size, seq_len=seq_len)
-    return None if drawn is None else -(-drawn // round_size)
-
-
-def whole_rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
-    """As `rounds_of`, without a last round that is only begun: these end with a line in mixture.jsonl."""
-    if duration.unit == TimeUnit.EPOCH:
-        return int(duration.value)
-    drawn = _samples_of(duration, batch_size=batch_size, seq_len=seq_len)
-    return None if drawn is None else drawn // round_size
-
-
-def _samples_of(duration: Time, *, batch_size: int, seq_len: int | None) -> int | None:
-    """Samples that a duration in batches, samples or tokens takes; None for others."""
     samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
     if seq_len:
         samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
-    return samples.get(duration.unit)
+    drawn = samples.get(duration.unit)
+    return None if drawn is None else -(-drawn // round_size)
 
 
 def named_graph(

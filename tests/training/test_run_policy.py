@@ -15,7 +15,6 @@ from skillit_stream.training.run_policy import (
     named_graph,
     rounds_of,
     run_context,
-    whole_rounds_of,
 )
 
 SKILLS = ['ones', 'tens', 'hundreds']
@@ -189,18 +188,17 @@ def test_what_the_run_knows_is_no_option():
 
 
 @pytest.mark.parametrize(
-    ('duration', 'seq_len', 'begun', 'whole'),
+    ('duration', 'seq_len', 'rounds'),
     [
-        ('3ep', None, 3, 3),
-        ('12ba', None, 2, 2),
-        ('13ba', None, 3, 2),
-        ('5ba', None, 1, 0),
-        ('130sp', None, 3, 2),
-        ('1000tok', 8, 3, 2),
-        ('1000tok', None, None, None),
+        ('3ep', None, 3),
+        ('12ba', None, 2),
+        ('13ba', None, 3),
+        ('5ba', None, 1),
+        ('130sp', None, 3),
+        ('1000tok', 8, 3),
+        ('1000tok', None, None),
     ],
 )
-def test_a_run_in_rounds_counts_a_last_part_or_leaves_it_out(duration, seq_len, begun, whole):
+def test_a_run_in_rounds_counts_a_last_part(duration, seq_len, rounds):
     sizes = {'round_size': 60, 'batch_size': 10, 'seq_len': seq_len}
-    assert rounds_of(Time.from_timestring(duration), **sizes) == begun
-    assert whole_rounds_of(Time.from_timestring(duration), **sizes) == whole
+    assert rounds_of(Time.from_timestring(duration), **sizes) == rounds
