@@ -125,7 +125,7 @@ def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``input_ids`` and ``labels`` int64 [batch, sequence] (labels -100 where the mask is 0; the model
-        shifts them), ``attention_mask`` of ones, and the other entries.
+        shifts them), ``attention_mask``, true everywhere (:func:`is_whole`), and the other entries.
     """
     tokens = batch['tokens'].to(torch.int64)
     # Not the same tensor as the inputs: Composer shifts labels in place when it evaluates.
@@ -134,4 +134,11 @@ def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
         labels.masked_fill_(batch['loss_mask'] == 0, IGNORE_INDEX)
     rest = {name: value for name, value in batch.items() if name not in ('tokens', 'loss_mask')}
     # Without a mask transformers looks for packed sequences and builds one that rules out fast attention.
-    return {'input_ids': tokens, 'labels': labels, 'attention_mask': torch.ones_like(tokens), **rest}
+    # A single element, seen from everywhere: that nothing is padding can be told without reading it off a GPU.
+    mask = torch.ones((), dtype=torch.bool, device=tokens.device).expand(tokens.shape)
+    return {'input_ids': tokens, 'labels': labels, 'attention_mask': mask, **rest}
+
+
+def is_whole(attention_mask: torch.Tensor) -> bool:
+    """Whether a mask is one of :func:`causal_lm_inputs`, true everywhere; told by its strides alone."""
+    return attention_mask.dtype == torch.bool and not any(attention_mask.stride())

@@ -94,7 +94,7 @@ def build_run(config: TrainConfig) -> Run:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
     check_times(config)
-    sharding = build_fsdp(config.fsdp_config, config.device)
+    sharding = build_fsdp(config.fsdp_config, config.device, config.device_train_microbatch_size)
     clipping = build_clipping(config.algorithms.get('gradient_clipping'))
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
@@ -170,7 +170,7 @@ def build_material(
     reproducibility.seed_all(config.seed)
     tokenizer = load_tokenizer(config)
     dataset = build_dataset(config, manifest, skills, orders)
-    machine = Machine.here(config.device, config.precision)
+    machine = Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None)
     model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
     _check_length(model, manifest.seq_len)
     if config.fsdp_config is not None and isinstance(model.model, PreTrainedModel):

@@ -14,7 +14,7 @@ _ROUNDING, _ROUNDING_OF_LESS = 1e-4, 1e-2
 def refuse_not_causal(trainer: Trainer, *, vocab_size: int, seq_len: int) -> None:
     """Change the last token of a sample: the logits at earlier positions must stay as they are.
 
-    Tried on the model as it will train, on every rank: with its kernels, precision and sharding.
+    Tried on the model as it will train, on every rank: with its kernels (not compiled), precision and sharding.
 
     Args:
         trainer: Holds the model where it will train.
@@ -35,7 +35,12 @@ def refuse_not_causal(trainer: Trainer, *, vocab_size: int, seq_len: int) -> Non
     was_training = state.model.training
     state.model.eval()
     try:
-        with torch.no_grad(), get_precision_context(state.precision, state.precision_config):
+        # As short a sample is compiled for nothing.
+        with (
+            torch.compiler.set_stance('force_eager'),
+            torch.no_grad(),
+            get_precision_context(state.precision, state.precision_config),
+        ):
             before, after = (
                 state.model(
                     device.batch_to_device({'input_ids': one, 'attention_mask': torch.ones_like(one)})

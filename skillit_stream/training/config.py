@@ -20,7 +20,7 @@ from skillit_stream.mixture.registry import options_of
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
 SAMPLES_PER_SKILL = 256
-KERNELS = ('auto', 'fused', 'eager')
+KERNELS = ('auto', 'fused', 'compiled', 'eager')
 Schema = TypeVar('Schema')
 
 

@@ -22,6 +22,9 @@ from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 ALL_SKILLS = 'all'
 """Label of the Evaluator that evaluates them in one pass."""
+_ALL_TARGETS = (
+    'targets'  # of a widened batch, on the host: how many each sample has, if all but its first are
+)
 _NO_TARGETS = 1e-9  # target tokens of a batch that has none
 
 
@@ -120,17 +123,27 @@ def token_data_spec(loader: DataLoader) -> DataSpec:
     """A loader of token streams as Composer takes it: widened on the device, tokens counted."""
     return DataSpec(
         loader,
-        microbatch_transforms=causal_lm_inputs,
+        microbatch_transforms=_widened,
         split_batch=_split_rows,
         # Composer divides by the targets alone, which need not be whole.
         get_num_tokens_in_batch=_tokens_in,  # pyright: ignore[reportArgumentType]
     )
 
 
+def _widened(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A microbatch as the model takes it, and how many targets its samples have where that needs no mask."""
+    inputs = causal_lm_inputs(batch)
+    if 'loss_mask' not in batch:
+        samples, length = batch['tokens'].shape
+        inputs[_ALL_TARGETS] = torch.full((samples,), length - 1)
+    return inputs
+
+
 def _tokens_in(batch: Mapping[str, torch.Tensor]) -> dict[str, int | float]:
     """Tokens of a batch, and how many of them are targets (a sample's first never is), widened or not."""
     if 'labels' in batch:
-        total, targets = batch['labels'].numel(), int((batch['labels'][:, 1:] != IGNORE_INDEX).sum())
+        by_sample = batch[_ALL_TARGETS] if _ALL_TARGETS in batch else batch['labels'][:, 1:] != IGNORE_INDEX
+        total, targets = batch['labels'].numel(), int(by_sample.sum())
     else:
         total = batch['tokens'].numel()
         without_first = total - len(batch['tokens'])

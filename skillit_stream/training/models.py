@@ -37,7 +37,7 @@ def build_model(
     tokenizer: PreTrainedTokenizerBase | None,
     vocab_size: int,
     *,
-    kernels: str = 'auto',
+    kernels: str | Kernels = 'auto',
     machine: Machine | None = None,
 ) -> SkillLossModel:
     """The model of a YAML, wrapped for Composer.
@@ -46,7 +46,7 @@ def build_model(
         config: The YAML's `model`.
         tokenizer: Saved into checkpoints with the model, which names its special tokens; None: no such.
         vocab_size: Token ids in the streams are below it; the size of a vocabulary from scratch.
-        kernels: The YAML's `kernels`.
+        kernels: The YAML's `kernels`, or a choice that is made already.
         machine: Where the model will train; None: on a CPU.
 
     Raises:
@@ -64,7 +64,7 @@ def build_model(
         raise InputError(
             f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
-    pick = partial(choose, kernels, machine=machine or Machine())
+    pick = _pick(kernels, machine or Machine())
     if config.config:
         model, picked = _from_scratch(config, tokenizer, vocab_size, pick)
     else:
@@ -88,6 +88,10 @@ def build_model(
 
 
 Pick = Callable[[str], Kernels]
+
+
+def _pick(kernels: str | Kernels, machine: Machine) -> Pick:
+    return (lambda _: kernels) if isinstance(kernels, Kernels) else partial(choose, kernels, machine=machine)
 
 
 def name_special_tokens(

@@ -31,6 +31,7 @@ from skillit_stream.formats.sample_losses import (
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.order.index import ShardList
+from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
@@ -89,11 +90,11 @@ class ScoringPass:
             load_tokenizer(config),
             manifest.vocab_size,
             kernels=config.kernels,
-            machine=Machine.here(config.device, config.precision),
+            machine=Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None),
         )
         if config.load_path:
             with as_input_error('Composer refused the checkpoint', OSError, RuntimeError):
-                Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()
+                close(Trainer(model=self._model, load_path=config.load_path, load_weights_only=True))
         self._weights = weights_hash(self._model.state_dict())
         self._model = self._device.module_to_device(self._model).eval()
         self._streams = EvalStreams(open_streams(config, manifest, skills, 'train'))

@@ -1,5 +1,6 @@
 """`skillit graph learn`: real short runs of a tiny model on the addition corpus."""
 
+import gc
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from skillit_stream import SkillsGraph
 from skillit_stream.base.errors import InputError
@@ -71,6 +73,20 @@ def test_a_run_is_the_same_whatever_ran_before_it(training_yaml: Path):
     assert runs.losses_before() == before
     assert len({tuple(losses.values()) for losses in (before, first, mixed)}) == 3
     assert set(before) == set(SKILLS)
+
+
+def test_runs_do_not_gather_in_memory(training_yaml: Path):
+    def optimizers() -> int:
+        gc.collect()
+        return sum(isinstance(one, torch.optim.Optimizer) for one in gc.get_objects())
+
+    runs = ShortRuns(load_config(training_yaml))
+    alive = []
+    for _ in range(3):
+        runs.losses_after(('digit_0',), 1)
+        alive.append(optimizers())
+    # The last one may stay until the next.
+    assert alive == alive[:1] * 3
 
 
 def test_workers_change_nothing(training_yaml: Path):
