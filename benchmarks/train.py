@@ -74,6 +74,7 @@ JOBS = (
     Job("compiled, transformers' SDPA", 'compiled', 8, attention='sdpa'),
     Job('fused', 'fused', 8, profile=True),
     Job('compiled', 'compiled', 'auto'),
+    Job('compiled, documents masked', 'compiled', 8, mask_documents=True),
     Job('eager attention', 'eager', 2),
     Job('compiled as a whole', 'transformers', 8, compile_config={}),
     Job('compiled, fastest attention', 'compiled', 8, backend='fastest'),
@@ -81,6 +82,7 @@ JOBS = (
 SMOKE_JOBS = (
     Job('compiled', 'compiled', 2, profile=True),
     Job(PLAIN, 'transformers', 2),
+    Job('documents masked', 'transformers', 2, mask_documents=True),
     Job('fastest attention', 'transformers', 4, backend='fastest'),
     Job('compiled as a whole', 'transformers', 2, compile_config={'backend': 'aot_eager'}),
     Job('eager attention', 'eager', 2),

@@ -15,6 +15,7 @@ import step_profile
 
 SKILLS = ('prose', 'code', 'web', 'books', 'papers', 'questions', 'encyclopedia')
 PER_SHARD = 1_024
+DOCUMENT = 512  # mean number of tokens of a document; the last of the vocabulary ends it
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Job:
         microbatch: Samples a forward pass, or ``auto``.
         backend: The one that SDPA takes, e.g. ``CUDNN_ATTENTION``; ``fastest``: the one measured to be; None: its own
             choice.
+        mask_documents: Whether documents of a sample do not see each other.
         compile_config: Composer's, which compiles the model as a whole.
         profile: Whether one more step says where the time goes.
     """
@@ -68,12 +70,13 @@ class Job:
     microbatch: int | str
     attention: str | None = None
     backend: str | None = None
+    mask_documents: bool = False
     compile_config: dict[str, Any] | None = None
     profile: bool = False
 
 
 def write_streams(folder: Path, setting: Setting) -> None:
-    """A stream of made-up tokens for each skill, each from a tenth of the vocabulary of its own."""
+    """A stream of made-up tokens for each skill, each from a tenth of the vocabulary of its own, in documents."""
     from streaming import MDSWriter
 
     vocabulary = setting.model['vocab_size']
@@ -88,6 +91,7 @@ def write_streams(folder: Path, setting: Setting) -> None:
         with MDSWriter(out=str(folder / skill), columns=columns, size_limit=limit) as writer:
             for _ in range(samples):
                 row = rng.integers(low, low + vocabulary // 10, setting.seq_len).astype(dtype)
+                row[rng.random(setting.seq_len) < 1 / DOCUMENT] = vocabulary - 1
                 writer.write({'tokens': row})
 
 
@@ -172,9 +176,10 @@ def _trainer(folder: Path, setting: Setting, job: Job) -> tuple[Any, Any]:
         dict(zip(SKILLS, np.roll(shares, n), strict=True)) for n in range(setting.rounds + 1)
     ]
     clock = clock_of(setting)
+    end = setting.model['vocab_size'] - 1 if job.mask_documents else None
     trainer = Trainer(
         model=model,
-        train_dataloader=token_data_spec(loader),
+        train_dataloader=token_data_spec(loader, end),
         optimizers=_optimizer(model, setting),
         algorithms=[DataMixing(Schedule(SKILLS, setting.rounds + 1, mixtures=mixtures))],
         callbacks=[clock],

@@ -20,7 +20,7 @@ from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
-from skillit_stream.training.causality import refuse_not_causal
+from skillit_stream.training.causality import refuse_not_causal, refuse_open_documents
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
@@ -56,6 +56,7 @@ from skillit_stream.training.run_policy import (
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
 from skillit_stream.training.streams_folder import (
+    document_end_of,
     load_manifest,
     load_tokenizer,
     open_streams,
@@ -85,6 +86,8 @@ class Material:
     dataset: SkillStreamingDataset
     model: SkillLossModel
     evaluator: Evaluator
+    document_end: int | None
+    """The token that ends a document, where documents must not see each other."""
 
 
 def build_run(config: TrainConfig) -> Run:
@@ -123,6 +126,13 @@ def build_run(config: TrainConfig) -> Run:
     with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
     refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
+    if material.document_end is not None:
+        refuse_open_documents(
+            trainer,
+            vocab_size=manifest.vocab_size,
+            seq_len=manifest.seq_len,
+            document_end=material.document_end,
+        )
     if _is_finished(trainer, config, manifest.seq_len):
         return Run(trainer, material.dataset, resumed=True, finished=True)
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
@@ -177,8 +187,9 @@ def build_material(
         mark_layers(model.model)
     metric = _skill_metric(manifest, eval_skills)
     model.val_metrics = {**(model.val_metrics or {}), type(metric).__name__: metric}
-    evaluator = _evaluator(config, manifest, eval_skills, int(dataset.batch_size or 1))
-    return Material(dataset, model, evaluator)
+    end = document_end_of(config, tokenizer)
+    evaluator = _evaluator(config, manifest, eval_skills, int(dataset.batch_size or 1), end)
+    return Material(dataset, model, evaluator, end)
 
 
 def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
@@ -189,20 +200,25 @@ def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
 
 
 def _evaluator(
-    config: TrainConfig, manifest: Manifest, eval_skills: list[str], train_batch_size: int
+    config: TrainConfig,
+    manifest: Manifest,
+    eval_skills: list[str],
+    train_batch_size: int,
+    document_end: int | None,
 ) -> Evaluator:
     return skill_evaluator(
         EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
         batch_size=config.eval_loader.batch_size or train_batch_size,
         eval_interval=config.eval_interval,
         samples_per_skill=config.eval_loader.samples_per_skill,
+        document_end=document_end,
     )
 
 
 def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     """The arguments of Composer's Trainer that are about model, data, device and precision: fresh for each."""
     with as_input_error('`train_loader` is not one that a DataLoader takes'):
-        loader = token_data_spec(build_loader(config, material.dataset))
+        loader = token_data_spec(build_loader(config, material.dataset), material.document_end)
     return dict(
         model=material.model,
         train_dataloader=loader,

@@ -133,6 +133,8 @@ class TrainConfig:
     """Seed of model, shuffles and dropout."""
     precision: str = 'fp32'
     """`fp32` or `amp_bf16`, ..."""
+    mask_documents: bool = False
+    """Whether the documents of a sample do not see each other; see loader/batches.py's ``causal_lm_inputs``."""
     kernels: str = 'auto'
     """`auto`: on a GPU flash attention and liger-kernel's fused ones, where they are installed and fit the model;
     `fused`: an error where they do not; `eager`: plain PyTorch, attention included. See kernels.py."""

@@ -36,10 +36,17 @@ from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
 from skillit_stream.training.run_policy import chosen_skills
-from skillit_stream.training.streams_folder import load_manifest, load_tokenizer, local_root, open_streams
+from skillit_stream.training.streams_folder import (
+    document_end_of,
+    load_manifest,
+    load_tokenizer,
+    local_root,
+    open_streams,
+)
 
 PART = 1 << 16
 PARTS = 'parts'
+MODEL_INPUTS = ('input_ids', 'attention_mask', 'position_ids')
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +92,11 @@ class ScoringPass:
         self._device = get_device(config.device)
         # As when a run is built: the same seed gives the same weights.
         reproducibility.seed_all(config.seed)
+        tokenizer = load_tokenizer(config)
+        self._document_end = document_end_of(config, tokenizer)
         self._model = build_model(
             config.model,
-            load_tokenizer(config),
+            tokenizer,
             manifest.vocab_size,
             kernels=config.kernels,
             machine=Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None),
@@ -178,8 +187,10 @@ class ScoringPass:
     def _losses(self, ids: range) -> NDArray[np.float32]:
         """Mean loss over each sample's target tokens, in nats; float32 [samples]."""
         samples: list[Any] = list(self._streams.samples_by_id(np.array(ids, np.int64)))
-        batch = self._device.batch_to_device(causal_lm_inputs(collate(samples)))
-        inputs = {name: batch[name] for name in ('input_ids', 'attention_mask')}
+        batch = self._device.batch_to_device(
+            causal_lm_inputs(collate(samples), document_end=self._document_end)
+        )
+        inputs = {name: value for name, value in batch.items() if name in MODEL_INPUTS}
         with torch.no_grad(), get_precision_context(self._config.precision):
             logits = self._model.model(**inputs).logits[:, :-1].float()
         targets = batch['labels'][:, 1:]

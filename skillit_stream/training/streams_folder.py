@@ -54,6 +54,22 @@ def load_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(name)
 
 
+def document_end_of(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that ends a document, where `mask_documents` asks for documents that do not see each other.
+
+    Raises:
+        InputError: The tokenizer has no such token.
+    """
+    if not config.mask_documents:
+        return None
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f'`mask_documents` needs a tokenizer with an EOS token, which ends the documents in the streams, but '
+            f'{tokenizer.name_or_path} has none.'
+        )
+    return int(tokenizer.eos_token_id)
+
+
 def open_streams(config: TrainConfig, manifest: Manifest, skills: list[str], split: str) -> dict[str, Stream]:
     """A Stream a skill, which can serve a single dataset.
 

@@ -51,7 +51,7 @@ def test_the_smoke_run_fills_the_table(benchmark: Any, tmp_path: Path):
         assert row['lowest'] <= row['step (ms)'] <= row['highest']
         assert row['eval (ktok/s)'] > 0
         # The same weights and the same samples in the same order.
-        assert row['loss apart (%)'] < 1e-3
+        assert (row['loss apart (%)'] < 1e-3) == (row['job'] != 'documents masked')
     assert record['left_out'] == {}
     # Two rounds of four steps are measured, and one before them warms up.
     assert {len(losses) for losses in record['losses'].values()} == {12}
