@@ -1,6 +1,7 @@
 """The streams folder that a YAML names: here, or elsewhere (`streams`) with a cache of it here (`streams_local`)."""
 
 from pathlib import Path
+from typing import Any
 
 from streaming import Stream
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -62,12 +63,13 @@ def document_end_of(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> 
     """
     if not config.mask_documents:
         return None
-    if tokenizer.eos_token_id is None:
+    end: Any = tokenizer.eos_token_id
+    if end is None:
         raise InputError(
             f'`mask_documents` needs a tokenizer with an EOS token, which ends the documents in the streams, but '
             f'{tokenizer.name_or_path} has none.'
         )
-    return int(tokenizer.eos_token_id)
+    return int(end)
 
 
 def open_streams(config: TrainConfig, manifest: Manifest, skills: list[str], split: str) -> dict[str, Stream]:
