@@ -31,6 +31,7 @@ from skillit_stream.formats.sample_losses import (
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.order.index import ShardList
+from skillit_stream.training.checkpoints import checkpoint_at
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
@@ -92,6 +93,7 @@ class ScoringPass:
             machine=Machine.here(config.device, config.precision),
         )
         if config.load_path:
+            config.load_path = checkpoint_at(config.load_path)
             with as_input_error('Composer refused the checkpoint', OSError, RuntimeError):
                 Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()
         self._weights = weights_hash(self._model.state_dict())
