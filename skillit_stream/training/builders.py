@@ -39,6 +39,7 @@ from skillit_stream.training.parts import (
 )
 from skillit_stream.training.progress import Progress
 from skillit_stream.training.progress_text import RunPlan
+from skillit_stream.training.resuming import resumption_of, take_over
 from skillit_stream.training.run_files import (
     RunFilesUpload,
     checkpoint_folder,
@@ -75,6 +76,8 @@ class Run:
     trainer: Trainer
     dataset: SkillStreamingDataset
     resumed: bool
+    evaluated: bool = True
+    """Whether the policy has seen losses of the skills as they are."""
     finished: bool = False
     """Whether its checkpoint is that of its end: there is nothing left to train."""
 
@@ -111,19 +114,24 @@ def build_run(config: TrainConfig) -> Run:
         dist.initialize_dist(get_device(config.device), config.dist_timeout)
     check_parts(config)
     loading = loading_arguments(config, checkpoint_folder(config))
+    resumption = resumption_of(config, loading, graph)
     prepare_folder(config)
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     plan = _plan(
         config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
-    algorithms = [_mixing(config, policy), *clipping]
-    parts = {**_parts(config, material, algorithms, plan), **loading}
+    mixing = _mixing(config, policy, begin_anew=resumption is not None and resumption.forked)
+    # Composer's console logger prints whole lines: a line that changes would be torn by them.
+    progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
+    parts = {**_parts(config, material, [mixing, *clipping], progress), **loading}
+    options = dict(parts['optimizers'].param_groups[0])
     trained_metrics = material.model.get_metrics(is_train=True)
     check_stoppers(
         parts['callbacks'],
         {'train': list(trained_metrics), material.evaluator.label: material.evaluator.metric_names or []},
     )
-    with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+    refusal = resumption.refusal() if resumption else 'Composer refused the run'
+    with as_input_error(refusal, OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
     refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
     if material.document_end is not None:
@@ -133,13 +141,20 @@ def build_run(config: TrainConfig) -> Run:
             seq_len=manifest.seq_len,
             document_end=material.document_end,
         )
+    lines = take_over(trainer, mixing, options, resumption)
     if _is_finished(trainer, config, manifest.seq_len):
         return Run(trainer, material.dataset, resumed=True, finished=True)
+    progress.changes = lines
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         clear_log(config)
         write_run_files(config, _about(config, material, policy, graph, plan.rounds))
-    return Run(trainer, material.dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+    return Run(
+        trainer,
+        material.dataset,
+        resumed=int(trainer.state.timestamp.batch) > 0,
+        evaluated=mixing.remembers and not material.dataset.changes,
+    )
 
 
 def _is_finished(trainer: Trainer, config: TrainConfig, seq_len: int) -> bool:
@@ -234,11 +249,9 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
 
 
 def _parts(
-    config: TrainConfig, material: Material, algorithms: list[Algorithm], plan: RunPlan
+    config: TrainConfig, material: Material, algorithms: list[Algorithm], progress: Progress
 ) -> dict[str, Any]:
     """The arguments of Composer's Trainer."""
-    # Composer's console logger prints whole lines: a line that changes would be torn by them.
-    progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
     return dict(
         **device_parts(config, material),
         eval_dataloader=material.evaluator,
@@ -262,9 +275,10 @@ def _upload(config: TrainConfig) -> list[Callback]:
     return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
 
 
-def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
+def _mixing(config: TrainConfig, policy: MixturePolicy, *, begin_anew: bool) -> DataMixing:
     log = Path(config.save_folder) / 'mixture.jsonl'
-    return DataMixing(policy, warn_passes=config.train_loader.warn_passes, log_path=log)
+    warn_passes = config.train_loader.warn_passes
+    return DataMixing(policy, warn_passes=warn_passes, log_path=log, begin_anew=begin_anew)
 
 
 def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
@@ -318,6 +332,8 @@ def build_loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoa
         persistent_workers=workers > 0,
         prefetch_factor=config.train_loader.prefetch_factor if workers else None,
         pin_memory=config.train_loader.pin_memory and torch.cuda.is_available(),
+        # Left to itself a loader draws from the random numbers of dropout, as often as it makes workers.
+        generator=torch.Generator().manual_seed(config.seed),
     )
 
 

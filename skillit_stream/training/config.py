@@ -173,9 +173,11 @@ class TrainConfig:
     save_overwrite: bool = False
     """Whether to start over in a run folder that holds a run."""
     load_path: str | None = None
-    """A checkpoint to start from, a path or a URL."""
+    """What to start from, a path or a URL: a checkpoint, or a run folder, whose newest checkpoint is meant."""
     load_weights_only: bool = False
     """Whether to take nothing but the weights from it."""
+    load_ignore_keys: list[str] | None = None
+    """What not to take from it, in Composer's words: `state/optimizers`, ..."""
     autoresume: bool = False
     """Whether to go on from the newest checkpoint of the run, if there is one."""
     progress_bar: bool = True

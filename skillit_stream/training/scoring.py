@@ -31,6 +31,7 @@ from skillit_stream.formats.sample_losses import (
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.order.index import ShardList
+from skillit_stream.training.checkpoints import checkpoint_at
 from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.kernels import Machine
@@ -102,6 +103,7 @@ class ScoringPass:
             machine=Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None),
         )
         if config.load_path:
+            config.load_path = checkpoint_at(config.load_path)
             with as_input_error('Composer refused the checkpoint', OSError, RuntimeError):
                 close(Trainer(model=self._model, load_path=config.load_path, load_weights_only=True))
         self._weights = weights_hash(self._model.state_dict())

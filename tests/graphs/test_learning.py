@@ -277,6 +277,19 @@ def test_the_start_of_the_runs_is_named_with_its_part_of_the_run(
     assert f'start: {part}, step {rounds * STEPS} of 16 ({checkpoint.name})' in ' '.join(printed.split())
 
 
+def test_a_run_folder_is_its_newest_checkpoint(
+    trained: Path, done: Done, training_yaml: Path, tmp_path: Path
+):
+    out = tmp_path / 'graph.json'
+    done(*learning(training_yaml, out, 'approximate', f'load_path={trained}')[1:])
+    measured = SkillsGraph.load(out).measured
+    assert measured is not None
+    newest = trained / 'checkpoints' / f'ep4-ba{4 * STEPS}-rank0.pt'
+    assert measured.start == StartOfRuns(
+        weights='checkpoint', path=str(newest), step=4 * STEPS, of_steps=4 * STEPS
+    )
+
+
 def test_a_checkpoint_without_its_run_is_of_the_length_of_the_yaml(
     trained: Path, training_yaml: Path, tmp_path: Path
 ):
