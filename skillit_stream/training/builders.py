@@ -10,11 +10,13 @@ from composer import Trainer
 from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
 from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
+from streaming import StreamingDataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
+from skillit_stream.base.signatures import check_options
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
@@ -276,6 +278,7 @@ def build_dataset(
             f'{config.global_train_batch_size}.'
         )
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
+    check_options('train_loader.dataset', StreamingDataset, options)
     with as_input_error('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
             streams=open_streams(config, manifest, skills, 'train'),

@@ -4,7 +4,7 @@ import torch
 from composer import Trainer
 from composer.core import get_precision_context
 
-from skillit_stream.base.errors import InputError
+from skillit_stream.base.errors import InputError, first_line
 
 LENGTH = 16  # tokens of what is tried
 # Largest move of earlier logits, as a part of the largest logit: what rounding makes of the same numbers.
@@ -22,28 +22,17 @@ def refuse_not_causal(trainer: Trainer, *, vocab_size: int, seq_len: int) -> Non
         seq_len: Tokens in a sample.
 
     Raises:
-        InputError: They move.
+        InputError: They move, or the model fails as soon as it is called.
     """
     length = min(LENGTH, seq_len)
     if length < 2 or vocab_size < 2:
         return
-    state, device = trainer.state, trainer.state.device
+    state = trainer.state
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocab_size, (1, length), generator=generator)
     other = tokens.clone()
     other[0, -1] = (other[0, -1] + 1 + vocab_size // 2) % vocab_size
-    was_training = state.model.training
-    state.model.eval()
-    try:
-        with torch.no_grad(), get_precision_context(state.precision, state.precision_config):
-            before, after = (
-                state.model(
-                    device.batch_to_device({'input_ids': one, 'attention_mask': torch.ones_like(one)})
-                ).logits
-                for one in (tokens, other)
-            )
-    finally:
-        state.model.train(was_training)
+    before, after = (_logits(trainer, one) for one in (tokens, other))
     earlier = before[:, :-1].float()
     moved = (after[:, :-1].float() - earlier).abs().max()
     rounding = _ROUNDING if before.dtype == torch.float32 else _ROUNDING_OF_LESS
@@ -54,3 +43,22 @@ def refuse_not_causal(trainer: Trainer, *, vocab_size: int, seq_len: int) -> Non
             'that it sees what it should predict. Take a causal language model, or '
             "make this one a decoder (BERT's kin: model.config.is_decoder=true)."
         )
+
+
+def _logits(trainer: Trainer, tokens: torch.Tensor) -> torch.Tensor:
+    """Logits [1, tokens, vocabulary] of one sample [1, tokens]."""
+    state = trainer.state
+    batch = state.device.batch_to_device({'input_ids': tokens, 'attention_mask': torch.ones_like(tokens)})
+    was_training = state.model.training
+    state.model.eval()
+    try:
+        with torch.no_grad(), get_precision_context(state.precision, state.precision_config):
+            return state.model(batch).logits
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever the code of a model raises
+        raise InputError(
+            f'The model cannot be called as `model` has it: {type(error).__name__}: {first_line(error)}'
+        ) from error
+    finally:
+        state.model.train(was_training)

@@ -25,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_missing_folder, nearest
+from skillit_stream.mixture.checks import number_within
 from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
 from skillit_stream.training.skill_losses import SkillLossModel
@@ -74,6 +75,10 @@ def build_model(
         raise InputError(
             f'The model has a vocabulary of {embedded}, but the streams have token ids up to {vocab_size - 1}: '
             f'convert with the tokenizer of this model.'
+        )
+    if getattr(model.config, 'is_encoder_decoder', False):
+        raise InputError(
+            'The model must be a decoder alone, but its configuration has is_encoder_decoder: leave it out.'
         )
     model.config.use_cache = False
     taken = put_into(model, picked)
@@ -135,7 +140,7 @@ def _from_scratch(
             f'but got: {kind!r}.'
         )
     kernels = pick(kind)
-    with as_input_error('`model.config` is not one that transformers takes', KeyError):
+    with as_input_error('`model.config` is not one that transformers takes', Exception):
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
@@ -157,7 +162,7 @@ def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
         )
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
     with as_input_error(
-        f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', OSError, ImportError
+        f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', Exception
     ):
         loaded = AutoConfig.from_pretrained(name, **extra)
         _refuse_unknown('model.config_overrides', config.config_overrides, loaded)
@@ -177,9 +182,12 @@ def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
 def _refuse_unknown(where: str, options: Mapping[str, Any], reference: PretrainedConfig) -> None:
     """transformers takes any key; one that is neither of the configuration nor read by the model is a mistake."""
     known = [*reference.to_dict(), *reference.attribute_map]
-    for name in options:
+    for name, value in options.items():
         if name not in known and not hasattr(reference, name) and not _is_read(name, reference):
             raise InputError(f'`{where}` has no option {name!r}: {nearest(name, known)}')
+        if 'drop' in name and isinstance(getattr(reference, name, None), float):
+            # Some are looked at in the first step alone.
+            number_within(f'`{where}.{name}`', value, 0.0, 1.0)
 
 
 def _is_read(name: str, reference: PretrainedConfig) -> bool:

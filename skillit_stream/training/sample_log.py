@@ -8,6 +8,7 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from composer.utils import dist
 
+from skillit_stream.base.errors import as_input_error
 from skillit_stream.loader.skill_shards import SAMPLE_ID_COLUMN
 
 
@@ -24,11 +25,16 @@ class SampleLog(Callback):
         self.folder = Path(folder)
         self._file: IO[str] | None = None
 
+    def init(self, state: State, logger: Logger) -> None:
+        """Make the folder; where that cannot be done it is known before anything is trained."""
+        del state, logger
+        with as_input_error(f'`callbacks.sample_log.folder`: {self.folder} cannot be made', OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
     def after_dataloader(self, state: State, logger: Logger) -> None:
         """Write the line of the batch that has just arrived."""
         del logger
         if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f'samples-rank{dist.get_global_rank()}.jsonl'
             self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115 (open for the whole run)
         batch: Any = state.batch
