@@ -23,6 +23,7 @@ from skillit_stream.mixture import MixturePolicy
 from skillit_stream.training.evaluation import evaluated_skills, evaluates_at_end, one_pass_metric
 from skillit_stream.training.skill_losses import TrainLosses
 from skillit_stream.training.skill_metrics import LOSSES, as_logged
+from skillit_stream.training.whole_rounds import check_only_one, check_whole_rounds
 
 
 class DataMixing(Algorithm):
@@ -123,7 +124,9 @@ class DataMixing(Algorithm):
     def _start(self, state: State, logger: Logger) -> None:
         """Check the names and, in a fresh run, set the first mixture."""
         self._ended = False
+        check_only_one(state.algorithms, DataMixing)
         dataset = dataset_of(state)
+        check_whole_rounds(state, dataset)
         if self._driver is None or self._driver.dataset is not dataset:
             if not isinstance(self.policy, MixturePolicy):
                 raise RuntimeError('Internal error: no policy was made.')

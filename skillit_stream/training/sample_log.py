@@ -8,7 +8,7 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from composer.utils import dist
 
-from skillit_stream.base.errors import as_input_error
+from skillit_stream.base.errors import InputError
 from skillit_stream.loader.skill_shards import SAMPLE_ID_COLUMN
 
 
@@ -26,15 +26,19 @@ class SampleLog(Callback):
         self._file: IO[str] | None = None
 
     def init(self, state: State, logger: Logger) -> None:
-        """Make the folder; where that cannot be done it is known before anything is trained."""
+        """See that the folder can be made, before anything is trained."""
         del state, logger
-        with as_input_error(f'`callbacks.sample_log.folder`: {self.folder} cannot be made', OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        nearest = next(one for one in (self.folder, *self.folder.absolute().parents) if one.exists())
+        if not nearest.is_dir():
+            raise InputError(
+                f'`callbacks.sample_log.folder`: {self.folder} cannot be made: {nearest} is a file.'
+            )
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
         """Write the line of the batch that has just arrived."""
         del logger
         if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f'samples-rank{dist.get_global_rank()}.jsonl'
             self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115 (open for the whole run)
         batch: Any = state.batch
