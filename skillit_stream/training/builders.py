@@ -8,19 +8,20 @@ from typing import Any, cast
 import torch
 from composer import Trainer
 from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
-from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
+from streaming import StreamingDataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
+from skillit_stream.base.signatures import check_options
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
-from skillit_stream.training.causality import refuse_not_causal, refuse_open_documents
+from skillit_stream.training.causality import refuse_what_sees_too_much
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
@@ -28,7 +29,7 @@ from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
-from skillit_stream.training.models import build_model
+from skillit_stream.training.models import build_model, check_length
 from skillit_stream.training.parts import (
     build_callbacks,
     build_clipping,
@@ -65,8 +66,6 @@ from skillit_stream.training.streams_folder import (
 
 RUN_VERSION = 1
 WORKERS_OF_A_GPU = 2
-# What the configurations of model families call the tokens that a sample may have.
-_POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
 
 
 @dataclass
@@ -133,14 +132,7 @@ def build_run(config: TrainConfig) -> Run:
     refusal = resumption.refusal() if resumption else 'Composer refused the run'
     with as_input_error(refusal, OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
-    refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
-    if material.document_end is not None:
-        refuse_open_documents(
-            trainer,
-            vocab_size=manifest.vocab_size,
-            seq_len=manifest.seq_len,
-            document_end=material.document_end,
-        )
+    refuse_what_sees_too_much(trainer, manifest.vocab_size, manifest.seq_len, material.document_end)
     lines = take_over(trainer, mixing, options, resumption)
     if _is_finished(trainer, config, manifest.seq_len):
         return Run(trainer, material.dataset, resumed=True, finished=True)
@@ -197,7 +189,7 @@ def build_material(
     dataset = build_dataset(config, manifest, skills, orders)
     machine = Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None)
     model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
-    _check_length(model, manifest.seq_len)
+    check_length(model, manifest.seq_len)
     if config.fsdp_config is not None and isinstance(model.model, PreTrainedModel):
         mark_layers(model.model)
     metric = _skill_metric(manifest, eval_skills)
@@ -281,17 +273,6 @@ def _mixing(config: TrainConfig, policy: MixturePolicy, *, begin_anew: bool) -> 
     return DataMixing(policy, warn_passes=warn_passes, log_path=log, begin_anew=begin_anew)
 
 
-def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
-    """Refuse samples with more tokens than the model has positions for."""
-    for name in _POSITIONS:
-        positions = getattr(model.config, name, None)
-        if isinstance(positions, int) and 0 < positions < seq_len:
-            raise InputError(
-                f'The streams have samples of {seq_len} tokens, but `{name}` of the model is {positions}: '
-                f'convert with --seq-len {positions}, or take a model of more positions.'
-            )
-
-
 def build_dataset(
     config: TrainConfig,
     manifest: Manifest,
@@ -306,6 +287,7 @@ def build_dataset(
             f'{config.global_train_batch_size}.'
         )
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
+    check_options('train_loader.dataset', StreamingDataset, options)
     with as_input_error('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(
             streams=open_streams(config, manifest, skills, 'train'),

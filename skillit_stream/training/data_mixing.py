@@ -23,6 +23,7 @@ from skillit_stream.mixture import MixturePolicy
 from skillit_stream.training.evaluation import evaluated_skills, evaluates_at_end, one_pass_metric
 from skillit_stream.training.skill_losses import TrainLosses
 from skillit_stream.training.skill_metrics import LOSSES, as_logged
+from skillit_stream.training.whole_rounds import check_only_one, check_whole_rounds
 
 
 class DataMixing(Algorithm):
@@ -158,7 +159,9 @@ class DataMixing(Algorithm):
                 f'`reset_time`: the rounds of the mixture cannot go on where steps are counted from 0 again, after '
                 f'{self._reached}: pass fit(duration=...) to train on, or begin another run with a new Trainer.'
             )
+        check_only_one(state.algorithms, DataMixing)
         dataset = dataset_of(state)
+        check_whole_rounds(state, dataset)
         if self._driver is None or self._driver.dataset is not dataset:
             if not isinstance(self.policy, MixturePolicy):
                 raise RuntimeError('Internal error: no policy was made.')

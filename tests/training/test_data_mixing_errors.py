@@ -47,6 +47,24 @@ def test_a_stream_that_the_policy_does_not_name_is_named(streams: Path, run_fold
     assert 'There is a stream digit_2, but the policy does not name it' in message
 
 
+def test_rounds_that_the_trainer_would_cut_short_are_refused(streams: Path, run_folder: Path):
+    message = refusal(streams, run_folder, SkillIt(GRAPH), train_subset_num_batches=4)
+    assert '`train_subset_num_batches` must be left out, for a round is 6 steps, but got: 4' in message
+    assert 'round_size=16' in message
+    assert not run_folder.exists()
+
+
+def test_a_loader_of_other_batches_than_the_datasets_is_refused(streams: Path, run_folder: Path):
+    message = refusal(streams, run_folder, SkillIt(GRAPH), dataset=tiny_dataset(streams, batch_size=6))
+    assert '`batch_size` of the DataLoader must be that of the dataset, 6, but got: 4.' in message
+
+
+def test_two_data_mixings_in_a_trainer_are_refused(streams: Path, run_folder: Path):
+    algorithms = [DataMixing(SkillIt(GRAPH)), DataMixing(StaticMixture.stratified(SKILLS))]
+    message = refusal(streams, run_folder, SkillIt(GRAPH), algorithms=algorithms)
+    assert message.startswith('A Trainer must have one DataMixing, but got: DataMixing, DataMixing')
+
+
 class Rows(torch.utils.data.Dataset):
     """A dataset without streams."""
 
