@@ -150,10 +150,10 @@ def build_run(config: TrainConfig) -> Run:
 
 
 def _is_finished(trainer: Trainer, config: TrainConfig, seq_len: int) -> bool:
-    """Whether a run that was loaded ended where `max_duration` says.
+    """Whether the run that goes on ended where `max_duration` says.
 
     Raises:
-        InputError: It has gone further.
+        InputError: It has gone further, or what was loaded is not its own.
     """
     state = trainer.state
     elapsed, now = state.get_elapsed_duration(), state.timestamp
@@ -163,7 +163,7 @@ def _is_finished(trainer: Trainer, config: TrainConfig, seq_len: int) -> bool:
     # A budget of samples or tokens ends inside its last step.
     step = {TimeUnit.SAMPLE: size, TimeUnit.TOKEN: size * seq_len}.get(end.unit, 1)
     within = end.unit == TimeUnit.EPOCH and now.batch_in_epoch.value
-    if within or now.get(end.unit).value - step >= end.value:
+    if not config.autoresume or within or now.get(end.unit).value - step >= end.value:
         raise InputError(
             f'`max_duration` must be longer than what the run has trained, {now.batch.value} steps, but got: '
             f'{config.max_duration}.'

@@ -59,8 +59,11 @@ def checkpoint_at(place: str) -> str:
     """The checkpoint that `load_path` names: itself, or the newest one of a run folder.
 
     Raises:
-        InputError: It is a folder here without a checkpoint.
+        InputError: It is a folder here without a checkpoint, or the object store cannot be reached.
     """
+    if is_url(place) and not Path(place).suffix:
+        with as_input_error(f'`load_path`: no checkpoint can be looked for in {place}', Exception):
+            return newest_checkpoint(place) or place
     if is_url(place) or not Path(place).is_dir() or (Path(place) / SHARDED).exists():
         return place
     if found := newest_of_run(Path(place)) or newest_checkpoint(place):

@@ -365,6 +365,13 @@ def test_a_checkpoint_without_its_configuration_is_said_to_be_one(
     assert 'what has changed is not known: there is no config.yaml with the checkpoint' in told
 
 
+def test_a_branch_of_nothing_is_refused(trained: Trained, refused: Refused, run_folder: Path, tmp_path: Path):
+    trained('max_duration=1ep')
+    message = refused(*another(tmp_path, run_folder), 'max_duration=1ep')
+    assert '`max_duration` must be longer than what the run has trained, 6 steps, but got: 1ep.' in message
+    assert not list((tmp_path / 'another').glob('*.*'))
+
+
 @pytest.mark.parametrize('place', ['', 'checkpoints', 'checkpoints/latest-rank0.pt'])
 def test_a_run_folder_is_its_newest_checkpoint(
     trained: Trained, run_folder: Path, tmp_path: Path, place: str

@@ -162,6 +162,9 @@ def test_a_run_goes_on_from_the_store_on_a_machine_that_has_never_seen_it(
         ValueError, match='There is a run in s3://runs/some/run already: pass autoresume=true'
     ):
         build(there, place)
+    with pytest.raises(ValueError, match='`seed` must stay 3, but got: 9'):
+        build(there, place, 'autoresume=true', 'max_duration=3ep', 'seed=9')
+    assert not (tmp_path / 'there' / 'config.yaml').exists()
     with uploads_from_threads():
         run = build(there, place, 'autoresume=true', 'max_duration=3ep')
         assert run.resumed
@@ -178,8 +181,10 @@ def test_a_run_goes_on_from_the_store_on_a_machine_that_has_never_seen_it(
     # A checkpoint in a store can be started from and exported as well.
     checkpoint = 's3://runs/some/run/ep3-ba18-rank0.pt'
     assert main(['export', checkpoint, '--out', str(tmp_path / 'exported')]) == 0
-    started = train('started', f'load_path={checkpoint}', 'load_weights_only=true', 'max_duration=1ep')
-    assert mixture_lines(started)[0]['losses'] == pytest.approx(mixture_lines(whole)[-1]['losses'], rel=1e-6)
+    for name, start in (('started', checkpoint), ('folder', 's3://runs/some/run')):
+        started = train(name, f'load_path={start}', 'load_weights_only=true', 'max_duration=1ep')
+        losses = mixture_lines(started)[0]['losses']
+        assert losses == pytest.approx(mixture_lines(whole)[-1]['losses'], rel=1e-6)
 
 
 def test_a_store_that_is_not_there_is_one_line(store: Store, refused: Callable[..., str]):
