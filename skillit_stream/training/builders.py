@@ -30,7 +30,7 @@ from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
-from skillit_stream.training.models import build_model
+from skillit_stream.training.models import POSITIONS, build_model
 from skillit_stream.training.parts import (
     build_callbacks,
     build_clipping,
@@ -65,8 +65,6 @@ from skillit_stream.training.streams_folder import (
 
 RUN_VERSION = 1
 WORKERS_OF_A_GPU = 2
-# What the configurations of model families call the tokens that a sample may have.
-_POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
 
 
 @dataclass
@@ -255,7 +253,7 @@ def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
 
 def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
     """Refuse samples with more tokens than the model has positions for."""
-    for name in _POSITIONS:
+    for name in POSITIONS:
         positions = getattr(model.config, name, None)
         if isinstance(positions, int) and 0 < positions < seq_len:
             raise InputError(
