@@ -95,6 +95,15 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     write_text(Path(path), json.dumps(data, indent=1, ensure_ascii=False) + '\n')
 
 
+def finite_or_null(value: Any) -> Any:
+    """Plain data as strict JSON has it: None for a number that is not finite, which `from_plain` reads as NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a ``.npy`` file, at once or not at all."""
     write_atomically(path, lambda file: np.save(file, array))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import from_plain, write_atomically
+from skillit_stream.base.files import finite_or_null, from_plain, write_atomically
 
 VERSION = 2
 BEFORE_TRAINING = -1
@@ -99,11 +99,12 @@ class RoundRecord(Evaluation):
         return (*self.within, self) if self.losses else self.within
 
     def to_line(self) -> str:
-        """The line, without what there is not."""
+        """The line, without what there is not; a loss that is no finite number is null."""
         line = {key: value for key, value in asdict(self).items() if key not in ('where', 'version')}
         line['within'] = [one.to_plain() for one in self.within]
         first = {'version': VERSION, 'round': line.pop('round')}
-        return json.dumps({**first, **_without_nothing(line, keep=_ALWAYS)})
+        plain = finite_or_null({**first, **_without_nothing(line, keep=_ALWAYS)})
+        return json.dumps(plain, allow_nan=False)
 
 
 _ALWAYS = ('proportions', 'realised', 'samples', 'passes', 'losses')

@@ -266,9 +266,9 @@ class SkillsGraph:
         """
         streams, evaluated = list(train), list(evals)
         faults = [
-            *_lacking('the train streams lack', self.train_skills, streams),
+            *_lacking('rows of the graph that are not trained on:', self.train_skills, streams),
             *_lacking('the graph has no row for', streams, self.train_skills),
-            *_lacking('the eval streams lack', self.eval_skills, evaluated),
+            *_lacking('columns of the graph that are not evaluated:', self.eval_skills, evaluated),
         ]
         if faults:
             raise InputError(f'skills graph and streams do not fit: {"; ".join(faults)}')

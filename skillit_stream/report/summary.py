@@ -1,11 +1,11 @@
 """summary.json: every number behind the page, for programs to read."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skillit_stream.base.files import finite_or_null
 from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, verdicts
 from skillit_stream.report.methods import AVERAGE, LOSS, Method, common_eval_skills, eval_skills, notes
 from skillit_stream.report.run_folder import RecordedRun
@@ -85,7 +85,7 @@ def _curve(method: Method, skills: Sequence[str], figure: str) -> dict[str, Any]
 
 def to_json(summary: dict[str, Any]) -> bytes:
     """Strict JSON: a number that is not finite becomes null."""
-    return json.dumps(_finite(summary), indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n'
+    return json.dumps(finite_or_null(summary), indent=1, ensure_ascii=False, allow_nan=False).encode() + b'\n'
 
 
 def _run(run: RecordedRun) -> dict[str, Any]:
@@ -114,11 +114,3 @@ def _run(run: RecordedRun) -> dict[str, Any]:
 
 def _cell(cell: Spread | None) -> dict[str, Any] | None:
     return None if cell is None else asdict(cell)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -287,6 +287,10 @@ def build_dataset(
             f'{config.global_train_batch_size}.'
         )
     options = {'shuffle_seed': config.seed, **config.train_loader.dataset}
+    if 'batch_size' in options:
+        raise InputError(
+            '`train_loader.dataset.batch_size` follows from `global_train_batch_size`: leave it out.'
+        )
     check_options('train_loader.dataset', StreamingDataset, options)
     with as_input_error('`train_loader.dataset` has an option that the dataset does not take'):
         return SkillStreamingDataset(

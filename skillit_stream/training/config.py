@@ -14,8 +14,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from skillit_stream.base.errors import InputError, first_line
-from skillit_stream.base.names import is_url, nearest
+from skillit_stream.base.names import is_url
 from skillit_stream.mixture.registry import options_of
+from skillit_stream.training.other_words import hint
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
@@ -364,13 +365,15 @@ def _is_text(key: str, schema: Any) -> bool:
     return kind in (str, str | None)
 
 
-def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '') -> None:
+def _refuse_unknown(
+    given: DictConfig, schema: type, where: str, prefix: str = '', *, whole: type | None = None
+) -> None:
     """Unknown keys, before types: the message can name the nearest key of that level."""
     types = {item.name: item.type for item in fields(schema)}
     for key in given:
         name = str(key)
         if name not in types:
-            raise InputError(f'{where}: unknown key `{prefix}{name}`: {nearest(name, list(types))}')
+            raise InputError(f'{where}: unknown key `{prefix}{name}`: {hint(name, types, whole or schema)}')
         kind = types[name]
         is_text = kind in (str, str | None) and not OmegaConf.is_interpolation(given, name)
         if is_text and isinstance(given.get(key), bool):
@@ -382,4 +385,4 @@ def _refuse_unknown(given: DictConfig, schema: type, where: str, prefix: str = '
                 raise InputError(
                     f'{where}: `{prefix}{name}` must be a mapping of keys, but got: {given[key]!r}.'
                 )
-            _refuse_unknown(given[key], kind, where, f'{prefix}{name}.')
+            _refuse_unknown(given[key], kind, where, f'{prefix}{name}.', whole=whole or schema)

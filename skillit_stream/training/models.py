@@ -31,8 +31,25 @@ from skillit_stream.training.kernels import Kernels, Machine, attention_options,
 from skillit_stream.training.skill_losses import SkillLossModel
 
 LOSS_METRIC = LanguageCrossEntropy.__name__
-# What the configurations of model families call the tokens that a sample may have.
-_POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
+POSITIONS = (
+    'max_position_embeddings',
+    'max_seq_len',
+    'max_sequence_length',
+    'n_positions',
+    'seq_length',
+    'max_target_positions',
+    'max_positions',
+)
+"""What the configurations of model families call the tokens that a sample may have."""
+# Each family knows one name of a row.
+_SAME = (
+    (*POSITIONS, 'n_ctx', 'context_length'),
+    ('hidden_size', 'd_model', 'n_embd'),
+    ('num_hidden_layers', 'n_layers', 'n_layer', 'num_layers'),
+    ('num_attention_heads', 'n_heads', 'n_head', 'num_heads'),
+    ('num_key_value_heads', 'kv_n_heads', 'n_kv_heads'),
+    ('intermediate_size', 'ffn_dim', 'ffn_hidden_size', 'n_inner'),
+)
 
 
 def build_model(
@@ -149,6 +166,9 @@ def _from_scratch(
     with as_input_error('`model.config` is not one that transformers takes', Exception):
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
+        if 'pad_token_id' not in options and (built.pad_token_id or 0) >= built.vocab_size:
+            # The class's own, of a larger vocabulary.
+            built.pad_token_id = None
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
     if tokenizer is not None:
         # Only now: the weights from scratch do not depend on the special tokens.
@@ -190,10 +210,16 @@ def _refuse_unknown(where: str, options: Mapping[str, Any], reference: Pretraine
     known = [*reference.to_dict(), *reference.attribute_map]
     for name, value in options.items():
         if name not in known and not hasattr(reference, name) and not _is_read(name, reference):
-            raise InputError(f'`{where}` has no option {name!r}: {nearest(name, known)}')
+            raise InputError(f'`{where}` has no option {name!r}: {_meant(name, known)}')
         if 'drop' in name and isinstance(getattr(reference, name, None), float):
             # Some are looked at in the first step alone.
             number_within(f'`{where}.{name}`', value, 0.0, 1.0)
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """The name by which this family knows the same, or the nearest one."""
+    same = next((row for row in _SAME if name in row), ())
+    return next((f'this model calls it {one!r}' for one in same if one in known), nearest(name, known))
 
 
 def _is_read(name: str, reference: PretrainedConfig) -> bool:
@@ -208,7 +234,7 @@ def _is_read(name: str, reference: PretrainedConfig) -> bool:
 
 def check_length(model: SkillLossModel, seq_len: int) -> None:
     """Refuse samples with more tokens than the model has positions for."""
-    for name in _POSITIONS:
+    for name in POSITIONS:
         positions = getattr(model.config, name, None)
         if isinstance(positions, int) and 0 < positions < seq_len:
             raise InputError(

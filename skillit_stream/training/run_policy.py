@@ -246,7 +246,11 @@ def _check_streams(graph: SkillsGraph, skills: list[str], eval_skills: list[str]
     except InputError as error:
         lacks_rows = not set(skills) <= set(graph.train_skills)
         remedy = '; new_skills=identity, mean or a row written out says what that of a new skill is'
-        raise InputError(f'{error}{remedy if lacks_rows else ""}') from None
+        evaluate = '; evaluate them too (`eval_loader.skills`), or keep other columns alone (`targets`)'
+        lacks_columns = not set(graph.eval_skills) <= set(eval_skills)
+        raise InputError(
+            f'{error}{remedy if lacks_rows else ""}{evaluate if lacks_columns else ""}'
+        ) from None
 
 
 def _written_out(rows: Mapping[str, Any], eval_skills: list[str]) -> SkillsGraph:

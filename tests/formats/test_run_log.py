@@ -144,6 +144,18 @@ def test_null_stands_for_a_loss_that_is_not_a_number_and_later_keys_are_passed_o
     assert record.version == 1
 
 
+def test_losses_that_are_no_numbers_are_written_as_strict_json():
+    within = (Evaluation(step=3, losses={'a': math.inf}),)
+    record = RoundRecord(round=1, step=6, losses={'a': math.nan, 'b': 2.0}, within=within)
+    line = record.to_line()
+    assert 'NaN' not in line
+    assert 'Infinity' not in line
+    read = parse_line(line.encode(), where='f:1')
+    assert math.isnan(read.losses['a'])
+    assert read.losses['b'] == 2.0
+    assert math.isnan(read.within[0].losses['a'])
+
+
 def test_lines_hold_no_more_than_there_is():
     line = json.loads(RoundRecord(round=0, step=6).to_line())
     figures = {'proportions', 'realised', 'samples', 'passes', 'losses'}

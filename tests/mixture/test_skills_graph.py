@@ -183,17 +183,17 @@ def test_streams_that_fit_are_accepted_in_any_order_and_with_more_eval_streams()
 @pytest.mark.parametrize(
     ('train', 'evals', 'message'),
     [
-        (['ones'], ['tens', 'ones', 'words'], "the train streams lack 'tens'$"),
+        (['ones'], ['tens', 'ones', 'words'], "rows of the graph that are not trained on: 'tens'$"),
         (['ones', 'tens', 'new'], ['tens', 'ones', 'words'], "the graph has no row for 'new'$"),
         (
             ['ones', 'tenz'],
             ['tens', 'ones', 'words'],
-            r"lack 'tens' \(did you mean 'tenz'\?\); the graph has no row",
+            r"on: 'tens' \(did you mean 'tenz'\?\); the graph has no row",
         ),
         (
             ['ones', 'tens'],
             ['tens', 'ones', 'word'],
-            r"the eval streams lack 'words' \(did you mean 'word'\?\)",
+            r"columns of the graph that are not evaluated: 'words' \(did you mean 'word'\?\)",
         ),
     ],
 )

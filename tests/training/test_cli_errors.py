@@ -21,8 +21,8 @@ FAULTS = {
     'streams=/nowhere/streams': ['/nowhere/streams/skills.json', 'skillit convert'],
     'train_loader.skills=[digit_0,digit_7]': ['`train_loader.skills`', "'digit_7'", 'did you mean'],
     'eval_loader.skills=[units]': ['`eval_loader.skills`', "'units'", 'digit_0, digit_1, digit_2'],
-    'eval_loader.skills=[digit_0,digit_2]': ['eval streams lack', "'digit_1'"],
-    'train_loader.skills=[digit_0]': ['train streams lack', "'digit_1', 'digit_2'"],
+    'eval_loader.skills=[digit_0,digit_2]': ['columns of the graph that are not evaluated', "'digit_1'"],
+    'train_loader.skills=[digit_0]': ['rows of the graph that are not trained on', "'digit_1', 'digit_2'"],
     'algorithms.data_mixing.policy=skilit': ["'skilit'", "did you mean 'skill_it'?"],
     'algorithms.data_mixing.etta=1': ["'etta'", "did you mean 'eta'?"],
     'algorithms.data_mixing.eta=-1': ['eta must be', '-1'],
@@ -106,6 +106,19 @@ FAULTS = {
     'train_loader.on_exhausted=stop': ['`on_exhausted`', 'repeat, error', "'stop'"],
     'train_loader.dataset.shufle=false': ['`train_loader.dataset`', "'shufle'"],
     'train_loader.dataset.epoch_size=8': ['`epoch_size`', 'round_size'],
+    'device_eval_batch_size=4': ['unknown key `device_eval_batch_size`: here it is `eval_loader.batch_size`'],
+    'eval_loader.device_eval_batch_size=4': ['here it is `eval_loader.batch_size`'],
+    'eval_subset_num_batches=2': ['here it is `eval_loader.subset_num_batches`'],
+    'eval_loader.eval_subset_num_batches=2': ['here it is `eval_loader.subset_num_batches`'],
+    'eval_first=true': ['here it is `eval_loader.before_training`'],
+    'eval_loader.eval_first=true': ['here it is `eval_loader.before_training`'],
+    'console_log_interval=10ba': ['here it is `log_to_console`'],
+    'eval_loader.eval_interval=1ep': ['here it is `eval_interval`'],
+    'train_loader.batch_size=4': ['here it is `global_train_batch_size`'],
+    'train_loader.dataset.batch_size=4': ['follows from `global_train_batch_size`'],
+    'train_loader.shuffle_seed=4': ['here it is `train_loader.dataset.shuffle_seed`'],
+    'lr=1': ['here it is `optimizer.lr`'],
+    'max_seq_len=16': ['--seq-len'],
     'trainloader.round_size=8': ['`trainloader`', "did you mean 'train_loader'?"],
 }
 
@@ -164,7 +177,7 @@ def test_a_graph_whose_names_are_not_the_streams_is_refused_with_both_sides(refu
     path = tmp_path / 'graph.json'
     SkillsGraph.identity(['digit_0', 'digit_1', 'digit_two']).save(path)
     message = refused(f'algorithms.data_mixing.graph={path}')
-    assert "train streams lack 'digit_two'" in message
+    assert "rows of the graph that are not trained on: 'digit_two'" in message
     assert "no row for 'digit_2'" in message
 
 
@@ -181,7 +194,7 @@ def test_an_eval_skill_that_the_policy_needs_is_asked_for(refused: Refused):
     assert '`graph=identity` needs every skill that is trained on to be evaluated' in message
     assert '`eval_loader.skills` leaves out digit_2: evaluate it too, or learn a graph' in message
     message = refused('algorithms.data_mixing.graph=streams', 'eval_loader.skills=[digit_0,digit_1]')
-    assert "eval streams lack 'digit_2'" in message
+    assert "columns of the graph that are not evaluated: 'digit_2'" in message
 
 
 def test_a_policy_that_needs_the_first_losses_says_so(refused: Refused):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from omegaconf import MISSING, OmegaConf
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.names import nearest
 from skillit_stream.mixture.registry import options_of
-from skillit_stream.training.config import TrainConfig, dump_config, load_config, nearest
+from skillit_stream.training.config import TrainConfig, dump_config, load_config
 from skillit_stream.training.parts import ALGORITHMS, CALLBACKS, LOGGERS, OPTIMIZERS, SCHEDULERS
 from tests.support.paths import ROOT
 from tests.support.training_runs import write_yaml

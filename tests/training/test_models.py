@@ -96,6 +96,28 @@ def test_an_option_that_the_models_code_reads_is_an_option(build):
     assert attention.q_proj.weight.shape == (2 * 24, 16)
 
 
+@pytest.mark.parametrize('kind', ['phi3', 'glm', 'smollm3'])
+def test_a_vocabulary_below_the_pad_that_a_class_has_by_default(build, kind: str):
+    model = build(config={**LLAMA, 'model_type': kind}).model
+    assert model.config.pad_token_id == 0  # the tokenizer's
+    with pytest.raises(InputError, match='Padding_idx must be within'):
+        build(config={**LLAMA, 'model_type': kind, 'pad_token_id': VOCABULARY})
+
+
+@pytest.mark.parametrize(
+    ('name', 'meant'),
+    [
+        ('max_seq_len', 'max_position_embeddings'),
+        ('d_model', 'hidden_size'),
+        ('n_layers', 'num_hidden_layers'),
+        ('n_heads', 'num_attention_heads'),
+    ],
+)
+def test_what_another_family_calls_an_option_is_named(build, name: str, meant: str):
+    with pytest.raises(InputError, match=f"has no option '{name}': this model calls it '{meant}'"):
+        build(config={**LLAMA, name: 32})
+
+
 def test_fan_in_leaves_the_norms_at_one(build):
     model = build(config=WIDE, init='fan_in').model
     norms = [one for one in model.parameters() if one.ndim == 1]

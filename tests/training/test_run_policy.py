@@ -44,7 +44,10 @@ def test_columns_may_be_targets_alone():
     ('rows', 'message'),
     [
         ({'ones': {'ones': 1}, 'tens': {'tens': 1}}, "the graph has no row for 'hundreds'"),
-        ({'ones': {'ones': 1}, 'tens': {'tenz': 1}, 'hundreds': {}}, "the eval streams lack 'tenz'"),
+        (
+            {'ones': {'ones': 1}, 'tens': {'tenz': 1}, 'hundreds': {}},
+            "graph that are not evaluated: 'tenz'",
+        ),
         ({'ones': 1, 'tens': {}, 'hundreds': {}}, "row 'ones' must be eval skills with their weights"),
         ({'ones': {'ones': 'much'}, 'tens': {}, 'hundreds': {}}, 'must be a rectangular matrix of numbers'),
     ],
@@ -78,7 +81,7 @@ def test_a_bare_array_has_the_evaluated_skills_as_columns_otherwise(tmp_path: Pa
 
 
 def test_a_target_that_is_not_evaluated_is_refused():
-    with pytest.raises(InputError, match="the eval streams lack 'tens'"):
+    with pytest.raises(InputError, match="columns of the graph that are not evaluated: 'tens'"):
         named_graph({skill: {skill: 1} for skill in SKILLS}, SKILLS, ['ones'], ['tens'])
 
 
@@ -123,7 +126,7 @@ def test_new_skills_change_nothing_where_the_graph_lacks_none():
 
 def test_a_row_whose_stream_is_gone_is_refused_all_the_same():
     options = {'policy': 'skill_it', 'graph': ROWS, 'new_skills': 'mean'}
-    with pytest.raises(InputError, match="the train streams lack 'ones'"):
+    with pytest.raises(InputError, match="rows of the graph that are not trained on: 'ones'"):
         chosen_policy(options, context_of(['tens', 'hundreds']))
 
 

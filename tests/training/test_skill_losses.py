@@ -205,8 +205,8 @@ def test_steps_without_targets_do_no_harm(
 ):
     from skillit_stream.training import evaluation
 
-    def half_empty(batch: Mapping[str, Any]) -> dict[str, Any]:
-        inputs = causal_lm_inputs(batch)
+    def half_empty(batch: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        inputs = causal_lm_inputs(batch, **options)
         inputs['labels'][inputs['input_ids'][:, 0] % 2 == 0] = -100
         return inputs
 
