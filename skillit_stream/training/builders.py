@@ -30,8 +30,8 @@ from skillit_stream.training.intervals import check_evaluated_rounds, check_stop
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.models import build_model
 from skillit_stream.training.parts import (
+    build_algorithms,
     build_callbacks,
-    build_clipping,
     build_loggers,
     build_optimizer,
     build_scheduler,
@@ -95,7 +95,7 @@ def build_run(config: TrainConfig) -> Run:
     """
     check_times(config)
     sharding = build_fsdp(config.fsdp_config, config.device)
-    clipping = build_clipping(config.algorithms.get('gradient_clipping'))
+    others = build_algorithms(config.algorithms, sharded=sharding is not None)
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
@@ -113,7 +113,7 @@ def build_run(config: TrainConfig) -> Run:
     plan = _plan(
         config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
-    algorithms = [_mixing(config, policy), *clipping]
+    algorithms = [_mixing(config, policy), *others]
     parts = {**_parts(config, material, algorithms, plan), **loading}
     trained_metrics = material.model.get_metrics(is_train=True)
     check_stoppers(

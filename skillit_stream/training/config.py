@@ -156,7 +156,7 @@ class TrainConfig:
     scheduler: Options = field(default_factory=lambda: {'name': 'constant'})
     """`name`: constant, constant_with_warmup, cosine_with_warmup, linear_decay_with_warmup, ..., and its options."""
     algorithms: Options = field(default_factory=dict)
-    """`data_mixing`: the policy and its options; `gradient_clipping`: clipping_type and clipping_threshold."""
+    """`data_mixing`: the policy and its options; Composer's by name: gradient_clipping, ema, swa, ..."""
     callbacks: Options = field(default_factory=dict)
     """Composer callbacks by name: speed_monitor, lr_monitor, memory_monitor, ...; and sample_log."""
     loggers: Options = field(default_factory=dict)

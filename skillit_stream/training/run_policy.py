@@ -14,7 +14,6 @@ from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
 from skillit_stream.mixture.new_skills import ERROR, NewSkills
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.parts import ALGORITHMS
 from skillit_stream.training.streams_folder import own_graph, stream_folders
 
 DEFAULT_MIXING = {'policy': 'proportional'}
@@ -64,9 +63,6 @@ def policy_of_run(
     Raises:
         InputError: It cannot be built from what is there.
     """
-    for name in config.algorithms:
-        if name not in ALGORITHMS:
-            raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
     loader, folder = config.train_loader, stream_folders(config)
     context = run_context(
         sizes,

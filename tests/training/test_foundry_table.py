@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skillit_stream.training.config import ModelConfig, TrainConfig
-from skillit_stream.training.parts import ALGORITHMS, CALLBACKS
+from skillit_stream.training.parts import ALGORITHMS, CALLBACKS, DATA_MIXING
 from tests.support.paths import ROOT
 
 # The fields of llmfoundry.utils.config_utils.TrainConfig, 0.22.
@@ -25,14 +25,14 @@ tokenizer tp_config train_loader train_subset_num_batches variables
 """
 FOUNDRY_KEYS = _NAMES.split()
 # Mappings whose keys are names of parts, not fields.
-PARTS = {'algorithms': ALGORITHMS, 'callbacks': CALLBACKS}
+PARTS = {'algorithms': {**ALGORITHMS, DATA_MIXING: None}, 'callbacks': CALLBACKS}
 
 
 def rows() -> Iterator[tuple[list[str], list[str], str]]:
     """Keys of llm-foundry, keys here and remark, of every row of the page's tables."""
     for line in (ROOT / 'docs' / 'llm-foundry.md').read_text(encoding='utf-8').splitlines():
         cells = [cell.strip() for cell in line.strip('|').split('|')]
-        if line.startswith('| `') and len(cells) == 3:
+        if line.startswith('| ') and len(cells) == 3 and cells[1] not in ('', 'here'):
             theirs, ours = (re.findall(r'`([^`]+)`', cell) for cell in cells[:2])
             yield theirs, ours, cells[2]
 
@@ -49,7 +49,7 @@ def is_key(name: str) -> bool:
             if part not in types:
                 return False
             kind = PARTS.get(part, types[part])
-        elif part in (kind if isinstance(kind, dict | tuple) else ()):
+        elif isinstance(kind, dict) and part in kind:
             kind = None
         else:
             return False
