@@ -48,6 +48,8 @@ def unique_names(what: str, names: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(names, str):
         raise InputError(f'{what} must be a list of names, but got the text: {names!r}')
+    if not isinstance(names, Iterable):
+        raise InputError(f'{what} must be a list of names, but got: {names!r}')
     result = tuple(names)
     if not result:
         raise InputError(f'{what} must name at least one skill, but got none')

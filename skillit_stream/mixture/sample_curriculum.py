@@ -76,6 +76,8 @@ class SampleCurriculum(MixturePolicy):
         size = whole_number('round_size', round_size, at_least=1)
         one_of('anti', anti, (False, True))
         one_of('pacing', pacing, tuple(PACINGS))
+        if not isinstance(losses, str):
+            raise InputError(f'losses must be the name of losses of samples, but got: {losses!r}')
         self._options = {
             'losses': losses,
             'anti': anti,

@@ -21,7 +21,7 @@ from skillit_stream.mixture.registry import options_of
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
 SAMPLES_PER_SKILL = 256
-KERNELS = ('auto', 'fused', 'eager')
+KERNELS = ('auto', 'fused', 'compiled', 'eager')
 TEXT_OR_LIST = 'text_or_list'
 Schema = TypeVar('Schema')
 
@@ -137,6 +137,8 @@ class TrainConfig:
     """Seed of model, shuffles and dropout."""
     precision: str = 'fp32'
     """`fp32` or `amp_bf16`, ..."""
+    mask_documents: bool = False
+    """Whether the documents of a sample do not see each other; see loader/batches.py's ``causal_lm_inputs``."""
     kernels: str = 'auto'
     """`auto`: on a GPU flash attention and liger-kernel's fused ones, where they are installed and fit the model;
     `fused`: an error where they do not; `eager`: plain PyTorch, attention included. See kernels.py."""
@@ -175,9 +177,11 @@ class TrainConfig:
     save_overwrite: bool = False
     """Whether to start over in a run folder that holds a run."""
     load_path: str | None = None
-    """A checkpoint to start from, a path or a URL."""
+    """What to start from, a path or a URL: a checkpoint, or a run folder, whose newest checkpoint is meant."""
     load_weights_only: bool = False
     """Whether to take nothing but the weights from it."""
+    load_ignore_keys: list[str] | None = None
+    """What not to take from it, in Composer's words: `state/optimizers`, ..."""
     autoresume: bool = False
     """Whether to go on from the newest checkpoint of the run, if there is one."""
     progress_bar: bool = True

@@ -25,11 +25,14 @@ from transformers.pytorch_utils import Conv1D
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_missing_folder, nearest
+from skillit_stream.mixture.checks import number_within
 from skillit_stream.training.config import ModelConfig
 from skillit_stream.training.kernels import Kernels, Machine, attention_options, choose, put_into
 from skillit_stream.training.skill_losses import SkillLossModel
 
 LOSS_METRIC = LanguageCrossEntropy.__name__
+# What the configurations of model families call the tokens that a sample may have.
+_POSITIONS = ('max_position_embeddings', 'max_seq_len', 'max_sequence_length', 'n_positions', 'seq_length')
 
 
 def build_model(
@@ -37,7 +40,7 @@ def build_model(
     tokenizer: PreTrainedTokenizerBase | None,
     vocab_size: int,
     *,
-    kernels: str = 'auto',
+    kernels: str | Kernels = 'auto',
     machine: Machine | None = None,
 ) -> SkillLossModel:
     """The model of a YAML, wrapped for Composer.
@@ -46,7 +49,7 @@ def build_model(
         config: The YAML's `model`.
         tokenizer: Saved into checkpoints with the model, which names its special tokens; None: no such.
         vocab_size: Token ids in the streams are below it; the size of a vocabulary from scratch.
-        kernels: The YAML's `kernels`.
+        kernels: The YAML's `kernels`, or a choice that is made already.
         machine: Where the model will train; None: on a CPU.
 
     Raises:
@@ -64,7 +67,7 @@ def build_model(
         raise InputError(
             f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
-    pick = partial(choose, kernels, machine=machine or Machine())
+    pick = _pick(kernels, machine or Machine())
     if config.config:
         model, picked = _from_scratch(config, tokenizer, vocab_size, pick)
     else:
@@ -74,6 +77,10 @@ def build_model(
         raise InputError(
             f'The model has a vocabulary of {embedded}, but the streams have token ids up to {vocab_size - 1}: '
             f'convert with the tokenizer of this model.'
+        )
+    if getattr(model.config, 'is_encoder_decoder', False):
+        raise InputError(
+            'The model must be a decoder alone, but its configuration has is_encoder_decoder: leave it out.'
         )
     model.config.use_cache = False
     taken = put_into(model, picked)
@@ -88,6 +95,10 @@ def build_model(
 
 
 Pick = Callable[[str], Kernels]
+
+
+def _pick(kernels: str | Kernels, machine: Machine) -> Pick:
+    return (lambda _: kernels) if isinstance(kernels, Kernels) else partial(choose, kernels, machine=machine)
 
 
 def name_special_tokens(
@@ -135,7 +146,7 @@ def _from_scratch(
             f'but got: {kind!r}.'
         )
     kernels = pick(kind)
-    with as_input_error('`model.config` is not one that transformers takes', KeyError):
+    with as_input_error('`model.config` is not one that transformers takes', Exception):
         _refuse_unknown(f'model.config ({kind})', options, AutoConfig.for_model(kind))
         built = AutoConfig.for_model(kind, **options)
         model = AutoModelForCausalLM.from_config(built, **attention_options(kernels))
@@ -157,7 +168,7 @@ def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
         )
     extra: dict[str, Any] = {'gguf_file': config.gguf_file} if config.gguf_file else {}
     with as_input_error(
-        f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', OSError, ImportError
+        f'`model.pretrained_model_name_or_path`: no model could be loaded from {name}', Exception
     ):
         loaded = AutoConfig.from_pretrained(name, **extra)
         _refuse_unknown('model.config_overrides', config.config_overrides, loaded)
@@ -177,9 +188,12 @@ def _loaded(config: ModelConfig, pick: Pick) -> tuple[PreTrainedModel, Kernels]:
 def _refuse_unknown(where: str, options: Mapping[str, Any], reference: PretrainedConfig) -> None:
     """transformers takes any key; one that is neither of the configuration nor read by the model is a mistake."""
     known = [*reference.to_dict(), *reference.attribute_map]
-    for name in options:
+    for name, value in options.items():
         if name not in known and not hasattr(reference, name) and not _is_read(name, reference):
             raise InputError(f'`{where}` has no option {name!r}: {nearest(name, known)}')
+        if 'drop' in name and isinstance(getattr(reference, name, None), float):
+            # Some are looked at in the first step alone.
+            number_within(f'`{where}.{name}`', value, 0.0, 1.0)
 
 
 def _is_read(name: str, reference: PretrainedConfig) -> bool:
@@ -190,6 +204,17 @@ def _is_read(name: str, reference: PretrainedConfig) -> bool:
     kind: Any = model[0] if isinstance(model, tuple) else model
     code = inspect.getsource(sys.modules[kind.__module__])
     return re.search(rf'config(\.{re.escape(name)}\b|, *["\']{re.escape(name)}["\'])', code) is not None
+
+
+def check_length(model: SkillLossModel, seq_len: int) -> None:
+    """Refuse samples with more tokens than the model has positions for."""
+    for name in _POSITIONS:
+        positions = getattr(model.config, name, None)
+        if isinstance(positions, int) and 0 < positions < seq_len:
+            raise InputError(
+                f'The streams have samples of {seq_len} tokens, but `{name}` of the model is {positions}: '
+                f'convert with --seq-len {positions}, or take a model of more positions.'
+            )
 
 
 def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:

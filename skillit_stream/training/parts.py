@@ -1,6 +1,5 @@
 """Composer parts that a YAML names: optimizers, schedulers, algorithms, callbacks, loggers."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -37,8 +36,10 @@ from composer.utils import dist
 
 from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.base.names import nearest
+from skillit_stream.base.signatures import check_options
 from skillit_stream.training.averaging import EMA
 from skillit_stream.training.config import TrainConfig
+from skillit_stream.training.kernels import on_gpu
 from skillit_stream.training.parts_not_offered import NOT_OFFERED
 from skillit_stream.training.sample_log import SampleLog
 
@@ -95,11 +96,16 @@ def check_parts(config: TrainConfig) -> None:
         options = dict(getattr(config, where))
         name = str(options.pop('name', ''))
         _refuse_unknown_name(f'{where}.name', name, known)
-        _refuse_unknown_options(where, known[name], options)
+        _check_part(where, known[name], options, 'params')
     for where, known in (('callbacks', CALLBACKS), ('loggers', LOGGERS)):
         for name, options in getattr(config, where).items():
             _refuse_unknown_name(f'{where}.{name}', name, known)
-            _refuse_unknown_options(f'{where}.{name}', known[name], options or {})
+            _check_part(f'{where}.{name}', known[name], {} if options is None else options)
+    if config.device == 'gpu' and not torch.cuda.is_available():
+        raise InputError('`device=gpu` needs a GPU, but there is none: pass device=cpu, or leave it out.')
+    _try_step(config.optimizer, 'cuda' if on_gpu(config.device) else 'cpu')
+    if config.compile_config is not None:
+        check_options('compile_config', torch.compile, config.compile_config, without=['model'])
 
 
 def _refuse_unknown_name(where: str, name: str, known: Mapping[str, Any]) -> None:
@@ -109,15 +115,20 @@ def _refuse_unknown_name(where: str, name: str, known: Mapping[str, Any]) -> Non
         raise InputError(f'`{where}`: there is no {name!r}: {nearest(name, list(known))}')
 
 
-def _refuse_unknown_options(where: str, build: Callable[..., Any], options: Any) -> None:
-    if not isinstance(options, Mapping):
-        raise InputError(f'`{where}` must be a mapping of options, but got: {options!r}.')
-    parameters = inspect.signature(build).parameters.values()
-    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        known = [one.name for one in parameters if one.name != 'params']
-        for option in options:
-            if option not in known:
-                raise InputError(f'`{where}` has no option {option!r}: {nearest(option, known)}')
+def _check_part(where: str, build: Callable[..., Any], options: Any, *without: str) -> None:
+    # Composer's base class takes whatever it is given, and forgets it.
+    if getattr(build, '__init__', None) is Callback.__init__ and options:
+        raise InputError(f'`{where}` has no options, but got: {options!r}.')
+    check_options(where, build, options, without=without)
+
+
+def _try_step(options: Mapping[str, Any], device: str) -> None:
+    """Refuse options with which the optimizer takes no step: it looks at some of them only then."""
+    weight = torch.nn.Parameter(torch.zeros(1, device=device))
+    optimizer = build_optimizer(options, [weight])
+    weight.grad = torch.zeros_like(weight)
+    with as_input_error('`optimizer` takes no step with these options', RuntimeError, AssertionError):
+        optimizer.step()
 
 
 def build_optimizer(
@@ -139,6 +150,7 @@ def build_clipping(options: Mapping[str, Any] | None) -> list[GradientClipping]:
     where = 'algorithms.gradient_clipping'
     if not isinstance(options, Mapping):
         raise InputError(f'`{where}` must be a mapping: {{clipping_type: norm, clipping_threshold: 1.0}}.')
+    check_options(where, GradientClipping, options)
     clipping = _call(where, GradientClipping, options)
     if clipping.clipping_type not in CLIPPING_TYPES:
         raise InputError(
@@ -166,7 +178,7 @@ def build_algorithms(options: Mapping[str, Any], *, sharded: bool) -> list[Algor
         _refuse_unknown_name(f'algorithms.{name}', name, {**ALGORITHMS, DATA_MIXING: None})
         if name == 'gradient_clipping':
             continue
-        _refuse_unknown_options(f'algorithms.{name}', ALGORITHMS[name], rest or {})
+        _check_part(f'algorithms.{name}', ALGORITHMS[name], {} if rest is None else rest)
         if name == 'swa' and dist.get_world_size() > 1:
             raise InputError(
                 '`algorithms.swa` is for one rank: Composer cannot go on from a checkpoint of it on several; take ema.'

@@ -8,7 +8,7 @@ from typing import Any
 from composer.core import Time, TimeUnit
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.names import nearest
+from skillit_stream.base.names import nearest, unique_names
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
@@ -204,6 +204,8 @@ def named_graph(
     Raises:
         InputError: There is none, it cannot be read, or it is of other skills.
     """
+    if targets is not None:
+        targets = list(unique_names('targets', targets))
     if source is None:
         if new_skills != ERROR:
             raise InputError(

@@ -8,6 +8,7 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from composer.utils import dist
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.loader.skill_shards import SAMPLE_ID_COLUMN
 
 
@@ -23,6 +24,15 @@ class SampleLog(Callback):
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self._file: IO[str] | None = None
+
+    def init(self, state: State, logger: Logger) -> None:
+        """See that the folder can be made, before anything is trained."""
+        del state, logger
+        nearest = next(one for one in (self.folder, *self.folder.absolute().parents) if one.exists())
+        if not nearest.is_dir():
+            raise InputError(
+                f'`callbacks.sample_log.folder`: {self.folder} cannot be made: {nearest} is a file.'
+            )
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
         """Write the line of the batch that has just arrived."""

@@ -11,7 +11,7 @@ from skillit_stream.training.config import TrainConfig
 
 
 def fit(config: TrainConfig) -> None:
-    """Build the run, evaluate once if it is a fresh one or its streams changed, train to `max_duration`."""
+    """Build the run, evaluate once if its policy has no memory of these skills, train to `max_duration`."""
     run = build_run(config)
     if run.finished:
         if dist.get_global_rank() == 0:
@@ -23,7 +23,7 @@ def fit(config: TrainConfig) -> None:
             )
         run.trainer.close()
         return
-    if config.eval_loader.before_training and (not run.resumed or run.dataset.changes):
+    if config.eval_loader.before_training and not run.evaluated:
         run.trainer.eval()
         end, now = run.trainer.state.max_duration, run.trainer.state.timestamp.batch
         # Composer's way to stop.

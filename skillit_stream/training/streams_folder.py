@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from streaming import Stream
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -87,6 +88,23 @@ def load_tokenizer(config: TrainConfig) -> PreTrainedTokenizerBase:
         f'`tokenizer`: none could be loaded from {name} (a hub name, or a folder that holds one)', OSError
     ):
         return AutoTokenizer.from_pretrained(name)
+
+
+def document_end_of(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that ends a document, where `mask_documents` asks for documents that do not see each other.
+
+    Raises:
+        InputError: The tokenizer has no such token.
+    """
+    if not config.mask_documents:
+        return None
+    end: Any = tokenizer.eos_token_id
+    if end is None:
+        raise InputError(
+            f'`mask_documents` needs a tokenizer with an EOS token, which ends the documents in the streams, but '
+            f'{tokenizer.name_or_path} has none.'
+        )
+    return int(end)
 
 
 def open_streams(config: TrainConfig, manifest: Manifest, skills: list[str], split: str) -> dict[str, Stream]:

@@ -70,6 +70,26 @@ FAULTS = {
     ],
     'callbacks={early_stopper: {monitor: x, dataloader_label: digit}}': ["`dataloader_label` 'digit'", 'all'],
     'save_interval=q': ['q'],
+    # Options of other packages, which look at them late or never.
+    'callbacks.early_stopper={dataloader_label: all, monitor: 3}': [
+        '`callbacks.early_stopper.monitor`',
+        'text',
+        '3',
+    ],
+    'callbacks.early_stopper={dataloader_label: all}': ['`callbacks.early_stopper.monitor` must be given'],
+    'callbacks.nan_monitor.x=1': ['`callbacks.nan_monitor` has no options', "'x'"],
+    'callbacks.sample_log.folder=/dev/null': ['`callbacks.sample_log.folder`', '/dev/null cannot be made'],
+    'loggers.file.flush_interval=1ba': ['`loggers.file.flush_interval` must be a whole number', "'1ba'"],
+    'optimizer.maximize=[1]': ['`optimizer.maximize` must be true or false', '[1]'],
+    'optimizer.betas=[0.9]': ['`optimizer.betas` must be a list of 2', '[0.9]'],
+    'optimizer.differentiable=true': ['`optimizer` takes no step with these options'],
+    'scheduler={name: multistep_with_warmup, t_warmup: 1ba, milestones: null}': ['`scheduler.milestones`'],
+    'compile_config.fulgraph=true': ['`compile_config` has no option', "did you mean 'fullgraph'?"],
+    'train_loader.dataset.keep_zip=48': ['`train_loader.dataset.keep_zip` must be true or false', '48'],
+    'algorithms.data_mixing.targets=0.5': ['targets must be a list of names', '0.5'],
+    'model.config.attention_dropout=4': ['attention_dropout` must be a finite number, 0 to 1', '4'],
+    'model.config.initializer_range=-1': ['`model.config`', 'std'],
+    'model.config.is_encoder_decoder=true': ['must be a decoder alone'],
     'precision=fp31': ['fp31'],
     'device=tpu': ['tpu'],
     'device_train_microbatch_size=0': ['`device_train_microbatch_size`', '0'],
@@ -216,7 +236,7 @@ def test_autoresume_goes_on_with_a_longer_run(trained: Trained, run_folder: Path
 def test_the_run_folder_of_a_resumed_run_says_what_its_checkpoint_brought(trained: Trained, run_folder: Path):
     trained('max_duration=8ba', 'save_interval=4ba', 'train_loader.dataset.num_canonical_nodes=2')
     begun = json.loads((run_folder / 'run.json').read_text())['dataset']
-    trained('max_duration=2ep', 'autoresume=true', 'train_loader.dataset.num_canonical_nodes=4')
+    trained('max_duration=2ep', 'autoresume=true')
     assert begun['num_canonical_nodes'] == 2
     assert json.loads((run_folder / 'run.json').read_text())['dataset'] == begun
 
@@ -257,6 +277,12 @@ def test_a_skill_may_be_trained_on_and_not_evaluated(tmp_path: Path, streams: Pa
     assert main(['train', str(write_yaml(tmp_path / 'other.yaml', keys)), 'max_duration=1ep']) == 0
     line = mixture_lines(run_folder)[-1]
     assert line['samples'] == {'digit_0': 6, 'digit_2': 18}
+
+
+def test_a_model_that_fails_when_it_is_called_is_refused(refused: Refused, run_folder: Path):
+    message = refused('model.config.torchscript=true')
+    assert 'The model cannot be called as `model` has it: AttributeError' in message
+    assert not (run_folder / 'run.json').exists()
 
 
 BERT = {'model_type': 'bert', 'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1}

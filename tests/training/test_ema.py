@@ -159,6 +159,22 @@ def states_of(run: Path) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=False)['state']['algorithms'])['EMA']
 
 
+def test_a_run_does_not_go_on_without_it(
+    tiny_yaml: Path, run_folder: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+):
+    fit(load_config(tiny_yaml, [SMOOTHING, 'max_duration=8ba', 'save_interval=8ba']))
+    message = refused('save_interval=8ba', 'autoresume=true')
+    assert message == (
+        f'skillit: {run_folder} goes on: `algorithms.ema.smoothing` must stay 0.8, but got: not given (the model of '
+        f'the checkpoint has the averaged weights); load_path={run_folder} load_weights_only=true '
+        f'save_folder=ANOTHER begins another run from these weights.\n'
+    )
+    assert 'averaged weights' in refused(f'load_path={run_folder}', f'save_folder={run_folder}-2')
+    capsys.readouterr()
+    assert main(['train', str(tiny_yaml), 'algorithms.ema={smoothing: 0.9}', 'autoresume=true']) == 0
+    assert 'algorithms.ema.smoothing: 0.8 -> 0.9, taken now' in ' '.join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize('before', [1, 2])
 def test_a_run_goes_on_on_another_number_of_ranks(
     tiny_yaml: Path, streams: Path, tmp_path: Path, launcher: Launcher, before: int

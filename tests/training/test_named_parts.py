@@ -88,7 +88,10 @@ def test_what_is_not_offered_says_why(refused: Refused, place: str):
             'callbacks.activation_monitor={intervall: 1ba}',
             "has no option 'intervall': did you mean 'interval'?",
         ),
-        ('callbacks.generate_callback={prompts: [a]}', 'has an option that Generate does not take'),
+        (
+            'callbacks.generate_callback={prompts: [a]}',
+            '`callbacks.generate_callback.interval` must be given: add it.',
+        ),
     ],
 )
 def test_mistakes(refused: Refused, override: str, said: str):
