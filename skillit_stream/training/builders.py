@@ -31,8 +31,8 @@ from skillit_stream.training.intervals import check_evaluated_rounds, check_stop
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.models import build_model, check_length
 from skillit_stream.training.parts import (
+    build_algorithms,
     build_callbacks,
-    build_clipping,
     build_loggers,
     build_optimizer,
     build_scheduler,
@@ -100,7 +100,7 @@ def build_run(config: TrainConfig) -> Run:
     """
     check_times(config)
     sharding = build_fsdp(config.fsdp_config, config.device, config.device_train_microbatch_size)
-    clipping = build_clipping(config.algorithms.get('gradient_clipping'))
+    others = build_algorithms(config.algorithms, sharded=sharding is not None)
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
@@ -122,7 +122,7 @@ def build_run(config: TrainConfig) -> Run:
     mixing = _mixing(config, policy, begin_anew=resumption is not None and resumption.forked)
     # Composer's console logger prints whole lines: a line that changes would be torn by them.
     progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
-    parts = {**_parts(config, material, [mixing, *clipping], progress), **loading}
+    parts = {**_parts(config, material, [mixing, *others], progress), **loading}
     options = dict(parts['optimizers'].param_groups[0])
     trained_metrics = material.model.get_metrics(is_train=True)
     check_stoppers(

@@ -58,6 +58,8 @@ _REFUSED = {
         'load_path={run} load_ignore_keys=[state/optimizers] save_folder=ANOTHER goes on without it',
     ),
 }
+# Its options may change; without it the weights that were trained would be lost.
+_EMA = 'algorithms.ema*'
 # Of these only a value that is given asks for something.
 _KEPT_UNLESS_GIVEN = ('load_path', 'train_loader.dataset.*')
 _EFFECTS = {
@@ -323,6 +325,8 @@ def _refuse_without_effect(changes: Sequence[Change], config: TrainConfig, run: 
         if change.effect == KEPT:
             continue
         reasons = [why for pattern, why in _REFUSED.items() if fnmatchcase(change.key, pattern)]
+        if fnmatchcase(change.key, _EMA) and 'ema' not in config.algorithms:
+            reasons.append(('the model of the checkpoint has the averaged weights', _OTHER_WEIGHTS))
         refused += [(change, *why) for why in reasons]
     if refused:
         ways = dict.fromkeys(way.format(run=run) for _, _, way in refused)

@@ -41,8 +41,8 @@ from skillit_stream.training.streams_folder import (
     document_end_of,
     load_manifest,
     load_tokenizer,
-    local_root,
     open_streams,
+    stream_folders,
 )
 
 PART = 1 << 16
@@ -109,6 +109,7 @@ class ScoringPass:
         self._weights = weights_hash(self._model.state_dict())
         self._model = self._device.module_to_device(self._model).eval()
         self._streams = EvalStreams(open_streams(config, manifest, skills, 'train'))
+        self._folder = stream_folders(config)
         self._batch = config.eval_loader.batch_size or config.global_train_batch_size
         self.streams = {skill: self._stream(skill, name) for skill in skills}
         for skill, stream in self.streams.items():
@@ -119,8 +120,8 @@ class ScoringPass:
     def _stream(self, skill: str, name: str) -> _Scored:
         streams, number = self._streams, self._streams.skills.index(skill)
         shards, first = streams.shard_lists[skill], int(streams.sample_offset_per_stream[number])
-        stream = local_root(self._config) / skill / 'train'
-        return _Scored(losses_folder(stream, name), shards, list(cut_into_parts(skill, shards.sizes, first)))
+        folder = losses_folder(self._folder(skill) / 'train', name)
+        return _Scored(folder, shards, list(cut_into_parts(skill, shards.sizes, first)))
 
     def _check(self, skill: str, stream: _Scored) -> None:
         """Refuse losses of something else; what is there of these is kept."""

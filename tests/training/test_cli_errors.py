@@ -28,7 +28,11 @@ FAULTS = {
     'algorithms.data_mixing.eta=-1': ['eta must be', '-1'],
     'algorithms.data_mixing.graph=/nowhere/graph.json': ['/nowhere/graph.json'],
     'algorithms.data_mixing.graph=null': ['needs a skills graph', 'graph=identity'],
-    'algorithms.label_smoothing.smoothing=0.1': ['`algorithms.label_smoothing`', 'data_mixing'],
+    'algorithms.label_smoothing.smoothing=0.1': [
+        '`algorithms.label_smoothing`',
+        'is not offered',
+        'nats per token',
+    ],
     'callbacks.speed_monitr.window_size=1': ['`callbacks.speed_monitr`', "did you mean 'speed_monitor'?"],
     'callbacks.sample_log.file=x': ['`callbacks.sample_log`', "'file'"],
     'loggers.tensorbord.log_dir=x': ['`loggers.tensorbord`', "did you mean 'tensorboard'?"],

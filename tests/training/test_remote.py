@@ -12,6 +12,7 @@ from skillit_stream.audit.replay import Replay
 from skillit_stream.cli import main
 from skillit_stream.training.builders import Run, build_run
 from skillit_stream.training.config import load_config
+from tests.support.divided_streams import divided
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.object_store import Store
 from tests.support.paths import SUPPORT
@@ -212,3 +213,17 @@ def test_two_ranks_go_on_from_the_store(
     assert drawn_samples(second) == {step: whole['samples'][step] for step in range(6, 12)}
     assert [line['round'] for line in mixture_lines(second)] == [-1, 0, 1]
     assert mixture_lines(second)[0]['losses'] == pytest.approx(whole['lines'][0]['losses'], rel=1e-6)
+
+
+def test_streams_in_two_buckets_are_one_corpus(
+    store: Store, streams: Path, tmp_path: Path, train: Train, refused: Callable[..., str]
+):
+    parts = divided(streams, tmp_path, ('digit_0',), ('digit_1', 'digit_2'))
+    buckets, cache = [store.upload(part) for part in parts], tmp_path / 'cache'
+    listed = f'streams=[{",".join(f"s3://{bucket}" for bucket in buckets)}]'
+    remote = train('remote', listed, f'streams_local={cache}')
+    assert outcome(remote) == outcome(train('local'))
+    assert (cache / buckets[0] / 'digit_0' / 'train' / 'index.json').exists()
+    assert (cache / buckets[1] / 'digit_2' / 'train' / 'index.json').exists()
+    assert len(Replay(remote).sample_ids(1)) == 24
+    assert '`streams_local` must be given' in refused(listed)
