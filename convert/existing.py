@@ -75,8 +75,9 @@ class Existing:
                 f'--tokenizer {asked}: is not the one of {self.root} ({has.tokenizer_name}); pass '
                 f'--tokenizer {os.path.join(self.root, TOKENIZER_FOLDER)}'
             )
-        wanted = {'seq_len': has.seq_len, 'one_per_sample': False, 'loss': 'all', **sizes}
-        wanted |= {name: has.corpus[name] for name in ('one_per_sample', 'loss') if name in has.corpus}
+        shape: dict[str, Any] = {'one_per_sample': False, 'loss': 'all', 'drop_without_target': False}
+        shape |= {name: has.corpus[name] for name in shape if name in has.corpus}
+        wanted = {'seq_len': has.seq_len, **shape, **sizes}
         if 'eval_fraction' not in sizes:
             wanted['eval_fraction'] = ConvertOptions.eval_fraction
         for name in ('eval_documents', 'eval_tokens'):

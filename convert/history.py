@@ -66,11 +66,12 @@ def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
 
 
 def _sum_of_splits(old: SplitInfo, new: SplitInfo) -> SplitInfo:
-    texts = (old.text_tokens, new.text_tokens)
+    texts, empty = (old.text_tokens, new.text_tokens), (old.without_target, new.without_target)
     return SplitInfo(
         **{name: getattr(old, name) + getattr(new, name) for name in COUNTS},
         index_hash=new.index_hash,
         text_tokens=None if None in texts else sum(filter(None, texts)),
+        without_target=None if None in empty else sum(filter(None, empty)),
     )
 
 

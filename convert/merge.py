@@ -173,6 +173,8 @@ class _SkillAssembly:
             samples=writer.samples,
             targets=writer.targets,
             cut_tokens=packer.cut_tokens,
+            without_target=writer.without_target,
+            dropped_without_target=packer.check.dropped,
             in_eval=in_eval,
             shards=writer.finish_shards(),
         )
@@ -190,6 +192,7 @@ class _SkillAssembly:
             documents=sum(record.documents for record in records),
             index_hash=digest,
             text_tokens=self._text_tokens(sum(record.tokens for record in records)),
+            without_target=self._without_target(sum(record.without_target for record in records)),
         )
         spooled = (spool.array('keys', np.uint64) for spool in self.spools)
         return info, chain(spooled, map(sample_keys, pieces))
@@ -231,7 +234,8 @@ class _SkillAssembly:
             kept = ~np.isin(sample_keys(samples), shared)
             dropped += int((~kept).sum())
             writer.write_samples(samples.select(kept))
-        self._count_cut(packer, [SplitRecord(cut_tokens=packer.cut_tokens)])
+        cut = SplitRecord(cut_tokens=packer.cut_tokens, dropped_without_target=packer.check.dropped)
+        self._count_cut(packer, [cut])
         self.dropped['eval_samples_in_train'] += dropped
         if not writer.samples and EVAL not in self.existing.splits(self.skill):
             raise InputError(
@@ -247,10 +251,14 @@ class _SkillAssembly:
             documents=count,
             index_hash=digest,
             text_tokens=self._text_tokens(tokens),
+            without_target=self._without_target(writer.without_target),
         )
 
     def _text_tokens(self, tokens: int) -> int | None:
         return tokens if self.assembly.options.loss == 'all' else None
+
+    def _without_target(self, count: int) -> int | None:
+        return count if self.assembly.options.masked else None
 
     def _eval_documents(self) -> Iterator[EncodedDocument]:
         """The documents of eval, without those that the corpus itself put into train as well."""
@@ -280,9 +288,12 @@ class _SkillAssembly:
         return new_packer(self.assembly.options, self.assembly.tokenizer)
 
     def _count_cut(self, packer: Packer | Padder, records: Sequence[SplitRecord]) -> None:
-        """Tokens that no sample holds: what was left over at the end, and what was cut off."""
+        """What no sample holds: tokens left over at the end or cut off, and samples that teach nothing."""
         self.dropped['tail_tokens'] += len(packer.tail[0])
         self.dropped['cut_tokens'] += sum(record.cut_tokens for record in records)
+        empty = sum(record.dropped_without_target for record in records)
+        if self.assembly.options.drop_without_target:
+            self.dropped['samples_without_target'] += empty
 
     def _writer(self, root: str, split: str, label: str = '') -> Any:
         """A writer into an empty folder: MDSWriter takes no other."""

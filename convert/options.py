@@ -41,6 +41,11 @@ INSTRUCTIONS = (
         'what the loss is on: all tokens (default), or the answer',
         {'choices': LOSSES, 'default': 'all'},
     ),
+    (
+        '--drop-without-target',
+        'leave out samples without a token that counts in the loss (default: kept)',
+        {'action': 'store_true'},
+    ),
 )
 
 
@@ -60,6 +65,8 @@ class ConvertOptions:
     """One document a sample, padded, in place of documents packed end to end."""
     loss: str = 'all'
     """'all', or 'answer': only the answers of instruction data count in the loss."""
+    drop_without_target: bool = False
+    """Leave out samples whose mask counts no token: they teach nothing."""
     shard_size: int | str = '64mb'
     """Largest shard, in bytes or as text such as ``64mb``."""
     bad_records: str = 'error'
@@ -93,6 +100,8 @@ class ConvertOptions:
         shape: dict[str, Any] = {'one_per_sample': True} if self.one_per_sample else {}
         if self.loss != 'all':
             shape['loss'] = self.loss
+        if self.drop_without_target:
+            shape['drop_without_target'] = True
         return {**sizes, **shape, 'bad_records': self.bad_records}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -26,11 +27,38 @@ class Samples:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def has_target(self) -> np.ndarray:
+        """Whether a token of each counts in the loss, bool [n]; the first one has nothing before it and never does."""
+        if self.mask is None:
+            return np.ones(len(self), bool)
+        return self.mask[:, 1:].any(axis=1)
+
     def select(self, chosen: np.ndarray) -> 'Samples':
         """Those samples for which `chosen`, bool [n], is true."""
         if chosen.all():
             return self
         return Samples(self.tokens[chosen], None if self.mask is None else self.mask[chosen])
+
+
+class TargetCheck:
+    """Leaves out samples without a target token, if it is to, and counts them.
+
+    Args:
+        drop: Whether to leave them out.
+    """
+
+    def __init__(self, *, drop: bool = False) -> None:
+        self._drop = drop
+        self.dropped = 0
+
+    def pass_on(self, samples: Samples) -> Samples:
+        """The samples that go on."""
+        if not self._drop:
+            return samples
+        kept = samples.has_target
+        self.dropped += int((~kept).sum())
+        return samples.select(kept)
 
 
 class Packer:
@@ -40,11 +68,18 @@ class Packer:
         seq_len: Tokens in a sample, S.
         dtype: Of the samples.
         answers_only: Whether the loss is on answers alone, and samples come with a mask.
+        drop_without_target: Whether samples without a target token are left out.
     """
 
     def __init__(
-        self, seq_len: int, dtype: type[np.uint16] | type[np.uint32], *, answers_only: bool = False
+        self,
+        seq_len: int,
+        dtype: type[np.uint16] | type[np.uint32],
+        *,
+        answers_only: bool = False,
+        drop_without_target: bool = False,
     ) -> None:
+        self.check = TargetCheck(drop=drop_without_target)
         self._seq_len = seq_len
         self._tokens = np.empty(0, dtype)
         self._mask = np.empty(0, np.uint8) if answers_only else None
@@ -66,7 +101,7 @@ class Packer:
         whole_mask = None
         if self._mask is not None and mask is not None:
             self._mask, whole_mask = self._cut(self._mask, mask)
-        return Samples(whole, whole_mask)
+        return self.check.pass_on(Samples(whole, whole_mask))
 
     def _cut(self, tail: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         joined = np.concatenate([tail, more])
@@ -85,6 +120,7 @@ class Padder:
         dtype: Of the samples.
         pad_id: Fills samples up.
         answers_only: Whether the loss is on answers alone.
+        drop_without_target: Whether samples without a target token are left out.
     """
 
     def __init__(
@@ -94,7 +130,9 @@ class Padder:
         *,
         pad_id: int,
         answers_only: bool = False,
+        drop_without_target: bool = False,
     ) -> None:
+        self.check = TargetCheck(drop=drop_without_target)
         self._seq_len = seq_len
         self._dtype = dtype
         self._pad_id = pad_id
@@ -118,7 +156,7 @@ class Padder:
                 _mask_of(document)[begin : begin + len(kept)] if self._answers_only else 1
             )
             self.cut_tokens += len(document.tokens) - len(kept)
-        return Samples(tokens, mask)
+        return self.check.pass_on(Samples(tokens, mask))
 
     def extend(self, tokens: np.ndarray, mask: np.ndarray | None) -> Samples:
         """No samples: there are no tails to go on from."""
@@ -128,11 +166,10 @@ class Padder:
 
 def new_packer(options: ConvertOptions, tokenizer: DocumentTokenizer) -> Packer | Padder:
     """What makes samples of a split's documents."""
-    answers_only = options.loss == 'answer'
+    given: Any = dict(answers_only=options.loss == 'answer', drop_without_target=options.drop_without_target)
     if options.one_per_sample:
-        pad_id = tokenizer.facts.pad_id
-        return Padder(options.seq_len, tokenizer.dtype, pad_id=pad_id, answers_only=answers_only)
-    return Packer(options.seq_len, tokenizer.dtype, answers_only=answers_only)
+        return Padder(options.seq_len, tokenizer.dtype, pad_id=tokenizer.facts.pad_id, **given)
+    return Packer(options.seq_len, tokenizer.dtype, **given)
 
 
 def sample_keys(samples: Samples) -> np.ndarray:

@@ -82,6 +82,9 @@ class SplitRecord:
     samples: int = 0
     targets: int = 0
     cut_tokens: int = 0
+    without_target: int = 0
+    """Samples written without a target token."""
+    dropped_without_target: int = 0
     in_eval: int = 0
     """Samples left out of train because they are in the eval that is added to."""
     shards: list[dict[str, Any]] = field(default_factory=list)

@@ -30,6 +30,7 @@ class ShardWriter(MDSWriter):
         self._label = label
         self.samples = 0
         self.targets = 0
+        self.without_target = 0
 
     def _name_next_shard(self, extension: str | None = None) -> tuple[str, str | None]:
         name, zip_name = super()._name_next_shard(extension)
@@ -55,6 +56,7 @@ class ShardWriter(MDSWriter):
                 self.write({'tokens': tokens, 'loss_mask': mask})
             self.targets += int(samples.mask.sum(dtype=np.int64))
         self.samples += len(samples)
+        self.without_target += int((~samples.has_target).sum())
 
     def finish_shards(self) -> list[dict[str, Any]]:
         """Write and upload the last shard and return the index's entries, without an index."""

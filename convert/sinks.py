@@ -133,10 +133,12 @@ class SkillSink:
             self._spool.append('tail_mask', mask)
         train = self._records[TRAIN]
         train.cut_tokens = self._packer.cut_tokens
+        train.dropped_without_target = self._packer.check.dropped
         if self._writer is not None:
             with self._watches.time('write'):
                 train.shards = self._writer.finish_shards()
             train.samples, train.targets = self._writer.samples, self._writer.targets
+            train.without_target = self._writer.without_target
         return train, self._records[EVAL]
 
     def abort(self) -> None:

@@ -17,6 +17,7 @@ MEANINGS = {
     'eval_documents_in_train': 'left out of eval',
     'eval_samples_in_train': 'left out of eval',
     'train_samples_in_eval': 'left out of train',
+    'samples_without_target': 'no token of them counts in the loss',
 }
 Row = tuple[str, ...]
 
@@ -96,6 +97,16 @@ def left_out_lines(manifest: Manifest) -> list[str]:
     for reason, counts in by_reason.items():
         meaning = f' ({MEANINGS[reason]})' if reason in MEANINGS else ''
         lines.append(f'left out: {sum(counts.values()):,} {reason}{meaning} {_where(counts)}')
+    empty = {
+        name: count
+        for name, skill in manifest.skills.items()
+        if (count := sum(split.without_target or 0 for split in skill.splits.values()))
+    }
+    if empty:
+        lines.append(
+            f'kept: {sum(empty.values()):,} samples_without_target (no token of them counts in the loss; '
+            f'--drop-without-target leaves them out) {_where(empty)}'
+        )
     return [
         *lines,
         *(f'left out, of no known skill: {count:,} {reason}' for reason, count in manifest.dropped.items()),

@@ -114,7 +114,7 @@ def _check_tokenizer(root: str, manifest: Manifest) -> None:
 
 def _check_split(folder: str, manifest: Manifest, info: SplitInfo) -> Iterator[bytes]:
     """Check one split and yield a hash of each sample's tokens."""
-    samples = targets = 0
+    samples = targets = empty = 0
     for shard in _checked_shards(folder, manifest, info):
         for tokens, mask in _decoded(folder, shard, manifest):
             if int(tokens.max()) >= manifest.vocab_size:
@@ -124,12 +124,16 @@ def _check_split(folder: str, manifest: Manifest, info: SplitInfo) -> Iterator[b
                 raise _mismatch(folder, what)
             samples += 1
             targets += len(tokens) if mask is None else int(mask.sum())
+            empty += mask is not None and not mask[1:].any()
             yield hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
-    for name, found in (
+    counts = [
         ('samples', samples),
         ('tokens', samples * manifest.seq_len),
         ('target_tokens', targets),
-    ):
+    ]
+    if info.without_target is not None:
+        counts.append(('without_target', empty))
+    for name, found in counts:
         if found != getattr(info, name):
             raise _mismatch(folder, f'holds {found} {name}, the manifest says {getattr(info, name)}')
 

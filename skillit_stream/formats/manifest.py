@@ -38,6 +38,9 @@ class SplitInfo:
     text_tokens: int | None = None
     """Tokens that the text of `bytes` was encoded to, an EOS a document included, whether they came into a
     sample or not; None where the loss is on answers alone, and in the manifest of an earlier release."""
+    without_target: int | None = None
+    """Samples written whose ``loss_mask`` counts no token behind the first; None without that column, and in the
+    manifest of an earlier release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,7 @@ class Manifest:
             'dtype': self.dtype,
             'columns': dict(self.columns),
             'skills': {
-                name: {**asdict(skill), 'sources': [asdict(source) for source in skill.sources]}
+                name: {**_plain(skill), 'sources': [asdict(source) for source in skill.sources]}
                 for name, skill in sorted(self.skills.items())
             },
         }
@@ -174,6 +177,15 @@ class Manifest:
                 {**asdict(one), 'files': [asdict(file) for file in one.files]} for one in self.history
             ]
         return data
+
+
+def _plain(skill: SkillInfo) -> dict[str, Any]:
+    """As JSON takes it, without a count that only streams with a mask have."""
+    plain = asdict(skill)
+    for split in plain['splits'].values():
+        if split['without_target'] is None:
+            del split['without_target']
+    return plain
 
 
 def _broken(path: str, reason: str) -> InputError:

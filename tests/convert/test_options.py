@@ -216,3 +216,61 @@ def test_the_corpus_that_the_documents_show_works(tmp_path: Path, options, skill
     path.write_text(path.read_text() + 'no tab here\n')
     error = refused('convert', 'custom', tmp_path / 'shown.py', path, *options, '--overwrite')
     assert 'verses.tsv:201: no tab; mend it' in error
+
+
+@pytest.mark.parametrize('padded', [False, True])
+@pytest.mark.parametrize('drop', [False, True])
+def test_samples_without_a_target_are_counted_and_can_be_left_out(
+    padded: bool, drop: bool, tmp_path: Path, options, skillit
+):
+    # A question of up to three samples; a long answer fills one that is cut to its end.
+    rows = [('sums', f'{number:03}' + 'w' * (number % 90), 'yes') for number in range(200)]
+    rows += [('sums', f'{number:03}', '') for number in range(200, 230)]
+    path = write_questions(tmp_path, rows)
+    shape = ['--one-per-sample'] if padded else []
+    more = ['--loss', 'answer', '--workers', 1, *(['--drop-without-target'] if drop else [])]
+    printed = skillit('convert', 'custom', MY_CORPUS, path, *options, *shape, *more)
+    skill = verify(str(tmp_path / 'S')).skills['sums']
+    empty = 0
+    for split, info in skill.splits.items():
+        masks = np.stack([s['loss_mask'] for s in read_split(tmp_path / 'S', 'sums', split)])
+        without = int((masks[:, 1:].sum(axis=1) == 0).sum())
+        assert info.without_target == without
+        assert info.samples == len(masks)
+        empty += without
+    if drop:
+        assert empty == 0
+        assert (skill.dropped['samples_without_target'] > 0) == (not padded)
+    else:
+        assert (empty > 0) == (not padded)
+        assert 'samples_without_target' not in skill.dropped
+    assert ('samples_without_target (no token of them counts in the loss' in printed) == (not padded)
+
+
+def test_what_is_left_out_is_what_is_counted(tmp_path: Path, options, skillit):
+    rows = [('sums', f'{number:03}' + 'w' * (number % 90), 'yes') for number in range(200)]
+    path = write_questions(tmp_path, rows)
+    found = {}
+    for name, more in {'kept': [], 'dropped': ['--drop-without-target']}.items():
+        given = [tmp_path / name if one == tmp_path / 'S' else one for one in options]
+        skillit('convert', 'custom', MY_CORPUS, path, *given, '--loss', 'answer', *more)
+        found[name] = verify(str(tmp_path / name)).skills['sums']
+    for split in ('train', 'eval'):
+        before, after = (found[name].splits[split] for name in ('kept', 'dropped'))
+        masks = np.stack([s['loss_mask'] for s in read_split(tmp_path / 'kept', 'sums', split)])
+        assert after.target_tokens == masks[masks[:, 1:].any(axis=1)].sum()
+        assert before.samples - before.without_target == after.samples
+    left_out = sum(found['kept'].splits[split].without_target for split in ('train', 'eval'))
+    # What is in both splits is left out of one in either case.
+    shared = [found[name].dropped['eval_samples_in_train'] for name in ('kept', 'dropped')]
+    assert found['dropped'].dropped['samples_without_target'] - left_out == shared[0] - shared[1]
+
+
+def test_adding_keeps_to_what_was_left_out(tmp_path: Path, options, skillit, refused):
+    path = write_questions(tmp_path, QUESTIONS)
+    skillit('convert', 'custom', MY_CORPUS, path, *options, '--loss', 'answer')
+    more = write_questions(tmp_path, [('sums', 'another ' * 30, 'yes')])
+    said = refused(
+        'convert', 'custom', MY_CORPUS, more, *options, '--loss', 'answer', '--add', '--drop-without-target'
+    )
+    assert '--drop-without-target: must be as in' in said

@@ -59,7 +59,12 @@ def test_the_file_has_the_documented_form(manifest: Manifest):
         'columns': {'tokens': 'ndarray:uint16:8'},
         'skills': {
             'arxiv': {
-                'splits': {name: vars(split(samples)) for name, samples in (('train', 9), ('eval', 1))},
+                'splits': {
+                    name: {
+                        key: value for key, value in vars(split(samples)).items() if key != 'without_target'
+                    }
+                    for name, samples in (('train', 9), ('eval', 1))
+                },
                 'sources': [{'file': 'arxiv/a.jsonl', 'bytes': 12, 'hash': 'blake2b:22'}],
                 'dropped': {'tail_tokens': 5},
             }
@@ -67,6 +72,15 @@ def test_the_file_has_the_documented_form(manifest: Manifest):
         'dropped': {'broken_json': 1},
         'corpus': {'name': 'redpajama'},
     }
+
+
+def test_samples_without_a_target_are_told_where_there_is_a_mask(tmp_path: Path, manifest: Manifest):
+    train = replace(manifest.skills['arxiv'].splits['train'], without_target=3)
+    skill = replace(manifest.skills['arxiv'], splits={'train': train})
+    masked = replace(manifest, skills={'arxiv': skill})
+    masked.save(str(tmp_path))
+    assert Manifest.load(str(tmp_path)) == masked
+    assert masked.to_json()['skills']['arxiv']['splits']['train']['without_target'] == 3
 
 
 def test_keys_of_a_later_release_are_passed_over(tmp_path: Path, manifest: Manifest):
