@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.planning import FINISHED, PlannedRun
 from skillit_stream.training.config import dump_config
 
+# What every command says first when it ends with an error, and the exit code of one that was given something wrong.
+SAID, REFUSED = 'skillit: ', 2
 ONE_THREAD: Mapping[str, str] = {
     'OMP_NUM_THREADS': '1',
     'MKL_NUM_THREADS': '1',
@@ -38,6 +41,7 @@ def train_all(runs: Sequence[PlannedRun], total: int, *, jobs: int, ranks: int) 
         ranks: Processes of each.
 
     Raises:
+        InputError: A run was refused.
         RuntimeError: A run failed; the message names its log.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -99,6 +103,7 @@ class _Job:
         """Go on with the next command; True after the last.
 
         Raises:
+            InputError: A command refused what it was given.
             RuntimeError: A command failed.
         """
         code = self._process.poll()
@@ -106,7 +111,11 @@ class _Job:
             return False
         if code:
             text = self._log.read_text(encoding='utf-8', errors='replace').strip()
-            last = (text.splitlines() or ['no output'])[-1]
+            lines = text.splitlines() or ['no output']
+            # What a launcher says of its processes comes after what they said.
+            last = next((one for one in reversed(lines) if one.startswith(SAID)), lines[-1])
+            if code == REFUSED:
+                raise InputError(f'Run {self.planned.name}: {last.removeprefix(SAID)} (its log: {self._log})')
             raise RuntimeError(f'Run {self.planned.name} failed with exit code {code} ({self._log}): {last}')
         if self._waiting:
             self._process = self._next()

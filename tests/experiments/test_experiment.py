@@ -303,6 +303,17 @@ def test_a_graph_that_cannot_be_learned_ends_the_experiment(yaml: Path, capfd: p
     assert not list((yaml.parent / 'runs').glob('*'))
 
 
+def test_a_run_that_is_refused_is_told_in_its_own_words(yaml: Path, capfd: pytest.CaptureFixture[str]):
+    yaml.write_text(yaml.read_text().replace('round_size=8', 'round_size=9'))
+    assert main(['experiment', str(yaml), 'jobs=1']) == 2
+    told = capfd.readouterr().err
+    assert (
+        'skillit: Run skill_it-s5: `round_size` must be a positive multiple of the global batch of 4 samples'
+        in told
+    )
+    assert 'log.txt)\n' in told
+
+
 def test_several_ranks_are_started_by_the_launcher():
     alone = [sys.executable, '-m', 'skillit_stream.cli', 'train', 'x.yaml']
     assert command_of(1, 'train', 'x.yaml') == alone
