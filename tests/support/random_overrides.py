@@ -7,7 +7,6 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import yaml
-from composer.algorithms import GradientClipping
 from composer.utils import FSDPConfig
 from hypothesis import strategies as st
 from streaming import StreamingDataset
@@ -220,7 +219,7 @@ def _of_parts() -> st.SearchStrategy[str]:
         _named_part('scheduler', parts.SCHEDULERS),
         _listed_part('callbacks', parts.CALLBACKS),
         _listed_part('loggers', {'file': parts.LOGGERS['file']}),
-        _listed_part('algorithms', {'gradient_clipping': GradientClipping}),
+        _listed_part('algorithms', parts.ALGORITHMS),
         _mixing(),
         _inside('optimizer', _annotations(parts.OPTIMIZERS['adamw'])),
         _inside('train_loader.dataset', _annotations(StreamingDataset.__init__)),
