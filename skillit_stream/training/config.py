@@ -43,6 +43,8 @@ class ModelConfig:
     """A configuration from scratch: `model_type: llama` and what its transformers class takes."""
     config_overrides: Options = field(default_factory=dict)
     """Changes to the loaded configuration."""
+    resize_embeddings: bool = False
+    """Whether a model with fewer tokens than the tokenizer gets embeddings for the others, new ones."""
     init: str = 'default'
     """Weights from scratch: `default` (the model's own) or `fan_in`: standard deviation 1/sqrt(fan-in)."""
 

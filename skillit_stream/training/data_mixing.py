@@ -68,6 +68,11 @@ class DataMixing(Algorithm):
         self._trained, self._learning_rate = TrainedSteps(), 0.0
         self._waiting, self._round, self._evaluation = Stopwatch(), Stopwatch(), Stopwatch()
 
+    def __repr__(self) -> str:
+        """Without addresses: checkpoints hold it."""
+        policy = getattr(self.policy, 'name', 'made at the start')
+        return f'DataMixing(policy={policy!r}, metric={self.metric!r}, warn_passes={self.warn_passes!r})'
+
     @property
     def driver(self) -> MixtureDriver:
         """What drives the mixture; there is one from the start of the fit on."""
@@ -85,12 +90,14 @@ class DataMixing(Algorithm):
         getattr(self, _HANDLERS[event])(state, logger)
 
     def state_dict(self) -> dict[str, Any]:
-        """The driver's state and the losses seen since the last update, in plain Python."""
+        """The driver's state and the losses seen since the last update, in plain Python; `repr` as Composer's have."""
+        about = {'repr': repr(self)}
         if self._driver is None:
-            return {**self._loaded, **self._seen.state_dict()} if self._loaded else {}
+            return {**self._loaded, **self._seen.state_dict(), **about} if self._loaded else about
         train = self._train_losses.state_dict() if self._train_losses else {}
         trained = self._trained.state_dict()
         return {
+            **about,
             **self._driver.state_dict(),
             **self._seen.state_dict(),
             'train_losses': train,
@@ -100,7 +107,7 @@ class DataMixing(Algorithm):
     def load_state_dict(self, state: dict[str, Any], strict: bool = False) -> None:
         """Resume where the state was taken; see :meth:`MixtureDriver.load_state_dict`."""
         del strict
-        if not state:
+        if not state.keys() - {'repr'}:
             return
         check_version(state)
         self._seen.load_state_dict(state)
@@ -231,6 +238,8 @@ class DataMixing(Algorithm):
             figures = one_pass.by_skill()
             logger.log_metrics(as_logged(figures))
             losses = figures.pop(LOSSES)
+        elif not self._is_skill(own, state):
+            return
         elif self.metric in metrics:
             losses = {own: float(metrics[self.metric].compute())}
         elif self._driver and own in self._driver.policy.eval_skills:
@@ -239,6 +248,13 @@ class DataMixing(Algorithm):
                 f'or name the metric that is the loss: DataMixing(..., metric=...).'
             )
         self._seen.note(int(state.timestamp.batch), losses, figures)
+
+    def _is_skill(self, name: str, state: State) -> bool:
+        """Whether the evaluator that has just run is of a skill, and no benchmark beside them."""
+        wanted = self.policy.eval_skills if isinstance(self.policy, MixturePolicy) else ()
+        loaders = (state.train_dataloader, state.dataloader)
+        known = [getattr(getattr(loader, 'dataset', None), 'skills', ()) for loader in loaders]
+        return any(name in names for names in (wanted, *known))
 
     def _skill_of(self, label: str) -> str:
         """The eval skill of the evaluator of this label."""
@@ -253,6 +269,8 @@ class DataMixing(Algorithm):
             return
         if self._driver and self._driver.started and 0 < within < int(state.dataloader_len or 0):
             losses = self._seen.at(batch)
+            if not losses:  # benchmarks alone
+                return
             self._driver.observe(losses, step=batch, figures=self._seen.figures_of(losses))
 
     def _begin_round(self, state: State, logger: Logger) -> None:

@@ -126,7 +126,8 @@ def evaluated_skills(evaluator: Evaluator, metrics: Mapping[str, Metric]) -> tup
     metric = one_pass_metric(metrics)
     known = metric.skills if metric else ()
     samples = getattr(evaluator.dataloader.dataloader, 'dataset', None)
-    if evaluator.label == ALL_SKILLS and isinstance(samples, EvalSamples) and known != samples.skills:
+    in_one_pass = MeanSkillLoss.__name__ in (evaluator.metric_names or ())
+    if in_one_pass and isinstance(samples, EvalSamples) and known != samples.skills:
         raise InputError(
             f"The model's eval metrics must hold a MeanSkillLoss of the skills {', '.join(samples.skills)} in this "
             f'order, but got: {", ".join(known) or "none"}; pass eval_metrics=[MeanSkillLoss(streams.skills)] to it.'

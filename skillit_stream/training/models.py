@@ -85,16 +85,13 @@ def build_model(
             f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
     pick = _pick(kernels, machine or Machine())
+    # A tokenizer may have got tokens that no stream holds, to pad with or for chats.
+    needed = max(vocab_size, 0 if tokenizer is None else len(tokenizer))
     if config.config:
-        model, picked = _from_scratch(config, tokenizer, vocab_size, pick)
+        model, picked = _from_scratch(config, tokenizer, needed, pick)
     else:
         model, picked = _loaded(config, pick)
-    embedded = int(model.config.vocab_size)
-    if embedded < vocab_size:
-        raise InputError(
-            f'The model has a vocabulary of {embedded}, but the streams have token ids up to {vocab_size - 1}: '
-            f'convert with the tokenizer of this model.'
-        )
+    _fit_vocabulary(model, vocab_size, needed, resize=config.resize_embeddings)
     if getattr(model.config, 'is_encoder_decoder', False):
         raise InputError(
             'The model must be a decoder alone, but its configuration has is_encoder_decoder: leave it out.'
@@ -109,6 +106,24 @@ def build_model(
     )
     wrapped.kernels = taken
     return wrapped
+
+
+def _fit_vocabulary(model: PreTrainedModel, in_streams: int, needed: int, *, resize: bool) -> None:
+    """Add embeddings for tokens that a model lacks, if that is asked for, and refuse it if not."""
+    embedded = int(model.config.vocab_size)
+    if embedded >= needed:
+        return
+    if not resize:
+        lacks = (
+            f'the streams have token ids up to {in_streams - 1}'
+            if embedded < in_streams
+            else f'the tokenizer knows {needed} tokens'
+        )
+        raise InputError(
+            f'The model has a vocabulary of {embedded}, but {lacks}: take the tokenizer of this model (convert with it '
+            'too), or pass model.resize_embeddings=true to add embeddings.'
+        )
+    model.resize_token_embeddings(needed)
 
 
 Pick = Callable[[str], Kernels]

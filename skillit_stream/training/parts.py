@@ -101,6 +101,7 @@ def check_parts(config: TrainConfig) -> None:
         for name, options in getattr(config, where).items():
             _refuse_unknown_name(f'{where}.{name}', name, known)
             _check_part(f'{where}.{name}', known[name], {} if options is None else options)
+            _check_counts(f'{where}.{name}', options or {})
     if config.device == 'gpu' and not torch.cuda.is_available():
         raise InputError('`device=gpu` needs a GPU, but there is none: pass device=cpu, or leave it out.')
     _try_step(config.optimizer, 'cuda' if on_gpu(config.device) else 'cpu')
@@ -120,6 +121,13 @@ def _check_part(where: str, build: Callable[..., Any], options: Any, *without: s
     if getattr(build, '__init__', None) is Callback.__init__ and options:
         raise InputError(f'`{where}` has no options, but got: {options!r}.')
     check_options(where, build, options, without=without)
+
+
+def _check_counts(where: str, options: Mapping[str, Any]) -> None:
+    """Refuse windows and intervals of nothing: steps later they divide by them."""
+    for name, value in options.items():
+        if name.endswith(('_size', '_interval')) and isinstance(value, int) and value < 1:
+            raise InputError(f'`{where}.{name}` must be at least 1, but got: {value!r}.')
 
 
 def _try_step(options: Mapping[str, Any], device: str) -> None:

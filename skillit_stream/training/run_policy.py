@@ -37,7 +37,7 @@ def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str
     known = [skill for skill, info in manifest.skills.items() if split in info.splits]
     if not known:
         raise InputError(f'The streams have no {split} split of any skill: convert the corpus with one.')
-    for name in names or ():
+    for name in unique_names(f'`{split}_loader.skills`', names) if names else ():
         if name in manifest.skills and name not in known:
             raise InputError(
                 f'`{split}_loader.skills` names skill {name!r}, but it has no {split} split: leave it out.'

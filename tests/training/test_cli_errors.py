@@ -77,6 +77,12 @@ FAULTS = {
         '3',
     ],
     'callbacks.early_stopper={dataloader_label: all}': ['`callbacks.early_stopper.monitor` must be given'],
+    'callbacks.speed_monitor.window_size=-1': [
+        '`callbacks.speed_monitor.window_size` must be at least 1',
+        '-1',
+    ],
+    'eval_loader.skills=[{digit_0: 1}]': ['`eval_loader.skills` must be non-empty names'],
+    'train_loader.skills=[digit_0,digit_0]': ['`train_loader.skills` must be unique', "'digit_0' twice"],
     'callbacks.nan_monitor.x=1': ['`callbacks.nan_monitor` has no options', "'x'"],
     'callbacks.sample_log.folder=/dev/null': ['`callbacks.sample_log.folder`', '/dev/null cannot be made'],
     'loggers.file.flush_interval=1ba': ['`loggers.file.flush_interval` must be a whole number', "'1ba'"],

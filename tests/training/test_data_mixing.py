@@ -196,10 +196,7 @@ def test_other_evaluators_do_not_disturb(streams: Path, run_folder: Path, graph:
     evaluators = [other, *tiny_evaluators(streams)]
     fit(tiny_trainer(streams, policy, run_folder / 'both', evaluators=evaluators))
     lines = without_clocks(rounds_of(run_folder / 'both'))
-    # Written down beside the others, so that it can be looked at; the mixture does not know it.
-    for line in lines:
-        assert [list(one['losses']) for one in line.pop('within')] == [['held_out']] * 2
-    assert [line['losses'].pop('held_out') for line in lines] == [line['losses']['digit_0'] for line in lines]
+    # Its figures are Composer's to log: no loss of a skill, none of the mean that reports make of them.
     assert lines == without_clocks(rounds_of(run_folder / 'alone'))
     assert [number for number, _ in policy.observed] == [0, 1, 2]
 

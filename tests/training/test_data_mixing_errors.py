@@ -104,6 +104,13 @@ def test_a_metric_that_is_not_there_is_named_with_those_that_are(streams: Path, 
     assert message.startswith("Evaluator digit_0 has no metric 'Loss' (it has: LanguageCrossEntropy)")
 
 
+def test_a_state_says_what_it_is_of_as_those_of_composer_do():
+    mixing = DataMixing(SkillIt(GRAPH), warn_passes=2.0)
+    said = "DataMixing(policy='skill_it', metric='LanguageCrossEntropy', warn_passes=2.0)"
+    assert mixing.state_dict() == {'repr': said}
+    mixing.load_state_dict(mixing.state_dict())  # of before the first fit: there is nothing to go on with
+
+
 def test_a_state_of_another_version_is_refused():
     state = DataMixing(SkillIt(GRAPH)).state_dict()
     with pytest.raises(InputError, match=r'version 2, but got: 1'):

@@ -215,6 +215,13 @@ def test_a_model_without_the_metric_of_one_pass_is_told_what_it_lacks(streams: P
     assert evaluated_skills(evaluator, {'MeanSkillLoss': MeanSkillLoss(SKILLS)}) == SKILLS
 
 
+def test_a_skill_may_be_called_all(streams: Path, tmp_path: Path):
+    shutil.copytree(streams / 'digit_0', tmp_path / 'all')
+    evals = EvalStreams({'all': Stream(local=str(tmp_path / 'all'), split='eval')})
+    [evaluator] = build_evaluators(evals, batch_size=7, metric_names=[LOSS_METRIC])
+    assert evaluated_skills(evaluator, {}) == ('all',)
+
+
 def test_a_skill_view_holds_its_samples_in_the_order_of_the_files(plain_streams: Path):
     evals = EvalStreams({skill: Stream(local=str(plain_streams / skill)) for skill in SIZES})
     for skill in SIZES:

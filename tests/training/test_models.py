@@ -135,6 +135,28 @@ def test_the_vocabulary_of_a_model_from_scratch_is_that_of_the_streams(build):
     assert build(config={**LLAMA, 'vocab_size': 64}).model.config.vocab_size == 64
 
 
+def test_a_model_from_scratch_has_the_tokens_that_the_tokenizer_got_later(build, tokenizer: Any):
+    tokenizer.add_special_tokens({'additional_special_tokens': ['<x>']})
+    assert build(config=LLAMA).model.config.vocab_size == VOCABULARY + 1
+
+
+def test_a_saved_model_gets_embeddings_for_more_tokens_if_that_is_asked_for(
+    build, saved: Path, tokenizer: Any
+):
+    words = [f'<{number}>' for number in range(20)]
+    tokenizer.add_special_tokens({'additional_special_tokens': words})
+    options: dict[str, Any] = {'pretrained_model_name_or_path': str(saved)}
+    with pytest.raises(
+        InputError, match=r'of 32, but the tokenizer knows 40 tokens: .*resize_embeddings=true'
+    ):
+        build(**options)
+    model = build(**options, resize_embeddings=True).model
+    weights, stored = model.get_input_embeddings().weight, LlamaForCausalLM.from_pretrained(str(saved))
+    assert weights.shape == (40, 16)
+    assert model.config.vocab_size == 40
+    assert torch.equal(weights[:32], stored.state_dict()['model.embed_tokens.weight'])
+
+
 def test_overrides_change_a_configuration_from_scratch(build):
     model = build(config=LLAMA, config_overrides={'num_hidden_layers': 3}).model
     assert model.config.num_hidden_layers == 3
