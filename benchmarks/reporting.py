@@ -54,6 +54,13 @@ def publish(
     name: str, rows: Sequence[Mapping[str, Any]], *, configuration: Mapping[str, Any], out: str | None
 ) -> None:
     """Print the rows as a table and, if `out` is a folder, write them to ``out/name.json``."""
+    show(name, rows)
+    if out is not None:
+        print(f'Written: {write(name, rows, configuration=configuration, out=out)}')
+
+
+def show(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows as a table."""
     table = Table(title=name)
     columns = list(rows[0])
     for column in columns:
@@ -63,8 +70,17 @@ def publish(
         ends = row[columns[0]] != following.get(columns[0])
         table.add_row(*[_shown(row[column]) for column in columns], end_section=ends)
     Console(width=140).print(table)
-    if out is None:
-        return
+
+
+def write(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    configuration: Mapping[str, Any],
+    out: str,
+    **parts: Any,
+) -> Path:
+    """Write the rows, and `parts` beside them, to ``out/name.json``; returns its path."""
     Path(out).mkdir(parents=True, exist_ok=True)
     record = {
         'benchmark': name,
@@ -77,10 +93,11 @@ def publish(
         'versions': versions(),
         'configuration': dict(configuration),
         'rows': [dict(row) for row in rows],
+        **parts,
     }
     path = Path(out, f'{name}.json')
     path.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
-    print(f'Written: {path}')
+    return path
 
 
 def _shown(value: Any) -> str:

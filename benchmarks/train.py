@@ -1,41 +1,44 @@
-"""Training on one GPU through the mixed loader and Composer: fused kernels against eager ones.
+"""Training on one GPU through the mixed loader and Composer, kernel by kernel, and what is left to the limit.
 
-    python benchmarks/train.py --out benchmarks/results [--model llama-1b] [--batch 64] [--microbatch 2]
+    python benchmarks/train.py --out benchmarks/results [--minutes 15] [--model llama-1b] [--batch 32]
     python benchmarks/train.py --smoke
 
-A Llama of about 1 B parameters, sequences of 2,048 tokens, bfloat16 (amp_bf16), AdamW, three skills whose mixture
-changes every round. Fused and eager run in turn, `--repeats` times, each in a process of its own, with the same
-weights and samples; then fused alone with `--large-microbatch`, for the most tokens a second. The first
-round warms up and does not count. The table has a row a measure and kernels, with the median of all values,
-the lowest and the highest:
+A Llama of about 1 B parameters, sequences of 2,048 tokens, bfloat16 (amp_bf16), AdamW, seven skills whose mixture
+changes every round. The jobs differ in kernels, attention and microbatch and in nothing else; those that matter most
+come first, each is written down as it ends, and none is begun that is not likely to end within `--minutes`. The first
+round warms up and does not count. The table has a row a job:
 
-- throughput: thousand tokens a second, over all steps of a run, round changes included;
+- ktok/s: thousand tokens a second, over all steps, round changes included;
 - MFU (%): operations of the model by PaLM's formula (see `flops.py`) over those the GPU can do in bfloat16 by its
   maker, dense, as Composer's SpeedMonitor knows them;
-- peak memory (GB): the most that PyTorch had allocated while it trained, weights and optimizer included;
-- waiting for data (% of the time);
-- step (ms): within a round; step after a change (ms): from the end of the last step of a round to the end of
-  the first one of the next, the change of the mixture between them; change: the medians of a run, one over the
-  other, 1 where a change cannot be seen;
-- difference of loss (%): of a step's training loss from that of eager, the same step and repeat.
+- GB: the most that PyTorch had allocated, weights and optimizer included;
+- waiting (%): the time for which a step waited for data;
+- step (ms): the median within a round; change: the median from the end of the last step of a round to the end of the
+  first one of the next over it, 1 where a change of the mixture cannot be seen;
+- start (s): the first step, compiling included;
+- eval (ktok/s): an evaluation of the seven skills in one pass;
+- loss apart (%): the farthest that a training loss of the first round is from that of transformers' own modules; later
+  ones say nothing: with no warm-up of the learning rate a difference of rounding grows to percents in ten steps.
 
-`--smoke` runs all of it with a tiny model on the CPU, where there are no fused kernels, in seconds and in one process,
-and writes train-smoke.json: a check of the script, not a measurement.
+Below it stands where the time of a step goes, and the limit: the time that the step's matrix products and its attention
+take by themselves, each measured on this GPU in the same run.
+
+`--smoke` runs all of it with a tiny model on the CPU, where there are no fused kernels, in seconds, and writes
+train-smoke.json: a check of the script, not a measurement.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import train_job
-from reporting import publish
-from train_job import Setting
+from reporting import show, write
+from train_job import Job, Setting
 
 SHAPES = {
     # TinyLlama's, 1.1 B parameters.
@@ -60,92 +63,164 @@ TINY = {
     **dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2),
     **dict(num_key_value_heads=2, max_position_embeddings=32, vocab_size=100),
 }
-SMOKE = Setting(TINY, seq_len=32, batch=4, rounds=3, steps=4, workers=0, precision='fp32', device='cpu')
-# Kernels and microbatch.
-Job = tuple[str, int]
-Figures = dict[str, list[float]]
+SMOKE = Setting(
+    TINY, seq_len=32, batch=4, rounds=3, steps=4, workers=0, precision='fp32', device='cpu', eval_samples=4
+)
+PLAIN = 'transformers, SDPA'
+JOBS = (
+    Job('compiled', 'compiled', 8, profile=True),
+    Job(PLAIN, 'transformers', 8),
+    Job('compiled', 'compiled', 16),
+    Job("compiled, transformers' SDPA", 'compiled', 8, attention='sdpa'),
+    Job('fused', 'fused', 8, profile=True),
+    Job('compiled', 'compiled', 'auto'),
+    Job('compiled, documents masked', 'compiled', 8, mask_documents=True),
+    Job('eager attention', 'eager', 2),
+    Job('compiled as a whole', 'transformers', 8, compile_config={}),
+    Job('compiled, fastest attention', 'compiled', 8, backend='fastest'),
+)
+SMOKE_JOBS = (
+    Job('compiled', 'compiled', 2, profile=True),
+    Job(PLAIN, 'transformers', 2),
+    Job('documents masked', 'transformers', 2, mask_documents=True),
+    Job('fastest attention', 'transformers', 4, backend='fastest'),
+    Job('compiled as a whole', 'transformers', 2, compile_config={'backend': 'aot_eager'}),
+    Job('eager attention', 'eager', 2),
+)
 
 
-def in_own_process(folder: Path, setting: Setting, job: Job) -> dict[str, Any]:
-    """Train in a process of its own, which leaves nothing on the GPU."""
-    command = [sys.executable, __file__, '--one', str(folder), json.dumps([setting.describe(), *job])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f'{job[0]} with microbatches of {job[1]} failed:\n{done.stderr}')
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def figures_of(run: Mapping[str, Any], setting: Setting) -> Figures:
-    """What is told of a run: a value, or one a step."""
+def row_of(job: Job, run: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    """The table's row of a job."""
     seconds, steps = sum(run['seconds']), len(run['seconds'])
     within = [one * 1e3 for one, first in zip(run['seconds'], run['first'], strict=True) if not first]
     after = [one * 1e3 for one, first in zip(run['seconds'], run['first'], strict=True) if first]
-    figures = {'throughput (ktok/s)': [steps * setting.batch * setting.seq_len / seconds / 1e3]}
-    if run['peak_flops']:
-        figures['MFU (%)'] = [100 * steps * run['flops'] / seconds / run['peak_flops']]
-    if run['peak_bytes']:
-        figures['peak memory (GB)'] = [run['peak_bytes'] / 1e9]
-    figures['waiting for data (%)'] = [100 * sum(run['waiting']) / seconds]
-    change = statistics.median(after) / statistics.median(within)
-    return figures | {'step (ms)': within, 'step after a change (ms)': after, 'change': [change]}
+    peak, memory = run['peak_flops'], run['peak_bytes']
+    return {
+        'job': job.name,
+        'microbatch': run['microbatch'],
+        'ktok/s': steps * setting.batch * setting.seq_len / seconds / 1e3,
+        'MFU (%)': 100 * steps * run['flops'] / seconds / peak if peak else None,
+        'GB': memory / 1e9 if memory else None,
+        'waiting (%)': 100 * sum(run['waiting']) / seconds,
+        'step (ms)': statistics.median(within),
+        'lowest': min(within),
+        'highest': max(within),
+        'change': statistics.median(after) / statistics.median(within),
+        'start (s)': run['start'],
+        'eval (ktok/s)': run['evaluated'] / run['evaluation'] / 1e3,
+        'loss apart (%)': None,
+    }
 
 
-def differences(fused: Sequence[float], eager: Sequence[float]) -> Figures:
-    """How far the losses of the same steps are apart."""
-    pairs = zip(fused, eager, strict=True)
-    return {'difference of loss (%)': [100 * abs(one - other) / other for one, other in pairs]}
+def add_differences(rows: Sequence[dict[str, Any]], runs: Sequence[Mapping[str, Any]], steps: int) -> None:
+    """Fill in how far the losses of the first `steps` are from those of transformers' own modules, if trained."""
+    plain = next((run['losses'] for row, run in zip(rows, runs, strict=True) if row['job'] == PLAIN), None)
+    for row, run in zip(rows, runs, strict=True):
+        if plain:
+            pairs = list(zip(run['losses'], plain, strict=True))[:steps]
+            row['loss apart (%)'] = max(100 * abs(one - other) / other for one, other in pairs)
 
 
-def measure(folder: Path, setting: Setting, jobs: Sequence[Job], repeats: int) -> tuple[dict, dict]:
-    """All jobs in turn, `repeats` times.
+def limit_of(measured: Mapping[str, Any], run: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    """The shortest a step can be with these matrix products and the fastest attention, one after the other."""
+    attention = min(measured['attention'].values())
+    tokens = setting.batch * setting.seq_len
+    seconds = tokens * (measured['products'] + attention)
+    peak = run['peak_flops']
+    return {
+        **measured,
+        'step (ms)': seconds * 1e3,
+        'MFU (%)': 100 * run['flops'] / seconds / peak if peak else None,
+        'of it attention (%)': 100 * tokens * attention / seconds,
+    }
 
-    Args:
-        folder: Holds the streams.
-        setting: What is trained.
-        jobs: Fused, eager, and others; the first two are compared.
-        repeats: How often.
+
+def measure(
+    folder: Path, setting: Setting, jobs: Sequence[Job], *, minutes: float, out: str | None, name: str
+) -> dict[str, Any]:
+    """All jobs in turn, as far as the time goes; the results are written after each.
 
     Returns:
-        (Job, measure) -> values of all repeats, and job -> what it ran on, in words.
+        ``rows``, ``limit``, ``profiles`` (a job and microbatch -> where its time goes), ``losses`` of all steps,
+        ``left_out`` (job -> why).
     """
-    train_one = train_job.measure_job if setting.device == 'cpu' else in_own_process
-    found: dict[tuple[Job, str], list[float]] = {}
-    said = {}
-    for _ in range(repeats):
-        losses = {}
-        for job in jobs:
-            run = train_one(folder, setting, job)
-            said[job], losses[job] = run['kernels'], run['losses']
-            for name, values in figures_of(run, setting).items():
-                found.setdefault((job, name), []).extend(values)
-        for name, values in differences(losses[jobs[0]], losses[jobs[1]]).items():
-            found.setdefault((jobs[0], name), []).extend(values)
-    return found, said
+    began, longest = time.monotonic(), 0.0
+    rows: list[dict[str, Any]] = []
+    runs: list[Mapping[str, Any]] = []
+    said: list[dict[str, Any]] = []
+    parts: dict[str, Any] = {'limit': None, 'profiles': {}, 'losses': {}, 'left_out': {}}
+    limits = _limits(setting)
+    for job in jobs:
+        left, label = minutes * 60 - (time.monotonic() - began), f'{job.name}, microbatch {job.microbatch}'
+        if left < longest:
+            parts['left_out'][label] = 'no time left'
+            continue
+        job_began = time.monotonic()
+        run = _tried(folder, setting, _with_backend(job, limits), parts['left_out'], label)
+        longest = max(longest, time.monotonic() - job_began)
+        if run is None:
+            continue
+        runs.append(run)
+        said.append({**asdict(_with_backend(job, limits)), 'took': run['kernels']})
+        rows.append(row_of(job, run, setting))
+        add_differences(rows, runs, setting.steps)
+        parts['limit'] = limit_of(limits, run, setting)
+        parts['losses'][label] = run['losses']
+        if run['profile']:
+            parts['profiles'][label] = run['profile']
+        print(f'{label}: {rows[-1]["ktok/s"]:.1f} ktok/s, MFU {rows[-1]["MFU (%)"]}', flush=True)
+        if out:
+            write(name, rows, configuration={**setting.describe(), 'jobs': said}, out=out, **parts)
+    return {'rows': rows, **parts}
 
 
-def rows_of(found: Mapping[tuple[Job, str], Sequence[float]], eager: Job) -> list[dict[str, Any]]:
-    """A row a measure and job."""
-    names = list(dict.fromkeys(name for _, name in found))
-    rows = []
-    for name in names:
-        for (job, measure_name), values in found.items():
-            if measure_name != name:
-                continue
-            median, other = statistics.median(values), found.get((eager, name))
-            base = statistics.median(other) if other else 0.0
-            rows.append(
-                {
-                    'measure': name,
-                    'kernels': job[0],
-                    'microbatch': job[1],
-                    'median': median,
-                    'lowest': min(values),
-                    'highest': max(values),
-                    'values': len(values),
-                    'this / eager': median / base if base else None,
-                }
-            )
-    return rows
+def _limits(setting: Setting) -> dict[str, Any]:
+    import gpu_limits
+
+    gpu = setting.device == 'gpu'
+    try:
+        return gpu_limits.limits(
+            setting.model,
+            seq_len=setting.seq_len,
+            microbatch=8 if gpu else 2,
+            device='cuda' if gpu else 'cpu',
+        )
+    finally:
+        train_job.release()
+
+
+def _with_backend(job: Job, limits: Mapping[str, Any]) -> Job:
+    if job.backend != 'fastest':
+        return job
+    rates = limits['attention']
+    fastest = min(rates, key=rates.get)
+    return replace(job, backend=None if fastest == 'default' else fastest)
+
+
+def _tried(
+    folder: Path, setting: Setting, job: Job, left_out: dict[str, str], label: str
+) -> dict[str, Any] | None:
+    """A job's figures, with half of its microbatch where that does not fit the memory.
+
+    Returns:
+        None, and why in `left_out`, where it fails.
+    """
+    import torch
+
+    size = job.microbatch
+    try:
+        return train_job.measure_job(folder, setting, job)
+    except torch.cuda.OutOfMemoryError:
+        left_out[label] = 'more than the memory'
+        if size == 'auto' or int(size) < 2:
+            return None
+    except Exception as error:  # a job that fails must not take the others' time with it
+        left_out[label] = f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'[:300]
+        print(f'{label}: {left_out[label]}', flush=True)
+        return None
+    finally:
+        train_job.release()
+    return _tried(folder, setting, replace(job, microbatch=int(size) // 2), left_out, label)
 
 
 def options_of() -> argparse.Namespace:
@@ -153,48 +228,50 @@ def options_of() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--out', help='folder for the JSON')
     parser.add_argument('--smoke', action='store_true', help='a tiny model on the CPU: a check of the script')
+    parser.add_argument('--minutes', type=float, default=60, help='time for all jobs (default: 60)')
     parser.add_argument('--model', choices=SHAPES, default='llama-1b', help='default: llama-1b')
-    parser.add_argument('--batch', type=int, default=64, help='samples a step (default: 64)')
-    parser.add_argument('--microbatch', type=int, default=2, help='samples a forward pass (default: 2)')
-    parser.add_argument('--large-microbatch', type=int, default=8, help='the same, fused alone (default: 8)')
+    parser.add_argument('--batch', type=int, default=32, help='samples a step (default: 32)')
     parser.add_argument('--rounds', type=int, default=4, help='rounds, the first not measured (default: 4)')
     parser.add_argument('--steps', type=int, default=10, help='steps in a round (default: 10)')
-    parser.add_argument('--repeats', type=int, default=2, help='runs of each job (default: 2)')
-    parser.add_argument('--one', nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument('--jobs', help='numbers of the jobs to run, e.g. 0,2 (default: all)')
     return parser.parse_args()
 
 
-def setting_of(args: argparse.Namespace) -> tuple[Setting, list[Job]]:
-    """What is trained, and the jobs, fused and eager first."""
+def setting_of(args: argparse.Namespace) -> tuple[Setting, Sequence[Job]]:
+    """What is trained, and the jobs."""
     if args.smoke:
-        return SMOKE, [('auto', 2), ('eager', 2), ('auto', 4)]
+        return SMOKE, SMOKE_JOBS
     import torch
 
     if not torch.cuda.is_available():
         raise SystemExit('There is no GPU here: --smoke runs a tiny model on the CPU, to check the script.')
     model = {**LLAMA, **SHAPES[args.model]}
     size = dict(seq_len=2_048, batch=args.batch, rounds=args.rounds, steps=args.steps, workers=2)
-    setting = Setting(model, **size, precision='amp_bf16', device='gpu')
-    micro, large = args.microbatch, args.large_microbatch
-    return setting, [('fused', micro), ('eager', micro), ('fused', large)]
+    setting = Setting(model, **size, precision='amp_bf16', device='gpu', eval_samples=16)
+    jobs = [JOBS[int(number)] for number in args.jobs.split(',')] if args.jobs else JOBS
+    return setting, jobs
 
 
 def main() -> None:
     """Write the streams, train, publish."""
     args = options_of()
-    if args.one:
-        described, *job = json.loads(args.one[1])
-        run = train_job.measure_job(Path(args.one[0]), Setting(**described), (job[0], job[1]))
-        print(json.dumps(run), flush=True)
-        return
     setting, jobs = setting_of(args)
+    name = 'train-smoke' if args.smoke else 'train'
     with tempfile.TemporaryDirectory() as folder:
         train_job.write_streams(Path(folder), setting)
-        found, said = measure(Path(folder), setting, jobs, args.repeats)
-    took = {f'{kernels}, microbatch {size}': line for (kernels, size), line in said.items()}
-    configuration = {**setting.describe(), 'repeats': args.repeats, 'kernels': took}
-    name = 'train-smoke' if args.smoke else 'train'
-    publish(name, rows_of(found, jobs[1]), configuration=configuration, out=args.out)
+        found = measure(Path(folder), setting, jobs, minutes=args.minutes, out=args.out, name=name)
+    if not found['rows']:
+        raise SystemExit(
+            'No job ended: ' + '; '.join(f'{job}: {why}' for job, why in found['left_out'].items())
+        )
+    show(name, found['rows'])
+    for label, profile in found['profiles'].items():
+        shown = [{'where the time goes': label, 'ms': profile['step']}]
+        shown += [
+            {'where the time goes': f'  {one}', 'ms': took} for one, took in profile['by_purpose'].items()
+        ]
+        show('profile of a step', shown)
+    print(f'limit: {found["limit"]}\nleft out: {found["left_out"]}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""`skillit verify STREAMS`: re-read a streams folder and compare it with its manifest.
+"""`skillit verify STREAMS ...`: re-read streams folders and compare each with its manifest.
 
 Checked: the tokenizer's hash, every index's hash, every shard's size and hash, the columns, the counts of
 samples, tokens and target tokens, every token id, that no sample is in both splits of a skill, and that the counts
@@ -22,19 +22,27 @@ from skillit_stream.convert.shards import index_hash
 from skillit_stream.convert.summary import print_next, print_summary
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, tokenizer_hash
 from skillit_stream.formats.manifest import MANIFEST_NAME, SPLITS, Manifest, SplitInfo
+from skillit_stream.formats.streams_folders import joined_manifest, source_folders
 
 REMEDY = 'convert the corpus again with --overwrite'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit verify`."""
-    parser.add_argument('streams', metavar='STREAMS', help='streams folder')
+    parser.add_argument(
+        'streams',
+        metavar='STREAMS',
+        nargs='+',
+        help='streams folder; of several also that one run can train on all of them',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify the folder and print its table."""
-    print_summary(verify(args.streams), args.streams, title='Verified')
-    print_next(args.streams, verified=True)
+    """Verify the folders, print a table of each, and see whether they go together."""
+    for root in args.streams:
+        print_summary(verify(root), root, title='Verified')
+    joined_manifest(source_folders(args.streams, None))
+    print_next(args.streams[0] if len(args.streams) == 1 else f'[{",".join(args.streams)}]', verified=True)
     return 0
 
 

@@ -40,9 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', metavar='FILE.npy', help="with --round: write the round's sample ids, int64")
     parser.add_argument(
         '--streams',
+        action='append',
+        default=[],
         metavar='DIR',
         help='the streams folder (default: the one config.yaml names); for rounds from before streams were '
-        'changed or removed: the folder as it was then',
+        'changed or removed: the folder as it was then; may be repeated',
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object')
 

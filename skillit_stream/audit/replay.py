@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from skillit_stream.audit.past_round import PastRound, checked_state, find_stream
 from skillit_stream.audit.stream_index import LostStream, StreamIndex, StreamsFolder
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.run_log import RoundRecord, find_round, read_rounds
+from skillit_stream.formats.streams_folders import listed_folders, source_folders
 from skillit_stream.order.plan import Window
 
 Int64 = NDArray[np.int64]
@@ -55,20 +56,23 @@ class Replay:
 
     Args:
         folder: The run folder: mixture.jsonl and (unless `streams` is given) config.yaml.
-        streams: The streams folder, ROOT of ROOT/<skill>/train/index.json; None: the one config.yaml names.
+        streams: The streams folder, ROOT of ROOT/<skill>/train/index.json, or several; None: what config.yaml names.
 
     Raises:
         InputError: A file is missing or broken.
     """
 
-    def __init__(self, folder: str | Path, *, streams: str | Path | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, *, streams: str | Path | Sequence[str | Path] | None = None
+    ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f'There is no run folder at {self.folder}: give the `save_folder` of a run.')
         self.log = self.folder / 'mixture.jsonl'
         if not self.log.is_file():
             raise InputError(f'{self.folder} has no mixture.jsonl: no round of this run has ended yet.')
-        self._streams = StreamsFolder(str(streams or _streams_root(self.folder / 'config.yaml')))
+        given = [streams] if isinstance(streams, str | Path) else streams
+        self._streams = StreamsFolder(*map(str, given or _streams_roots(self.folder / 'config.yaml')))
 
     @cached_property
     def records(self) -> tuple[RoundRecord, ...]:
@@ -288,8 +292,8 @@ def _draws_in(past: PastRound, window: Window, ids: Int64, ids_then: Int64) -> I
         )
 
 
-def _streams_root(path: Path) -> str:
-    """The streams folder that config.yaml names."""
+def _streams_roots(path: Path) -> list[str]:
+    """The streams folders that config.yaml names, or the caches of them."""
     try:
         config = OmegaConf.load(path)
     except OSError:
@@ -300,8 +304,11 @@ def _streams_root(path: Path) -> str:
         raise InputError(
             f'{path} is not YAML: restore it, or pass the streams folder as --streams.'
         ) from None
-    # Of streams in an object store the cache holds the indexes, and no more is needed.
-    root = config.get('streams_local') or config.get('streams') if isinstance(config, DictConfig) else None
-    if not isinstance(root, str):
+    named = config.get('streams') if isinstance(config, DictConfig) else None
+    if not isinstance(config, DictConfig) or not isinstance(named, str | ListConfig):
         raise InputError(f'{path} does not name `streams`: pass the streams folder as --streams.')
-    return root
+    folders = listed_folders(named if isinstance(named, str) else list(named))
+    # Of streams in an object store the cache holds the indexes, and no more is needed.
+    if local := config.get('streams_local'):
+        return [str(folder.local) for folder in source_folders(folders, str(local))]
+    return list(folders)

@@ -122,49 +122,54 @@ class StreamsFolder:
     """The streams as they are now, each index read once.
 
     Args:
-        root: ROOT of ROOT/<skill>/train/index.json, a local folder.
+        *roots: ROOT of ROOT/<skill>/train/index.json, a local folder; of several, each with skills of its own.
 
     Raises:
-        InputError: `root` is not local.
+        InputError: One is not local.
     """
 
-    def __init__(self, root: str) -> None:
-        if '://' in root:
-            raise InputError(
-                f'The streams lie at {root}: pass a local copy of their folder as --streams (index.json files '
-                f'alone are enough).'
-            )
-        self._root = Path(root)
-        self._read: dict[str, StreamIndex | str] = {}
+    def __init__(self, *roots: str) -> None:
+        for root in roots:
+            if '://' in root:
+                raise InputError(
+                    f'The streams lie at {root}: pass a local copy of their folder as --streams (index.json files '
+                    f'alone are enough).'
+                )
+        self._roots = [Path(root) for root in roots]
+        self._read: dict[str, list[StreamIndex | str]] = {}
 
     def find(self, skill: str, *, samples: int, shards: int, digest: str) -> StreamIndex | LostStream:
         """A stream as the run had it: the one that is there, its first shards, or what the run says of it."""
         if skill not in self._read:
-            self._read[skill] = self._look(skill)
-        present = self._read[skill]
-        if isinstance(present, str):
-            return LostStream(samples, shards, digest, present)
-        return present.as_it_was(shards, digest) or LostStream(
-            samples,
-            shards,
-            digest,
-            f'Skill {skill} had {samples} samples in the run ({{rounds}}), but its index in {present.folder} has '
-            f'{present.samples}, in other shards: pass the streams folder as it was then as --streams (index.json '
-            f'files alone are enough).',
-        )
+            self._read[skill] = [_look(root, skill) for root in self._roots]
+        present = [one for one in self._read[skill] if isinstance(one, StreamIndex)]
+        for one in present:
+            if as_it_was := one.as_it_was(shards, digest):
+                return as_it_was
+        if present:
+            problem = (
+                f'Skill {skill} had {samples} samples in the run ({{rounds}}), but its index in {present[0].folder} '
+                f'has {present[0].samples}, in other shards: pass the streams folder as it was then as --streams '
+                f'(index.json files alone are enough).'
+            )
+        else:
+            problem = next(one for one in self._read[skill] if isinstance(one, str))
+        return LostStream(samples, shards, digest, problem)
 
-    def _look(self, skill: str) -> StreamIndex | str:
-        folder = self._root / skill / 'train'
-        path = folder / INDEX_NAME
-        try:
-            return read_stream_index(folder)
-        except OSError:
-            return (
-                f'Skill {skill} has no index at {path}, which {{rounds}} of the run drew from: pass the streams '
-                f'folder as it was then as --streams (index.json files alone are enough).'
-            )
-        except ValueError:
-            return (
-                f'Skill {skill} has a broken index at {path}, which {{rounds}} of the run drew from: restore it, '
-                f'or pass the streams folder as it was then as --streams.'
-            )
+
+def _look(root: Path, skill: str) -> StreamIndex | str:
+    """The index of a skill in one folder, or why there is none."""
+    folder = root / skill / 'train'
+    path = folder / INDEX_NAME
+    try:
+        return read_stream_index(folder)
+    except OSError:
+        return (
+            f'Skill {skill} has no index at {path}, which {{rounds}} of the run drew from: pass the streams '
+            f'folder as it was then as --streams (index.json files alone are enough).'
+        )
+    except ValueError:
+        return (
+            f'Skill {skill} has a broken index at {path}, which {{rounds}} of the run drew from: restore it, '
+            f'or pass the streams folder as it was then as --streams.'
+        )

@@ -78,6 +78,10 @@ def _learn(args: argparse.Namespace) -> None:
     seed = [] if args.seed is None else [f'seed={args.seed}']
     # The mixture plays no part, and its graph may be the one that is still to be learned: `graph: ???`.
     config = load_config(args.yaml, [*args.overrides, *seed, 'algorithms.data_mixing.graph=null'])
+    if config.load_path:
+        from skillit_stream.training.checkpoints import checkpoint_at
+
+        config.load_path = checkpoint_at(config.load_path)
     work = Path(args.work) if args.work else Path(args.out).with_suffix('.runs')
     plan = plan_learning(config, args.method, args.steps, work, repeats=args.repeats)
     if args.ray:

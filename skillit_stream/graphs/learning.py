@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import Task
-from skillit_stream.formats.manifest import MANIFEST_NAME
 from skillit_stream.graphs.formulas import (
     MeasuredLosses,
     Mix,
@@ -81,7 +80,7 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path, *, r
         InputError: Configuration, streams, method and steps do not fit together.
     """
     from skillit_stream.training.run_policy import chosen_skills
-    from skillit_stream.training.streams_folder import load_manifest
+    from skillit_stream.training.streams_folder import load_manifest, written_manifests
 
     if steps < 1:
         raise InputError(f'`--steps` must be at least 1, but got: {steps}.')
@@ -97,7 +96,7 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path, *, r
         raise InputError(f'`load_path`: there is no checkpoint at {config.load_path}.')
     train_skills, eval_skills = chosen_skills(config, load_manifest(config))
     mixes = needed_mixes(method, train_skills, eval_skills)
-    manifest = (Path(config.streams_local or config.streams) / MANIFEST_NAME).read_bytes()
+    manifest = written_manifests(config)
     return Plan(
         config,
         method,

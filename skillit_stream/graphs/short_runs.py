@@ -21,6 +21,7 @@ from composer.loggers import Logger
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.graphs.formulas import Mix
 from skillit_stream.training.builders import build_material, device_parts
+from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import ALL_SKILLS
 from skillit_stream.training.models import weights_hash
@@ -129,7 +130,7 @@ class ShortRuns:
             yield trainer
         finally:
             # Also ends the loader's workers, which may be ahead in the round that is about to start over.
-            trainer.close()
+            close(trainer)
             del trainer, parts
             gc.collect()
 

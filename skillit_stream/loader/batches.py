@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torch.utils.data import default_collate, get_worker_info
 
 from skillit_stream.loader.shards import Gathered, columns_of
@@ -113,7 +114,7 @@ def _is_all_of(batch: Gathered, samples: Sequence[Any]) -> bool:
     )
 
 
-def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+def causal_lm_inputs(batch: Mapping[str, Any], *, document_end: int | None = None) -> dict[str, Any]:
     """Widen a batch of token streams into what a causal language model takes.
 
     Meant to run where the batch is used: as Composer's ``DataSpec(microbatch_transforms=causal_lm_inputs)``
@@ -122,10 +123,14 @@ def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         batch: ``tokens`` [batch, sequence] and, where the streams have one, ``loss_mask`` [batch,
             sequence], 1 where a token counts as a target. Other entries are passed on.
+        document_end: The token that ends a document, for documents of a sample that must not see each other; None: a
+            token sees all tokens of its sample before it.
 
     Returns:
         ``input_ids`` and ``labels`` int64 [batch, sequence] (labels -100 where the mask is 0; the model
-        shifts them), ``attention_mask`` of ones, and the other entries.
+        shifts them), ``attention_mask``, true everywhere (:func:`is_whole`), and the other entries. With a
+        `document_end`, in place of the mask, ``position_ids`` int64 [batch, sequence] that begin again with every
+        document, by which transformers tells documents apart; the first token of a document is no target.
     """
     tokens = batch['tokens'].to(torch.int64)
     # Not the same tensor as the inputs: Composer shifts labels in place when it evaluates.
@@ -133,5 +138,38 @@ def causal_lm_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     if 'loss_mask' in batch:
         labels.masked_fill_(batch['loss_mask'] == 0, IGNORE_INDEX)
     rest = {name: value for name, value in batch.items() if name not in ('tokens', 'loss_mask')}
+    if document_end is not None:
+        is_first = _document_starts(tokens, document_end)
+        labels.masked_fill_(is_first, IGNORE_INDEX)
+        return {'input_ids': tokens, 'labels': labels, 'position_ids': _positions(is_first), **rest}
     # Without a mask transformers looks for packed sequences and builds one that rules out fast attention.
-    return {'input_ids': tokens, 'labels': labels, 'attention_mask': torch.ones_like(tokens), **rest}
+    # A single element, seen from everywhere: that nothing is padding can be told without reading it off a GPU.
+    mask = torch.ones((), dtype=torch.bool, device=tokens.device).expand(tokens.shape)
+    return {'input_ids': tokens, 'labels': labels, 'attention_mask': mask, **rest}
+
+
+def _document_starts(tokens: torch.Tensor, document_end: int) -> torch.Tensor:
+    """Where a document begins behind another one, bool [batch, sequence]."""
+    return functional.pad(tokens[:, :-1] == document_end, (1, 0))
+
+
+def _positions(is_first: torch.Tensor) -> torch.Tensor:
+    """The place of each token in its document, int64 [batch, sequence]."""
+    places = torch.arange(is_first.shape[1], device=is_first.device).expand(is_first.shape)
+    return places - torch.where(is_first, places, 0).cummax(dim=1).values
+
+
+def count_targets(batch: Mapping[str, torch.Tensor], document_end: int | None = None) -> int:
+    """Target tokens of a batch as :func:`causal_lm_inputs` takes it; a sample's first token never is one."""
+    tokens = batch['tokens']
+    if document_end is None and 'loss_mask' not in batch:
+        return tokens.numel() - len(tokens)
+    is_target = batch['loss_mask'] != 0 if 'loss_mask' in batch else torch.ones_like(tokens, dtype=torch.bool)
+    if document_end is not None:
+        is_target = is_target & ~_document_starts(tokens.to(torch.int64), document_end)
+    return int(is_target[:, 1:].sum())
+
+
+def is_whole(attention_mask: torch.Tensor) -> bool:
+    """Whether a mask is one of :func:`causal_lm_inputs`, true everywhere; told by its strides alone."""
+    return attention_mask.dtype == torch.bool and not any(attention_mask.stride())

@@ -180,7 +180,7 @@ def check_state(
         if in_the_middle and state[name] != present[name]:
             raise InputError(
                 f'`{name}` must stay {state[name]} until the round that was interrupted at sample '
-                f'{state["sample_in_epoch"]} is over, but got: {present[name]}.'
+                f'{state["sample_in_epoch"]} is over, but got: {present[name]}: finish that round first.'
             )
 
 

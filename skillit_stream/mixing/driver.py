@@ -13,6 +13,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
 from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog, Trained
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.last_decision import SAME, LastDecision
 from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 
@@ -42,6 +43,8 @@ class MixtureDriver:
         warn_passes: Warn, once a skill, before a round in which a skill's stream will have been walked more
             often than this. (Up to about 4 passes, repeated data is nearly as good as new: Muennighoff et
             al. 2023, arXiv 2305.16264.)
+        begin_anew: Whether a loaded state of another policy is passed over, and this one begins with its first
+            mixture at the next round; otherwise it is refused.
 
     Raises:
         InputError: The policy names other skills than the dataset has.
@@ -54,6 +57,7 @@ class MixtureDriver:
         log_path: str | Path | None = None,
         *,
         warn_passes: float = 4.0,
+        begin_anew: bool = False,
     ) -> None:
         check_same_skills(policy, dataset.skills)
         if policy.sample_orders() and not dataset.sample_orders:
@@ -62,7 +66,7 @@ class MixtureDriver:
                 f'with sample_orders=policy.sample_orders().'
             )
         self.dataset, self.policy = dataset, policy
-        self.warn_passes = warn_passes
+        self.warn_passes, self.begin_anew = warn_passes, begin_anew
         self.last_record: RoundRecord | None = None
         """What was last written down, or would be with a log: a round, or the evaluation before training."""
         self._log = RunLog(log_path) if log_path is not None else None
@@ -70,6 +74,8 @@ class MixtureDriver:
         # What a loaded state holds against the policy; whether that matters is known when training starts.
         self._misfit: InputError | None = None
         self._within: list[Evaluation] = []
+        self._decided: LastDecision | None = None
+        self._just_loaded = False
         self._warned: set[str] = set()
 
     @property
@@ -100,7 +106,10 @@ class MixtureDriver:
         """
         resumed = self._started
         if self._misfit:
-            self._begin_anew()
+            self._forget()
+        elif self._just_loaded:
+            self._decide_again()
+        self._just_loaded = False
         if self._log:
             log, first = self._log, self.dataset.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
@@ -172,6 +181,7 @@ class MixtureDriver:
         )
         record = self._record(observation, step, figures, clocks or Clocks())
         record = replace(record, trained=trained)
+        self._decided = LastDecision.of(self.policy, observation)
         dataset.set_proportions(self._agreed(lambda: self.policy.update(observation)))
         self._append(record, self._warn_of_notes())
         self._warn_of_passes()
@@ -220,15 +230,20 @@ class MixtureDriver:
         self._append(record, [])
 
     def state_dict(self) -> dict[str, Any]:
-        """The policy's state and the evaluations inside the round under way, in plain Python."""
-        within = [one.to_plain() for one in self._within]
-        return {'version': STATE_VERSION, 'policy': self.policy.state_dict(), 'within': within}
+        """The policy's state, its last decision and the evaluations inside the round under way, in plain Python."""
+        return {
+            'version': STATE_VERSION,
+            'policy': self.policy.state_dict(),
+            'within': [one.to_plain() for one in self._within],
+            'decided': self._decided.to_plain() if self._decided else None,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the state was taken; call it before :meth:`start`.
 
-        A state of other skills is refused there, unless the dataset has been allowed to go on with changed streams:
-        then the policy begins anew.
+        A state of other skills is refused there, unless the dataset has been allowed to go on with changed streams
+        or the policy to begin anew: then it does. Where a round is about to begin, and the policy's options are not
+        those that decided its mixture, they decide it over again.
         """
         check_version(state)
         try:
@@ -236,20 +251,36 @@ class MixtureDriver:
         except InputError as error:
             self._misfit = error
         self._within = [from_plain(Evaluation, one) for one in state.get('within', [])]
-        self._started = True
+        decided = state.get('decided')  # not in a state of before it was kept
+        self._decided = LastDecision.from_plain(decided) if decided else None
+        self._started = self._just_loaded = True
 
-    def _begin_anew(self) -> None:
-        """The streams have changed and the policy's memory is of others: give it none."""
-        misfit, self._misfit = self._misfit, None
+    def _decide_again(self) -> None:
+        """Have the policy's present options decide the round that is about to begin, if they decide otherwise."""
+        decided, dataset, policy = self._decided, self.dataset, self.policy
+        if decided is None or dataset.changes or dataset.next_round != decided.observation.round + 1:
+            return
+        memory = policy.state_dict()
+        proportions, stored = self._agreed(lambda: decided.again(policy)), dataset.next_proportions
+        if all(abs(value - stored[skill]) <= SAME for skill, value in proportions.items()):
+            policy.load_state_dict(memory)
+            return
+        dataset.set_proportions(proportions)
+        self._warn_of_notes()
+
+    def _forget(self) -> None:
+        """The policy's memory is of other skills or of another policy: give it none."""
+        misfit, self._misfit, self._decided = self._misfit, None, None
         changes = self.dataset.changes
-        if misfit and not {'added', 'removed'} & set(changes.values()):
+        if {'added', 'removed'} & set(changes.values()):
+            named = ', '.join(f'{skill} {change}' for skill, change in changes.items())
+            warnings.warn(
+                f'The streams have changed ({named}): the policy forgets the losses it has seen and begins anew with '
+                f'its first mixture in round {self.dataset.round}.',
+                stacklevel=2,
+            )
+        elif misfit and not self.begin_anew:
             raise misfit
-        named = ', '.join(f'{skill} {change}' for skill, change in changes.items())
-        warnings.warn(
-            f'The streams have changed ({named}): the policy forgets the losses it has seen and begins anew with its '
-            f'first mixture in round {self.dataset.round}.',
-            stacklevel=2,
-        )
         self._started = False
 
     def _observe_before_training(self, record: RoundRecord, *, write: bool) -> None:

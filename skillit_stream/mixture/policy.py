@@ -127,6 +127,9 @@ class MixturePolicy(ABC):
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Take in the round just trained and return the proportions of the next, float64 ``[k]``.
 
+        A run that goes on from the end of a round asks once more, with the memory of before, so that other options
+        of the policy count at once.
+
         Raises:
             InputError: If a needed loss is missing or not finite.
         """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_json
-from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.streams_folders import joined_manifest, source_folders
 from skillit_stream.mixture_fit.fitting import fit_mixture
 from skillit_stream.mixture_fit.laws import LAWS
 from skillit_stream.mixture_fit.options import FitOptions
@@ -51,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_limits(fit: argparse.ArgumentParser) -> None:
     sizes = fit.add_mutually_exclusive_group()
     sizes.add_argument('--natural', metavar='FILE.json', help='tokens that each skill has')
-    sizes.add_argument('--streams', metavar='DIR', help='take them from the skills.json of a streams folder')
+    sizes.add_argument(
+        '--streams',
+        action='append',
+        metavar='DIR',
+        help='take them from the skills.json of a streams folder; may be repeated',
+    )
     fit.add_argument('--tokens', type=_tokens, metavar='N', help='training tokens of the real run')
     fit.add_argument(
         '--max-passes',
@@ -120,7 +125,7 @@ def _sizes(args: argparse.Namespace) -> Mapping[str, float] | None:
         return _numbers('--natural', args.natural)
     if not args.streams:
         return None
-    skills = Manifest.load(args.streams).skills
+    skills = joined_manifest(source_folders(args.streams, None)).skills
     return {name: skill.splits['train'].tokens for name, skill in skills.items() if 'train' in skill.splits}
 
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from composer import Trainer
 from composer.core import Algorithm, Callback, Evaluator, Time, TimeUnit
-from composer.models import HuggingFaceModel
 from composer.utils import dist, get_device, reproducibility
 from streaming import StreamingDataset
 from torch.utils.data import DataLoader
@@ -22,7 +21,7 @@ from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
-from skillit_stream.training.causality import refuse_not_causal
+from skillit_stream.training.causality import refuse_what_sees_too_much
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
@@ -30,10 +29,10 @@ from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
-from skillit_stream.training.models import POSITIONS, build_model
+from skillit_stream.training.models import build_model, check_length
 from skillit_stream.training.parts import (
+    build_algorithms,
     build_callbacks,
-    build_clipping,
     build_loggers,
     build_optimizer,
     build_scheduler,
@@ -41,6 +40,7 @@ from skillit_stream.training.parts import (
 )
 from skillit_stream.training.progress import Progress
 from skillit_stream.training.progress_text import RunPlan
+from skillit_stream.training.resuming import resumption_of, take_over
 from skillit_stream.training.run_files import (
     RunFilesUpload,
     checkpoint_folder,
@@ -58,6 +58,7 @@ from skillit_stream.training.run_policy import (
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
 from skillit_stream.training.streams_folder import (
+    document_end_of,
     load_manifest,
     load_tokenizer,
     open_streams,
@@ -74,6 +75,8 @@ class Run:
     trainer: Trainer
     dataset: SkillStreamingDataset
     resumed: bool
+    evaluated: bool = True
+    """Whether the policy has seen losses of the skills as they are."""
     finished: bool = False
     """Whether its checkpoint is that of its end: there is nothing left to train."""
 
@@ -85,6 +88,8 @@ class Material:
     dataset: SkillStreamingDataset
     model: SkillLossModel
     evaluator: Evaluator
+    document_end: int | None
+    """The token that ends a document, where documents must not see each other."""
 
 
 def build_run(config: TrainConfig) -> Run:
@@ -94,8 +99,8 @@ def build_run(config: TrainConfig) -> Run:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
     check_times(config)
-    sharding = build_fsdp(config.fsdp_config, config.device)
-    clipping = build_clipping(config.algorithms.get('gradient_clipping'))
+    sharding = build_fsdp(config.fsdp_config, config.device, config.device_train_microbatch_size)
+    others = build_algorithms(config.algorithms, sharded=sharding is not None)
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
@@ -108,35 +113,47 @@ def build_run(config: TrainConfig) -> Run:
         dist.initialize_dist(get_device(config.device), config.dist_timeout)
     check_parts(config)
     loading = loading_arguments(config, checkpoint_folder(config))
+    resumption = resumption_of(config, loading, graph)
     prepare_folder(config)
     material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
     plan = _plan(
         config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
-    algorithms = [_mixing(config, policy), *clipping]
-    parts = {**_parts(config, material, algorithms, plan), **loading}
+    mixing = _mixing(config, policy, begin_anew=resumption is not None and resumption.forked)
+    # Composer's console logger prints whole lines: a line that changes would be torn by them.
+    progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
+    parts = {**_parts(config, material, [mixing, *others], progress), **loading}
+    options = dict(parts['optimizers'].param_groups[0])
     trained_metrics = material.model.get_metrics(is_train=True)
     check_stoppers(
         parts['callbacks'],
         {'train': list(trained_metrics), material.evaluator.label: material.evaluator.metric_names or []},
     )
-    with as_input_error('Composer refused the run', OSError, ImportError, RuntimeError, AssertionError):
+    refusal = resumption.refusal() if resumption else 'Composer refused the run'
+    with as_input_error(refusal, OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
-    refuse_not_causal(trainer, vocab_size=manifest.vocab_size, seq_len=manifest.seq_len)
+    refuse_what_sees_too_much(trainer, manifest.vocab_size, manifest.seq_len, material.document_end)
+    lines = take_over(trainer, mixing, options, resumption)
     if _is_finished(trainer, config, manifest.seq_len):
         return Run(trainer, material.dataset, resumed=True, finished=True)
+    progress.changes = lines
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         clear_log(config)
         write_run_files(config, _about(config, material, policy, graph, plan.rounds))
-    return Run(trainer, material.dataset, resumed=int(trainer.state.timestamp.batch) > 0)
+    return Run(
+        trainer,
+        material.dataset,
+        resumed=int(trainer.state.timestamp.batch) > 0,
+        evaluated=mixing.remembers and not material.dataset.changes,
+    )
 
 
 def _is_finished(trainer: Trainer, config: TrainConfig, seq_len: int) -> bool:
-    """Whether a run that was loaded ended where `max_duration` says.
+    """Whether the run that goes on ended where `max_duration` says.
 
     Raises:
-        InputError: It has gone further.
+        InputError: It has gone further, or what was loaded is not its own.
     """
     state = trainer.state
     elapsed, now = state.get_elapsed_duration(), state.timestamp
@@ -146,7 +163,7 @@ def _is_finished(trainer: Trainer, config: TrainConfig, seq_len: int) -> bool:
     # A budget of samples or tokens ends inside its last step.
     step = {TimeUnit.SAMPLE: size, TimeUnit.TOKEN: size * seq_len}.get(end.unit, 1)
     within = end.unit == TimeUnit.EPOCH and now.batch_in_epoch.value
-    if within or now.get(end.unit).value - step >= end.value:
+    if not config.autoresume or within or now.get(end.unit).value - step >= end.value:
         raise InputError(
             f'`max_duration` must be longer than what the run has trained, {now.batch.value} steps, but got: '
             f'{config.max_duration}.'
@@ -170,15 +187,16 @@ def build_material(
     reproducibility.seed_all(config.seed)
     tokenizer = load_tokenizer(config)
     dataset = build_dataset(config, manifest, skills, orders)
-    machine = Machine.here(config.device, config.precision)
+    machine = Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None)
     model = build_model(config.model, tokenizer, manifest.vocab_size, kernels=config.kernels, machine=machine)
-    _check_length(model, manifest.seq_len)
+    check_length(model, manifest.seq_len)
     if config.fsdp_config is not None and isinstance(model.model, PreTrainedModel):
         mark_layers(model.model)
     metric = _skill_metric(manifest, eval_skills)
     model.val_metrics = {**(model.val_metrics or {}), type(metric).__name__: metric}
-    evaluator = _evaluator(config, manifest, eval_skills, int(dataset.batch_size or 1))
-    return Material(dataset, model, evaluator)
+    end = document_end_of(config, tokenizer)
+    evaluator = _evaluator(config, manifest, eval_skills, int(dataset.batch_size or 1), end)
+    return Material(dataset, model, evaluator, end)
 
 
 def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
@@ -189,20 +207,25 @@ def _skill_metric(manifest: Manifest, eval_skills: list[str]) -> MeanSkillLoss:
 
 
 def _evaluator(
-    config: TrainConfig, manifest: Manifest, eval_skills: list[str], train_batch_size: int
+    config: TrainConfig,
+    manifest: Manifest,
+    eval_skills: list[str],
+    train_batch_size: int,
+    document_end: int | None,
 ) -> Evaluator:
     return skill_evaluator(
         EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
         batch_size=config.eval_loader.batch_size or train_batch_size,
         eval_interval=config.eval_interval,
         samples_per_skill=config.eval_loader.samples_per_skill,
+        document_end=document_end,
     )
 
 
 def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
     """The arguments of Composer's Trainer that are about model, data, device and precision: fresh for each."""
     with as_input_error('`train_loader` is not one that a DataLoader takes'):
-        loader = token_data_spec(build_loader(config, material.dataset))
+        loader = token_data_spec(build_loader(config, material.dataset), material.document_end)
     return dict(
         model=material.model,
         train_dataloader=loader,
@@ -218,11 +241,9 @@ def device_parts(config: TrainConfig, material: Material) -> dict[str, Any]:
 
 
 def _parts(
-    config: TrainConfig, material: Material, algorithms: list[Algorithm], plan: RunPlan
+    config: TrainConfig, material: Material, algorithms: list[Algorithm], progress: Progress
 ) -> dict[str, Any]:
     """The arguments of Composer's Trainer."""
-    # Composer's console logger prints whole lines: a line that changes would be torn by them.
-    progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
     return dict(
         **device_parts(config, material),
         eval_dataloader=material.evaluator,
@@ -246,20 +267,10 @@ def _upload(config: TrainConfig) -> list[Callback]:
     return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
 
 
-def _mixing(config: TrainConfig, policy: MixturePolicy) -> DataMixing:
+def _mixing(config: TrainConfig, policy: MixturePolicy, *, begin_anew: bool) -> DataMixing:
     log = Path(config.save_folder) / 'mixture.jsonl'
-    return DataMixing(policy, warn_passes=config.train_loader.warn_passes, log_path=log)
-
-
-def _check_length(model: HuggingFaceModel, seq_len: int) -> None:
-    """Refuse samples with more tokens than the model has positions for."""
-    for name in POSITIONS:
-        positions = getattr(model.config, name, None)
-        if isinstance(positions, int) and 0 < positions < seq_len:
-            raise InputError(
-                f'The streams have samples of {seq_len} tokens, but `{name}` of the model is {positions}: '
-                f'convert with --seq-len {positions}, or take a model of more positions.'
-            )
+    warn_passes = config.train_loader.warn_passes
+    return DataMixing(policy, warn_passes=warn_passes, log_path=log, begin_anew=begin_anew)
 
 
 def build_dataset(
@@ -307,6 +318,8 @@ def build_loader(config: TrainConfig, dataset: SkillStreamingDataset) -> DataLoa
         persistent_workers=workers > 0,
         prefetch_factor=config.train_loader.prefetch_factor if workers else None,
         pin_memory=config.train_loader.pin_memory and torch.cuda.is_available(),
+        # Left to itself a loader draws from the random numbers of dropout, as often as it makes workers.
+        generator=torch.Generator().manual_seed(config.seed),
     )
 
 

@@ -16,10 +16,12 @@ from typing import Any
 from composer.utils import dist, maybe_create_object_store_from_uri, parse_uri
 
 from skillit_stream.base.errors import InputError, as_input_error, first_line
-from skillit_stream.training.config import TrainConfig
+from skillit_stream.base.names import is_url
+from skillit_stream.training.config import TrainConfig, load_config
 
 # Composer's names: a link to the newest, moved when a checkpoint is complete, and the checkpoints themselves.
 LATEST = 'latest-rank0.pt'
+SHARDED = '.metadata'  # in a checkpoint that is a folder
 CHECKPOINT = re.compile(r'ep\d+-ba(\d+)-rank0\.pt')
 
 
@@ -34,8 +36,9 @@ def loading_arguments(config: TrainConfig, folder: str) -> dict[str, Any]:
         InputError: On all ranks, if the checkpoint is missing or is not the same on all nodes.
     """
     arguments = {
-        'load_path': config.load_path,
+        'load_path': checkpoint_at(config.load_path) if config.load_path else None,
         'load_weights_only': config.load_weights_only,
+        'load_ignore_keys': config.load_ignore_keys,
         'save_overwrite': config.save_overwrite,
         'autoresume': False,
     }
@@ -45,11 +48,37 @@ def loading_arguments(config: TrainConfig, folder: str) -> dict[str, Any]:
         # What a killed run left half written, or wrote and did not link, is written again.
         arguments['save_overwrite'] = True
         if newest := _chosen_by_rank_zero(folder):
-            arguments |= {'load_path': newest, 'load_weights_only': False}
+            arguments |= {'load_path': newest, 'load_weights_only': False, 'load_ignore_keys': None}
     path = arguments['load_path']
     if path and '://' not in path:
         _check_all_nodes_have(path)
     return arguments
+
+
+def checkpoint_at(place: str) -> str:
+    """The checkpoint that `load_path` names: itself, or the newest one of a run folder.
+
+    Raises:
+        InputError: It is a folder here without a checkpoint, or the object store cannot be reached.
+    """
+    if is_url(place) and not Path(place).suffix:
+        with as_input_error(f'`load_path`: no checkpoint can be looked for in {place}', Exception):
+            return newest_checkpoint(place) or place
+    if is_url(place) or not Path(place).is_dir() or (Path(place) / SHARDED).exists():
+        return place
+    if found := newest_of_run(Path(place)) or newest_checkpoint(place):
+        return found
+    raise InputError(
+        f'`load_path`: there is no checkpoint in {place}: name a .pt file, or a run folder that has one.'
+    )
+
+
+def newest_of_run(run: Path) -> str | None:
+    """The newest checkpoint of a run folder, wherever its configuration has them put; None if there is none."""
+    folder = str(run / 'checkpoints')
+    if (run / 'config.yaml').exists():
+        folder = load_config(run / 'config.yaml').checkpoint_folder or folder
+    return newest_checkpoint(folder)
 
 
 def newest_checkpoint(folder: str) -> str | None:

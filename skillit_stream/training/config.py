@@ -5,7 +5,7 @@ Every key stands here with what it means. Unknown keys are errors that name the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,13 +15,15 @@ from yaml import YAMLError
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import is_url
+from skillit_stream.formats.streams_folders import listed_folders
 from skillit_stream.mixture.registry import options_of
 from skillit_stream.training.other_words import hint
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
 SAMPLES_PER_SKILL = 256
-KERNELS = ('auto', 'fused', 'eager')
+KERNELS = ('auto', 'fused', 'compiled', 'eager')
+TEXT_OR_LIST = 'text_or_list'
 Schema = TypeVar('Schema')
 
 
@@ -114,8 +116,9 @@ class EvalLoaderConfig:
 class TrainConfig:
     """A run."""
 
-    streams: str = MISSING
-    """Streams folder, as `skillit convert` writes it: a path, or a URL such as s3://bucket/path."""
+    streams: Any = field(default=MISSING, metadata={TEXT_OR_LIST: True})
+    """Streams folder, as `skillit convert` writes it: a path, or a URL such as s3://bucket/path. Or a list of them,
+    each with skills of its own: the run is the same as on one folder with all of these."""
     max_duration: str = MISSING
     """Time string: `10ep` (rounds), `1000ba`, `1_000_000tok`."""
     global_train_batch_size: int = MISSING
@@ -123,7 +126,8 @@ class TrainConfig:
     variables: Options = field(default_factory=dict)
     """Values for other keys to refer to as ${variables.name}."""
     streams_local: str | None = None
-    """Where shards of `streams` are kept on each node once they are fetched; needed where it is a URL."""
+    """Where shards of `streams` are kept on each node once they are fetched; needed where it is a URL. Each of several
+    folders has one of its own in it, named by its address."""
     run_name: str = '${oc.env:SKILLIT_RUN_NAME,run}'
     """Name of the run."""
     method: str | None = None
@@ -136,6 +140,8 @@ class TrainConfig:
     """Seed of model, shuffles and dropout."""
     precision: str = 'fp32'
     """`fp32` or `amp_bf16`, ..."""
+    mask_documents: bool = False
+    """Whether the documents of a sample do not see each other; see loader/batches.py's ``causal_lm_inputs``."""
     kernels: str = 'auto'
     """`auto`: on a GPU flash attention and liger-kernel's fused ones, where they are installed and fit the model;
     `fused`: an error where they do not; `eager`: plain PyTorch, attention included. See kernels.py."""
@@ -155,7 +161,7 @@ class TrainConfig:
     scheduler: Options = field(default_factory=lambda: {'name': 'constant'})
     """`name`: constant, constant_with_warmup, cosine_with_warmup, linear_decay_with_warmup, ..., and its options."""
     algorithms: Options = field(default_factory=dict)
-    """`data_mixing`: the policy and its options; `gradient_clipping`: clipping_type and clipping_threshold."""
+    """`data_mixing`: the policy and its options; Composer's by name: gradient_clipping, ema, swa, ..."""
     callbacks: Options = field(default_factory=dict)
     """Composer callbacks by name: speed_monitor, lr_monitor, memory_monitor, ...; and sample_log."""
     loggers: Options = field(default_factory=dict)
@@ -174,9 +180,11 @@ class TrainConfig:
     save_overwrite: bool = False
     """Whether to start over in a run folder that holds a run."""
     load_path: str | None = None
-    """A checkpoint to start from, a path or a URL."""
+    """What to start from, a path or a URL: a checkpoint, or a run folder, whose newest checkpoint is meant."""
     load_weights_only: bool = False
     """Whether to take nothing but the weights from it."""
+    load_ignore_keys: list[str] | None = None
+    """What not to take from it, in Composer's words: `state/optimizers`, ..."""
     autoresume: bool = False
     """Whether to go on from the newest checkpoint of the run, if there is one."""
     progress_bar: bool = True
@@ -236,10 +244,13 @@ class TrainConfig:
             _refuse(key, place, '{' in place.replace('${', ''), 'without braces but {run_name}')
 
     def _check_places(self) -> None:
-        if is_url(self.streams) and not self.streams_local:
+        folders = listed_folders(self.streams)
+        self.streams = folders[0] if len(folders) == 1 else list(folders)
+        elsewhere = [one for one in folders if is_url(one)]
+        if elsewhere and not self.streams_local:
             raise InputError(
                 f'`streams_local` must be given, the folder that shards are fetched to, because `streams` is '
-                f'{self.streams}: pass streams_local=DIR.'
+                f'{elsewhere[0]}: pass streams_local=DIR.'
             )
         if is_url(self.save_folder):
             raise InputError(
@@ -343,24 +354,24 @@ def _parsed(overrides: Sequence[str], schema: type) -> DictConfig:
     parsed = OmegaConf.from_dotlist(list(overrides))
     for override in overrides:
         key, _, value = override.partition('=')
-        if (
-            _is_text(key, schema)
-            and value not in ('', '~')
-            and value.lower() != 'null'
-            and value[0] not in '\'"'
+        if value in ('', '~') or value.lower() == 'null' or value[0] in '\'"':
+            continue
+        if (item := _field_at(key, schema)) and (
+            item.type in (str, str | None) or (TEXT_OR_LIST in item.metadata and value[0] != '[')
         ):
             OmegaConf.update(parsed, key, value)
     return parsed
 
 
-def _is_text(key: str, schema: Any) -> bool:
-    """Whether the schema has text at this key with dots."""
-    kind: Any = schema
+def _field_at(key: str, schema: Any) -> Field[Any] | None:
+    """The field that the schema has at this key with dots."""
+    kind, item = schema, None
     for name in key.split('.'):
         if not (isinstance(kind, type) and is_dataclass(kind)):
-            return False
-        kind = {item.name: item.type for item in fields(kind)}.get(name)
-    return kind in (str, str | None)
+            return None
+        item = {one.name: one for one in fields(kind)}.get(name)
+        kind = item.type if item else None
+    return item
 
 
 def _refuse_unknown(

@@ -37,6 +37,7 @@ class DataMixing(Algorithm):
         metric: Name of the metric of a skill's own Evaluator that is its loss, in nats per token.
         warn_passes: As :class:`MixtureDriver`'s, and so is `log_path`.
         log_path: Where ``mixture.jsonl`` is written.
+        begin_anew: As :class:`MixtureDriver`'s.
 
     Raises:
         InputError: At the start of the fit, when names do not match, one line that says which.
@@ -49,17 +50,21 @@ class DataMixing(Algorithm):
         metric: str = 'LanguageCrossEntropy',
         warn_passes: float = 4.0,
         log_path: str | Path | None = None,
+        begin_anew: bool = False,
     ) -> None:
         self.policy = policy
         self.metric = metric
         self.warn_passes = warn_passes
         self.log_path = log_path
+        self.begin_anew = begin_anew
         self._driver: MixtureDriver | None = None
         # Loaded before the streams are known.
         self._loaded: dict[str, Any] | None = None
         self._seen = SeenLosses()
         self._train_losses: TrainLosses | None = None
         self._ended = False
+        # Steps by the end of the last fit, or that were loaded.
+        self._reached = 0
         self._trained, self._learning_rate = TrainedSteps(), 0.0
         self._waiting, self._round, self._evaluation = Stopwatch(), Stopwatch(), Stopwatch()
 
@@ -112,6 +117,27 @@ class DataMixing(Algorithm):
         if self._driver is not None:
             self._go_on()
 
+    def misfit(self) -> InputError | None:
+        """Why what was loaded is no memory of the policy; None where it is, or where nothing was loaded."""
+        if self._loaded is None or not isinstance(self.policy, MixturePolicy):
+            return None
+        try:
+            # Loaded once more when the fit starts.
+            self.policy.load_state_dict(self._loaded['policy'])
+        except InputError as error:
+            return error
+        return None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a memory to go on with."""
+        return self._loaded is not None and self.misfit() is None
+
+    @property
+    def decides_again(self) -> bool:
+        """Whether what was loaded lets the policy decide the last round over again, should its options be others."""
+        return bool(self._loaded and self._loaded.get('decided'))
+
     def _make_policy(self, state: State, logger: Logger) -> None:
         """Have the policy made that was given as a function, before a checkpoint is loaded into the dataset."""
         del logger
@@ -119,6 +145,10 @@ class DataMixing(Algorithm):
             self.policy = self.policy(state)
             if orders := self.policy.sample_orders():
                 dataset_of(state).set_sample_orders(orders)
+
+    def _note_loaded(self, state: State, logger: Logger) -> None:
+        del logger
+        self._reached = int(state.timestamp.batch)
 
     def _go_on(self) -> None:
         """Give what was loaded to those that it is of."""
@@ -131,13 +161,24 @@ class DataMixing(Algorithm):
     def _start(self, state: State, logger: Logger) -> None:
         """Check the names and, in a fresh run, set the first mixture."""
         self._ended = False
+        if int(state.timestamp.batch) < self._reached:
+            raise InputError(
+                f'`reset_time`: the rounds of the mixture cannot go on where steps are counted from 0 again, after '
+                f'{self._reached}: pass fit(duration=...) to train on, or begin another run with a new Trainer.'
+            )
         check_only_one(state.algorithms, DataMixing)
         dataset = dataset_of(state)
         check_whole_rounds(state, dataset)
         if self._driver is None or self._driver.dataset is not dataset:
             if not isinstance(self.policy, MixturePolicy):
                 raise RuntimeError('Internal error: no policy was made.')
-            self._driver = MixtureDriver(dataset, self.policy, self.log_path, warn_passes=self.warn_passes)
+            self._driver = MixtureDriver(
+                dataset,
+                self.policy,
+                self.log_path,
+                warn_passes=self.warn_passes,
+                begin_anew=self.begin_anew,
+            )
             self._count_train_losses(state)
             self._go_on()
         check_named(self.driver.policy.eval_skills, self._evaluated(state), 'evaluator')
@@ -277,6 +318,7 @@ class DataMixing(Algorithm):
     def _end(self, state: State, logger: Logger) -> None:
         """Write down the part of a round with which training ends, now or after the evaluation that follows."""
         del logger
+        self._reached = int(state.timestamp.batch)
         self._ended = evaluates_at_end(state)
         if not self._ended:
             self._end_within_round(state)
@@ -309,6 +351,7 @@ class DataMixing(Algorithm):
 
 _HANDLERS = {
     Event.BEFORE_LOAD: '_make_policy',
+    Event.AFTER_LOAD: '_note_loaded',
     Event.FIT_START: '_start',
     Event.EVAL_START: '_evaluate',
     Event.EVAL_END: '_see_losses',

@@ -8,6 +8,7 @@ sampler repeats to give all of them the same number.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from composer.core import DataSpec, Evaluator, Event, State
@@ -16,17 +17,25 @@ from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
+from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate, count_targets
 from skillit_stream.loader.eval_streams import EvalSamples, EvalStreams
 from skillit_stream.training.skill_metrics import MeanSkillLoss
 
 ALL_SKILLS = 'all'
 """Label of the Evaluator that evaluates them in one pass."""
+_ALL_TARGETS = (
+    'targets'  # of a widened batch, on the host: how many each sample has, if all but its first are
+)
 _NO_TARGETS = 1e-9  # target tokens of a batch that has none
 
 
 def skill_evaluator(
-    streams: EvalStreams, *, batch_size: int, eval_interval: str = '1ep', samples_per_skill: int | None = None
+    streams: EvalStreams,
+    *,
+    batch_size: int,
+    eval_interval: str = '1ep',
+    samples_per_skill: int | None = None,
+    document_end: int | None = None,
 ) -> Evaluator:
     """One Evaluator for all skills; the model's eval metrics must hold a ``MeanSkillLoss(streams.skills)``.
 
@@ -36,9 +45,12 @@ def skill_evaluator(
         eval_interval: When it runs, a time string.
         samples_per_skill: Evaluate each skill on its first so many samples, the same ones every time and
             whatever the number of ranks; None: on all.
+        document_end: As :func:`causal_lm_inputs`'s.
     """
     samples = streams.all_skills(samples_per_skill)
-    return _evaluator(ALL_SKILLS, samples, batch_size, [MeanSkillLoss.__name__], eval_interval)
+    return _evaluator(
+        ALL_SKILLS, samples, batch_size, [MeanSkillLoss.__name__], eval_interval, document_end=document_end
+    )
 
 
 def build_evaluators(
@@ -67,7 +79,13 @@ def build_evaluators(
 
 
 def _evaluator(
-    label: str, samples: EvalSamples, batch_size: int, metric_names: list[str], eval_interval: str
+    label: str,
+    samples: EvalSamples,
+    batch_size: int,
+    metric_names: list[str],
+    eval_interval: str,
+    *,
+    document_end: int | None = None,
 ) -> Evaluator:
     loader = DataLoader(
         samples,
@@ -77,7 +95,7 @@ def _evaluator(
     )
     return Evaluator(
         label=label,
-        dataloader=token_data_spec(loader),
+        dataloader=token_data_spec(loader, document_end),
         metric_names=metric_names,
         eval_interval=eval_interval,
         subset_num_batches=-1,
@@ -117,25 +135,38 @@ def evaluated_skills(evaluator: Evaluator, metrics: Mapping[str, Metric]) -> tup
     return known or (evaluator.label,)
 
 
-def token_data_spec(loader: DataLoader) -> DataSpec:
-    """A loader of token streams as Composer takes it: widened on the device, tokens counted."""
+def token_data_spec(loader: DataLoader, document_end: int | None = None) -> DataSpec:
+    """A loader of token streams as Composer takes it: widened on the device, tokens counted.
+
+    Args:
+        loader: Its batches hold ``tokens`` and maybe a ``loss_mask``.
+        document_end: As :func:`causal_lm_inputs`'s.
+    """
     return DataSpec(
         loader,
-        microbatch_transforms=causal_lm_inputs,
+        microbatch_transforms=partial(_widened, document_end=document_end),
         split_batch=_split_rows,
         # Composer divides by the targets alone, which need not be whole.
-        get_num_tokens_in_batch=_tokens_in,  # pyright: ignore[reportArgumentType]
+        get_num_tokens_in_batch=partial(_tokens_in, document_end=document_end),  # pyright: ignore[reportArgumentType]
     )
 
 
-def _tokens_in(batch: Mapping[str, torch.Tensor]) -> dict[str, int | float]:
-    """Tokens of a batch, and how many of them are targets (a sample's first never is), widened or not."""
+def _widened(batch: Mapping[str, torch.Tensor], *, document_end: int | None) -> dict[str, torch.Tensor]:
+    """A microbatch as the model takes it, and how many targets its samples have where that needs no mask."""
+    inputs = causal_lm_inputs(batch, document_end=document_end)
+    if 'loss_mask' not in batch and document_end is None:
+        samples, length = batch['tokens'].shape
+        inputs[_ALL_TARGETS] = torch.full((samples,), length - 1)
+    return inputs
+
+
+def _tokens_in(batch: Mapping[str, torch.Tensor], *, document_end: int | None) -> dict[str, int | float]:
+    """Tokens of a batch, and how many of them are targets, widened or not."""
     if 'labels' in batch:
-        total, targets = batch['labels'].numel(), int((batch['labels'][:, 1:] != IGNORE_INDEX).sum())
+        by_sample = batch[_ALL_TARGETS] if _ALL_TARGETS in batch else batch['labels'][:, 1:] != IGNORE_INDEX
+        total, targets = batch['labels'].numel(), int(by_sample.sum())
     else:
-        total = batch['tokens'].numel()
-        without_first = total - len(batch['tokens'])
-        targets = int(batch['loss_mask'][:, 1:].sum()) if 'loss_mask' in batch else without_first
+        total, targets = batch['tokens'].numel(), count_targets(batch, document_end)
     # Composer divides by the step's sum of them: where a whole step has none, 0 / 0 would be its loss.
     return {'total': total, 'loss_generating': targets or _NO_TARGETS}
 

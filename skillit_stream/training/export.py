@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
-from skillit_stream.training.config import load_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -129,14 +128,11 @@ def _local(checkpoint: str) -> Iterator[Path]:
 
 
 def _newest(run: Path) -> str:
-    """The newest checkpoint of a run folder, wherever its configuration has them put."""
-    folder = str(run / 'checkpoints')
-    if (run / 'config.yaml').exists():
-        folder = load_config(run / 'config.yaml').checkpoint_folder or folder
+    """The newest checkpoint of a run folder, or where it would be."""
     # As when a run goes on: a run that was killed may have no link to its newest.
-    from skillit_stream.training.checkpoints import LATEST, newest_checkpoint
+    from skillit_stream.training.checkpoints import LATEST, newest_of_run
 
-    return newest_checkpoint(folder) or f'{folder.rstrip("/")}/{LATEST}'
+    return newest_of_run(run) or str(run / 'checkpoints' / LATEST)
 
 
 def _model(state: Mapping[str, Any], tokenizer: 'PreTrainedTokenizerBase') -> 'PreTrainedModel':

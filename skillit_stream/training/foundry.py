@@ -5,7 +5,7 @@ builds algorithms before loaders and labels evaluators ``eval/<label>``: so the 
 has everything, and sees the loss of ``eval/arxiv`` as that of skill arxiv.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,12 @@ from transformers import PreTrainedTokenizerBase
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import nearest
 from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.streams_folders import (
+    SourceFolder,
+    homes_of_skills,
+    joined_manifest,
+    source_folders,
+)
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import RunContext
 from skillit_stream.training.builders import build_dataset, build_loader
@@ -74,7 +80,7 @@ class FoundryDataMixing(DataMixing):
 
 def build_skill_streams(
     *,
-    streams: str,
+    streams: str | list[str],
     tokenizer: PreTrainedTokenizerBase | None,
     device_batch_size: int,
     skill: str | None = None,
@@ -83,7 +89,7 @@ def build_skill_streams(
     """The loader ``name: skill_streams``.
 
     Args:
-        streams: Streams folder, as `skillit convert` writes it.
+        streams: Streams folder, as `skillit convert` writes it, or several.
         tokenizer: Of the model; it must know all token ids of the streams.
         device_batch_size: Samples a rank and batch.
         skill: The skill whose eval split is loaded; None: the train splits, mixed.
@@ -93,10 +99,11 @@ def build_skill_streams(
     Raises:
         InputError: An option is wrong, or does not fit the streams.
     """
-    manifest = Manifest.load(streams)
+    folders = source_folders(streams, None)
+    manifest = joined_manifest(folders)
     if tokenizer is not None and len(tokenizer) < manifest.vocab_size:
         raise InputError(
-            f'The tokenizer knows {len(tokenizer)} tokens, but {streams} has token ids up to '
+            f'The tokenizer knows {len(tokenizer)} tokens, but {_named(folders)} has token ids up to '
             f'{manifest.vocab_size - 1}: name the one that the streams were converted with, {manifest.tokenizer_name}.'
         )
     if skill is None:
@@ -105,11 +112,11 @@ def build_skill_streams(
         raise InputError(
             f'`{next(iter(options))}` has no effect on a loader of one eval skill: leave it out.'
         )
-    return _eval_stream(streams, manifest, device_batch_size, skill)
+    return _eval_stream(folders, manifest, device_batch_size, skill)
 
 
 def _train_streams(
-    streams: str, manifest: Manifest, device_batch_size: int, options: Mapping[str, Any]
+    streams: str | list[str], manifest: Manifest, device_batch_size: int, options: Mapping[str, Any]
 ) -> DataSpec:
     with as_input_error('`train_loader` of skill_streams', OmegaConfBaseException):
         section = OmegaConf.merge(OmegaConf.structured(TrainLoaderConfig), dict(options))
@@ -123,10 +130,18 @@ def _train_streams(
     return token_data_spec(build_loader(config, build_dataset(config, manifest, skills)))
 
 
-def _eval_stream(streams: str, manifest: Manifest, device_batch_size: int, skill: str) -> DataSpec:
+def _eval_stream(
+    folders: Sequence[SourceFolder], manifest: Manifest, device_batch_size: int, skill: str
+) -> DataSpec:
     known = [name for name, info in manifest.skills.items() if 'eval' in info.splits]
     if skill not in known:
-        raise InputError(f'`skill`: {streams} has no eval split of {skill!r}: {nearest(skill, known)}')
-    stream = Stream(local=str(Path(streams) / skill), split='eval')
+        raise InputError(
+            f'`skill`: {_named(folders)} has no eval split of {skill!r}: {nearest(skill, known)}'
+        )
+    stream = Stream(local=str(homes_of_skills(folders)[skill].local / skill), split='eval')
     evaluators = build_evaluators(EvalStreams({skill: stream}), batch_size=device_batch_size, metric_names=[])
     return evaluators[0].dataloader
+
+
+def _named(folders: Sequence[SourceFolder]) -> str:
+    return ' and '.join(folder.source for folder in folders)

@@ -5,11 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from composer.trainer import _patch_pytorch
 from composer.utils import FSDPConfig, ParallelismConfig
 from transformers import PreTrainedModel
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest
+from skillit_stream.training.layers import layers_of
 
 # These take Python objects, which a YAML cannot name.
 _NOT_OF_A_YAML = ('_device_mesh', 'ignored_modules', 'load_planner', 'save_planner')
@@ -22,15 +24,19 @@ _CHOICES = {
 _KEYS = {item.name: item for item in fields(FSDPConfig) if item.name not in _NOT_OF_A_YAML}
 
 
-def build_fsdp(options: Mapping[str, Any] | None, device: str | None) -> ParallelismConfig | None:
+def build_fsdp(
+    options: Mapping[str, Any] | None, device: str | None, microbatch: int | str = 1
+) -> ParallelismConfig | None:
     """The YAML's `fsdp_config` as Composer takes it; None: DDP.
 
     Args:
         options: Keys of Composer's ``FSDPConfig``; an empty mapping stands for its defaults.
         device: The YAML's `device`.
+        microbatch: The YAML's `device_train_microbatch_size`.
 
     Raises:
-        InputError: A key is unknown, a value is not one that it takes, or there is no GPU.
+        InputError: A key is unknown, a value is not one that it takes, there is no GPU, or Composer cannot look for a
+            microbatch with this torch.
     """
     if options is None:
         return None
@@ -42,20 +48,24 @@ def build_fsdp(options: Mapping[str, Any] | None, device: str | None) -> Paralle
         raise InputError(
             '`fsdp_config` needs a GPU, but there is none: pass fsdp_config=null to train with DDP.'
         )
+    # Composer replaces a part of torch's FSDP while it looks for one, in the versions of torch that it knows.
+    if microbatch == 'auto' and not hasattr(_patch_pytorch, 'unshard_with_sync'):
+        raise InputError(
+            f'`device_train_microbatch_size: auto` does not work with `fsdp_config` on torch {torch.__version__}, '
+            f'which Composer does not know: name a number of samples.'
+        )
     return ParallelismConfig(fsdp=FSDPConfig(**options))
 
 
 def mark_layers(model: PreTrainedModel) -> int:
     """Have Composer shard, and if asked checkpoint, every layer of a transformers model by itself.
 
-    Left unmarked, a model is a single unit, and each step gathers all of it on every GPU. Its layers are the
-    modules that transformers itself never splits over devices.
+    Left unmarked, a model is a single unit, and each step gathers all of it on every GPU.
 
     Returns:
         How many layers were marked.
     """
-    kinds = set(model._no_split_modules or ())
-    layers = [module for module in model.modules() if type(module).__name__ in kinds]
+    layers = layers_of(model)
     for layer in layers:
         layer._fsdp_wrap = True  # pyright: ignore[reportArgumentType]
         layer._activation_checkpointing = True  # pyright: ignore[reportArgumentType]

@@ -1,19 +1,24 @@
-"""Which kernels a model runs on: the choice that `kernels: auto|fused|eager` of a YAML asks for.
+"""Which kernels a model runs on: the choice that `kernels: auto|fused|compiled|eager` of a YAML asks for.
 
 - ``eager``: transformers' own modules and its eager attention, on any device.
-- ``auto``: on a CPU whatever transformers takes by itself. On a GPU, for the model types of :data:`FAMILIES`, flash
-  attention (flash-attn where it is installed and the precision is a half one, else PyTorch's SDPA) and the
-  kernels of liger-kernel: fused linear cross-entropy, norms, rotary embedding, SwiGLU. Without liger-kernel
-  the cross-entropy is taken in chunks by PyTorch, so that the logits of a batch never exist as a whole.
-- ``fused``: as ``auto`` on a GPU, and an error where something of it is missing.
+- ``compiled``: every layer through torch.compile by itself, so that all layers share what is compiled, on any device.
+  For the model types of :data:`FAMILIES` with flash attention (flash-attn where it is installed and the precision
+  is a half one, else PyTorch's SDPA) and the fused linear cross-entropy of liger-kernel; without that, the
+  cross-entropy is taken in chunks by PyTorch, so that the logits of a batch never exist as a whole.
+- ``fused``: the same attention and loss, and liger-kernel's norms, rotary embedding and SwiGLU in place of compiled
+  layers: nothing to compile at the start. An error where something of it is missing.
+- ``auto``: on a CPU whatever transformers takes by itself. On a GPU, for the model types of :data:`FAMILIES`, what was
+  measured to be fastest there (benchmarks/results): ``compiled``, and ``fused`` where layers cannot be compiled.
 
 The choice (:func:`choose`) is a function of plain values; :func:`put_into` changes one model, and no other
 instance of its class.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 import torch
@@ -21,11 +26,14 @@ from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.training.attention import CAUSAL_SDPA
+from skillit_stream.training.layers import layers_of
 from skillit_stream.training.token_losses import chunked_linear_cross_entropy, take_loss_by_token
 
 LLAMA_LIKE = ('rms_norm', 'rotary', 'swiglu')
 # Liger has nothing for GPT-NeoX's MLP; torch.compile fuses its GELU with the biases about it.
 COMPILED_MLP = 'compiled_mlp'
+COMPILED_LAYERS = 'compiled_layers'
 # transformers' model type -> the pieces that fit its modules.
 FAMILIES = {
     'llama': LLAMA_LIKE,
@@ -46,18 +54,30 @@ class Machine:
         gpu: Whether the model trains on a GPU.
         half: Whether matrix products are taken in half precision; flash-attn knows no other.
         packages: Which of ``liger_kernel`` and ``flash_attn`` can be used.
+        cannot_compile: Why `auto` does not compile layers; empty where it does.
     """
 
     gpu: bool = False
     half: bool = False
     packages: frozenset[str] = frozenset()
+    cannot_compile: str = ''
 
     @classmethod
-    def here(cls, device: str | None, precision: str) -> 'Machine':
-        """This machine, for a run with the YAML's `device` and `precision`."""
+    def here(cls, device: str | None, precision: str, *, sharded: bool = False) -> 'Machine':
+        """This machine, for a run with the YAML's `device` and `precision`, and with FSDP if it is `sharded`."""
         found = {'liger_kernel': find_spec('liger_kernel'), 'flash_attn': is_flash_attn_2_available()}
         packages = frozenset(name for name, there in found.items() if there)
-        return cls(on_gpu(device), precision in HALF_PRECISIONS, packages)
+        return cls(on_gpu(device), precision in HALF_PRECISIONS, packages, _cannot_compile(sharded))
+
+
+def _cannot_compile(sharded: bool) -> str:
+    if sharded:
+        return 'compiled layers have not been tried with FSDP; kernels=compiled asks for them'
+    if not find_spec('triton'):
+        return 'layers are not compiled: Triton is not installed'
+    if not any(which(name) for name in (os.environ.get('CC') or 'cc', 'gcc', 'clang')):
+        return 'layers are not compiled: there is no C compiler, which Triton needs; apt install gcc'
+    return ''
 
 
 @dataclass(frozen=True)
@@ -99,7 +119,7 @@ def choose(asked: str, model_type: str, machine: Machine) -> Kernels:
     """The kernels for a model.
 
     Args:
-        asked: ``auto``, ``fused`` or ``eager``.
+        asked: ``auto``, ``fused``, ``compiled`` or ``eager``.
         model_type: As transformers calls it, e.g. ``llama``.
         machine: Where it trains.
 
@@ -110,16 +130,39 @@ def choose(asked: str, model_type: str, machine: Machine) -> Kernels:
         _check_fused(model_type, machine)
     if asked == 'eager':
         return Kernels(asked, attention='eager')
+    if asked == 'compiled':
+        return _compiled(asked, model_type, machine)
     if not machine.gpu:
         return Kernels(asked, note='no GPU')
     if model_type not in FAMILIES:
         return Kernels(asked, note=f'no fused kernels are known for a model of type {model_type}')
-    attention = 'flash_attention_2' if machine.half and 'flash_attn' in machine.packages else 'sdpa'
-    if 'liger_kernel' not in machine.packages:
-        note = f'liger-kernel is not installed; for the fused ones: {INSTALL}'
-        pieces = tuple(piece for piece in FAMILIES[model_type] if piece == COMPILED_MLP)
-        return Kernels(asked, attention, 'chunked', pieces, note)
-    return Kernels(asked, attention, 'liger', FAMILIES[model_type])
+    if asked == 'auto' and not machine.cannot_compile:
+        return _compiled(asked, model_type, machine)
+    pieces, loss = FAMILIES[model_type], _loss(machine)
+    notes = [machine.cannot_compile] if asked == 'auto' else []
+    if loss != 'liger':
+        notes.append(f'liger-kernel is not installed; for the fused ones: {INSTALL}')
+        pieces = tuple(piece for piece in pieces if piece == COMPILED_MLP and not machine.cannot_compile)
+    return Kernels(asked, _attention(machine), loss, pieces, '; '.join(notes))
+
+
+def _attention(machine: Machine) -> str:
+    return 'flash_attention_2' if machine.half and 'flash_attn' in machine.packages else CAUSAL_SDPA
+
+
+def _loss(machine: Machine) -> str:
+    return 'liger' if machine.gpu and 'liger_kernel' in machine.packages else 'chunked'
+
+
+def _compiled(asked: str, model_type: str, machine: Machine) -> Kernels:
+    if model_type not in FAMILIES:
+        note = f'no loss without logits is known for a model of type {model_type}'
+        return Kernels(asked, pieces=(COMPILED_LAYERS,), note=note)
+    loss = _loss(machine)
+    note = (
+        f'liger-kernel is not installed; for its loss: {INSTALL}' if machine.gpu and loss != 'liger' else ''
+    )
+    return Kernels(asked, _attention(machine), loss, (COMPILED_LAYERS,), note)
 
 
 def _check_fused(model_type: str, machine: Machine) -> None:
@@ -160,12 +203,32 @@ def put_into(model: PreTrainedModel, kernels: Kernels) -> Kernels:
         ):
             from skillit_stream.training import liger_pieces
         take_loss_by_token(model, liger_pieces.fused_linear_cross_entropy)
-        liger_pieces.put_into(model, [piece for piece in pieces if piece != COMPILED_MLP])
+        liger_pieces.put_into(
+            model, [piece for piece in pieces if piece not in (COMPILED_MLP, COMPILED_LAYERS)]
+        )
     if COMPILED_MLP in pieces:
         for module in model.modules():
             if type(module).__name__.endswith('MLP'):
                 module.compile()
+    if COMPILED_LAYERS in pieces:
+        _compile_layers(model)
     return replace(kernels, pieces=pieces, attention=model.config._attn_implementation)
+
+
+def _compile_layers(model: PreTrainedModel) -> None:
+    """Compile every layer by itself, and the norms outside of them: the layers share what is compiled.
+
+    For shapes as they are: with sizes that may change, attention and matrix products are slower.
+    """
+    layers = layers_of(model)
+    if not layers:
+        raise InputError(
+            f'`kernels: compiled` needs a model with layers, but {type(model).__name__} names none: take kernels=auto.'
+        )
+    inside = {module for layer in layers for module in layer.modules()}
+    norms = [one for one in model.modules() if 'Norm' in type(one).__name__ and one not in inside]
+    for module in (*layers, *norms):
+        module.compile(dynamic=False)
 
 
 def fitting(pieces: Sequence[str], activation: str) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def build_model(
     tokenizer: PreTrainedTokenizerBase | None,
     vocab_size: int,
     *,
-    kernels: str = 'auto',
+    kernels: str | Kernels = 'auto',
     machine: Machine | None = None,
 ) -> SkillLossModel:
     """The model of a YAML, wrapped for Composer.
@@ -66,7 +66,7 @@ def build_model(
         config: The YAML's `model`.
         tokenizer: Saved into checkpoints with the model, which names its special tokens; None: no such.
         vocab_size: Token ids in the streams are below it; the size of a vocabulary from scratch.
-        kernels: The YAML's `kernels`.
+        kernels: The YAML's `kernels`, or a choice that is made already.
         machine: Where the model will train; None: on a CPU.
 
     Raises:
@@ -84,7 +84,7 @@ def build_model(
         raise InputError(
             f'`model.init` has no effect on pre-trained weights, but got: {config.init!r}; leave it out.'
         )
-    pick = partial(choose, kernels, machine=machine or Machine())
+    pick = _pick(kernels, machine or Machine())
     # A tokenizer may have got tokens that no stream holds, to pad with or for chats.
     needed = max(vocab_size, 0 if tokenizer is None else len(tokenizer))
     if config.config:
@@ -127,6 +127,10 @@ def _fit_vocabulary(model: PreTrainedModel, in_streams: int, needed: int, *, res
 
 
 Pick = Callable[[str], Kernels]
+
+
+def _pick(kernels: str | Kernels, machine: Machine) -> Pick:
+    return (lambda _: kernels) if isinstance(kernels, Kernels) else partial(choose, kernels, machine=machine)
 
 
 def name_special_tokens(
@@ -241,6 +245,17 @@ def _is_read(name: str, reference: PretrainedConfig) -> bool:
     kind: Any = model[0] if isinstance(model, tuple) else model
     code = inspect.getsource(sys.modules[kind.__module__])
     return re.search(rf'config(\.{re.escape(name)}\b|, *["\']{re.escape(name)}["\'])', code) is not None
+
+
+def check_length(model: SkillLossModel, seq_len: int) -> None:
+    """Refuse samples with more tokens than the model has positions for."""
+    for name in POSITIONS:
+        positions = getattr(model.config, name, None)
+        if isinstance(positions, int) and 0 < positions < seq_len:
+            raise InputError(
+                f'The streams have samples of {seq_len} tokens, but `{name}` of the model is {positions}: '
+                f'convert with --seq-len {positions}, or take a model of more positions.'
+            )
 
 
 def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:

@@ -4,18 +4,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from composer.algorithms import GradientClipping
+from composer.algorithms import SWA, GradientClipping, LowPrecisionLayerNorm
 from composer.callbacks import (
+    ActivationMonitor,
     EarlyStopper,
+    FreeOutputs,
+    Generate,
     LRMonitor,
     MemoryMonitor,
     MemorySnapshot,
     NaNMonitor,
+    OOMObserver,
     OptimizerMonitor,
     RuntimeEstimator,
     SpeedMonitor,
+    SystemMetricsMonitor,
+    ThresholdStopper,
 )
-from composer.core import Callback
+from composer.core import Algorithm, Callback
 from composer.loggers import FileLogger, LoggerDestination, MLFlowLogger, TensorboardLogger, WandBLogger
 from composer.optim import (
     ConstantScheduler,
@@ -26,15 +32,17 @@ from composer.optim import (
     MultiStepWithWarmupScheduler,
     PolynomialWithWarmupScheduler,
 )
+from composer.utils import dist
 
 from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.base.names import nearest
 from skillit_stream.base.signatures import check_options
+from skillit_stream.training.averaging import EMA
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.kernels import on_gpu
+from skillit_stream.training.parts_not_offered import NOT_OFFERED
 from skillit_stream.training.sample_log import SampleLog
 
-ALGORITHMS = ('data_mixing', 'gradient_clipping')
 CLIPPING_TYPES = ('norm', 'value', 'adaptive')
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     'adamw': torch.optim.AdamW,
@@ -48,16 +56,31 @@ SCHEDULERS: dict[str, Callable[..., Any]] = {
     'multistep_with_warmup': MultiStepWithWarmupScheduler,
     'polynomial_with_warmup': PolynomialWithWarmupScheduler,
 }
+DATA_MIXING = 'data_mixing'
+NOT_SHARDED = ('ema', 'swa')
+# Beside `data_mixing`, which is built with its policy.
+ALGORITHMS: dict[str, Callable[..., Any]] = {
+    'ema': EMA,
+    'gradient_clipping': GradientClipping,
+    'low_precision_layernorm': LowPrecisionLayerNorm,
+    'swa': SWA,
+}
 CALLBACKS: dict[str, Callable[..., Any]] = {
+    'activation_monitor': ActivationMonitor,
     'early_stopper': EarlyStopper,
+    'free_outputs': FreeOutputs,
+    'generate_callback': Generate,
     'lr_monitor': LRMonitor,
     'memory_monitor': MemoryMonitor,
     'memory_snapshot': MemorySnapshot,
     'nan_monitor': NaNMonitor,
+    'oom_observer': OOMObserver,
     'optimizer_monitor': OptimizerMonitor,
     'runtime_estimator': RuntimeEstimator,
     'sample_log': SampleLog,
     'speed_monitor': SpeedMonitor,
+    'system_metrics_monitor': SystemMetricsMonitor,
+    'threshold_stopper': ThresholdStopper,
 }
 LOGGERS: dict[str, Callable[..., Any]] = {
     'file': FileLogger,
@@ -87,6 +110,8 @@ def check_parts(config: TrainConfig) -> None:
 
 
 def _refuse_unknown_name(where: str, name: str, known: Mapping[str, Any]) -> None:
+    if (why := NOT_OFFERED.get(where)) is not None:
+        raise InputError(f'`{where}` is not offered: {why}.')
     if name not in known:
         raise InputError(f'`{where}`: there is no {name!r}: {nearest(name, list(known))}')
 
@@ -101,7 +126,7 @@ def _check_part(where: str, build: Callable[..., Any], options: Any, *without: s
 def _check_counts(where: str, options: Mapping[str, Any]) -> None:
     """Refuse windows and intervals of nothing: steps later they divide by them."""
     for name, value in options.items():
-        if name.endswith(('_size', '_interval')) and isinstance(value, int) and value < 1:
+        if name.endswith(('size', 'interval')) and isinstance(value, int) and value < 1:
             raise InputError(f'`{where}.{name}` must be at least 1, but got: {value!r}.')
 
 
@@ -144,6 +169,35 @@ def build_clipping(options: Mapping[str, Any] | None) -> list[GradientClipping]:
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0:
         raise InputError(f'`{where}.clipping_threshold` must be a number above 0, but got: {threshold!r}.')
     return [clipping]
+
+
+def build_algorithms(options: Mapping[str, Any], *, sharded: bool) -> list[Algorithm]:
+    """Algorithms by name, all but `data_mixing`.
+
+    Args:
+        options: `algorithms`.
+        sharded: Whether the model will be, by FSDP.
+
+    Raises:
+        InputError: There is none of that name, it has no such option, or it is not for such a run.
+    """
+    others = {name: rest for name, rest in options.items() if name != DATA_MIXING}
+    for name, rest in others.items():
+        _refuse_unknown_name(f'algorithms.{name}', name, {**ALGORITHMS, DATA_MIXING: None})
+        if name == 'gradient_clipping':
+            continue
+        _check_part(f'algorithms.{name}', ALGORITHMS[name], {} if rest is None else rest)
+        if name == 'swa' and dist.get_world_size() > 1:
+            raise InputError(
+                '`algorithms.swa` is for one rank: Composer cannot go on from a checkpoint of it on several; take ema.'
+            )
+        if sharded and name in NOT_SHARDED:
+            raise InputError(
+                f'`algorithms.{name}` keeps a copy of all weights on every rank, where `fsdp_config` shards them: '
+                f'leave one of them out.'
+            )
+    clipping = build_clipping(others.pop('gradient_clipping', None))
+    return [*clipping, *_each('algorithms', ALGORITHMS, others)]
 
 
 def build_callbacks(options: Mapping[str, Any]) -> list[Callback]:

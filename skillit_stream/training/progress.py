@@ -5,7 +5,7 @@ is none, as in a log file, or where it is switched off, a round of many minutes 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from shutil import get_terminal_size
 from time import monotonic
 
@@ -87,6 +87,8 @@ class Progress(Callback):
         self._table = RoundTable([*plan.skills, *plan.eval_skills], plan.rounds)
         self._ended = False
         self._introduced = False
+        self.changes: Sequence[str] = ()
+        """A line for each key that differs from the run that goes on."""
         self._rows = 0
         self._before: dict[str, float] | None = None
         self._started = self._round_started = monotonic()
@@ -191,7 +193,7 @@ class Progress(Callback):
         step, within = int(state.timestamp.batch), int(state.timestamp.batch_in_epoch)
         place = f' and {within:,} steps of the next' if within else ''
         resumed_at = f'after {self._rounds_text(state)}{place}, step {step:,}' if step else None
-        self._say(*start_lines(self._plan, resumed_at))
+        self._say(*start_lines(self._plan, resumed_at, self.changes))
 
     def _begin_round(self, state: State) -> None:
         self._round_started = monotonic()

@@ -53,12 +53,13 @@ class RunPlan:
         return -(-self.round_size // self.batch_size)
 
 
-def start_lines(plan: RunPlan, resumed_at: str | None = None) -> list[str]:
+def start_lines(plan: RunPlan, resumed_at: str | None = None, changes: Sequence[str] = ()) -> list[str]:
     """What a run is going to do.
 
     Args:
         plan: Of the run.
         resumed_at: How far it is already; None: at its beginning.
+        changes: What differs from the run that goes on, a line a key.
     """
     total = sum(plan.skills.values())
     sizes = named(sorted(plan.skills.items(), key=lambda one: -one[1]), '{} {:,}', 6)
@@ -80,7 +81,9 @@ def start_lines(plan: RunPlan, resumed_at: str | None = None) -> list[str]:
         rows.append(('resuming', f'{resumed_at}, from {plan.loaded or "its newest checkpoint"}'))
     elif plan.loaded:
         rows.append(('weights', f'from {plan.loaded}'))
-    return [line for label, text in rows for line in labelled(label, text)]
+    lines = [line for label, text in rows for line in labelled(label, text)]
+    # Not wrapped: a line a key can be searched for.
+    return [*lines, *(f'{"" if at else "changed":<{LABEL}}{change}' for at, change in enumerate(changes))]
 
 
 def evaluation_text(plan: RunPlan) -> str:

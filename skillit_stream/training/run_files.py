@@ -22,7 +22,7 @@ from composer.utils import (
 )
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.base.files import write_atomically, write_text
+from skillit_stream.base.files import read_text, write_atomically, write_text
 from skillit_stream.base.names import is_url
 from skillit_stream.formats.remote_folder import listed_objects
 from skillit_stream.formats.run_log import has_rounds
@@ -109,6 +109,20 @@ class _Remote:
     def upload(self, path: Path) -> None:
         """Put a file there under its own name, over what is there."""
         self._store.upload_object(self._name(path), str(path))
+
+
+def read_run_file(folder: str, name: str) -> str | None:
+    """The text of a file of a run that lies in a folder, a path or a URL; None where there is none.
+
+    Raises:
+        InputError: The folder or the file cannot be read.
+    """
+    if not is_url(folder):
+        path = Path(folder, name)
+        return read_text(path) if path.is_file() else None
+    with TemporaryDirectory() as scratch:
+        path, remote = Path(scratch, name), _Remote(folder)
+        return read_text(path) if remote.download(path) else None
 
 
 def write_run_files(config: TrainConfig, about: Mapping[str, Any]) -> None:

@@ -14,8 +14,7 @@ from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
 from skillit_stream.mixture.new_skills import ERROR, NewSkills
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.parts import ALGORITHMS
-from skillit_stream.training.streams_folder import local_root, own_graph
+from skillit_stream.training.streams_folder import own_graph, stream_folders
 
 DEFAULT_MIXING = {'policy': 'proportional'}
 """Without `algorithms.data_mixing`."""
@@ -64,10 +63,7 @@ def policy_of_run(
     Raises:
         InputError: It cannot be built from what is there.
     """
-    for name in config.algorithms:
-        if name not in ALGORITHMS:
-            raise InputError(f'`algorithms.{name}`: there is no {name!r}: {nearest(name, ALGORITHMS)}')
-    loader = config.train_loader
+    loader, folder = config.train_loader, stream_folders(config)
     context = run_context(
         sizes,
         eval_skills,
@@ -75,7 +71,7 @@ def policy_of_run(
         round_size=loader.round_size,
         batch_size=config.global_train_batch_size,
         seq_len=seq_len,
-        train_folder=lambda skill: local_root(config) / skill / 'train',
+        train_folder=lambda skill: folder(skill) / 'train',
     )
     options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
     return chosen_policy(options, context, streams_graph=lambda: own_graph(config))

@@ -31,14 +31,23 @@ from skillit_stream.formats.sample_losses import (
 from skillit_stream.loader.batches import IGNORE_INDEX, causal_lm_inputs, collate
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.order.index import ShardList
+from skillit_stream.training.checkpoints import checkpoint_at
+from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.kernels import Machine
 from skillit_stream.training.models import build_model, weights_hash
 from skillit_stream.training.run_policy import chosen_skills
-from skillit_stream.training.streams_folder import load_manifest, load_tokenizer, local_root, open_streams
+from skillit_stream.training.streams_folder import (
+    document_end_of,
+    load_manifest,
+    load_tokenizer,
+    open_streams,
+    stream_folders,
+)
 
 PART = 1 << 16
 PARTS = 'parts'
+MODEL_INPUTS = ('input_ids', 'attention_mask', 'position_ids')
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,19 +93,23 @@ class ScoringPass:
         self._device = get_device(config.device)
         # As when a run is built: the same seed gives the same weights.
         reproducibility.seed_all(config.seed)
+        tokenizer = load_tokenizer(config)
+        self._document_end = document_end_of(config, tokenizer)
         self._model = build_model(
             config.model,
-            load_tokenizer(config),
+            tokenizer,
             manifest.vocab_size,
             kernels=config.kernels,
-            machine=Machine.here(config.device, config.precision),
+            machine=Machine.here(config.device, config.precision, sharded=config.fsdp_config is not None),
         )
         if config.load_path:
+            config.load_path = checkpoint_at(config.load_path)
             with as_input_error('Composer refused the checkpoint', OSError, RuntimeError):
-                Trainer(model=self._model, load_path=config.load_path, load_weights_only=True).close()
+                close(Trainer(model=self._model, load_path=config.load_path, load_weights_only=True))
         self._weights = weights_hash(self._model.state_dict())
         self._model = self._device.module_to_device(self._model).eval()
         self._streams = EvalStreams(open_streams(config, manifest, skills, 'train'))
+        self._folder = stream_folders(config)
         self._batch = config.eval_loader.batch_size or config.global_train_batch_size
         self.streams = {skill: self._stream(skill, name) for skill in skills}
         for skill, stream in self.streams.items():
@@ -107,8 +120,8 @@ class ScoringPass:
     def _stream(self, skill: str, name: str) -> _Scored:
         streams, number = self._streams, self._streams.skills.index(skill)
         shards, first = streams.shard_lists[skill], int(streams.sample_offset_per_stream[number])
-        stream = local_root(self._config) / skill / 'train'
-        return _Scored(losses_folder(stream, name), shards, list(cut_into_parts(skill, shards.sizes, first)))
+        folder = losses_folder(self._folder(skill) / 'train', name)
+        return _Scored(folder, shards, list(cut_into_parts(skill, shards.sizes, first)))
 
     def _check(self, skill: str, stream: _Scored) -> None:
         """Refuse losses of something else; what is there of these is kept."""
@@ -177,8 +190,10 @@ class ScoringPass:
     def _losses(self, ids: range) -> NDArray[np.float32]:
         """Mean loss over each sample's target tokens, in nats; float32 [samples]."""
         samples: list[Any] = list(self._streams.samples_by_id(np.array(ids, np.int64)))
-        batch = self._device.batch_to_device(causal_lm_inputs(collate(samples)))
-        inputs = {name: batch[name] for name in ('input_ids', 'attention_mask')}
+        batch = self._device.batch_to_device(
+            causal_lm_inputs(collate(samples), document_end=self._document_end)
+        )
+        inputs = {name: value for name, value in batch.items() if name in MODEL_INPUTS}
         with torch.no_grad(), get_precision_context(self._config.precision):
             logits = self._model.model(**inputs).logits[:, :-1].float()
         targets = batch['labels'][:, 1:]

@@ -5,12 +5,13 @@ import warnings
 
 from composer.utils import dist
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.training.builders import build_run
 from skillit_stream.training.config import TrainConfig
 
 
 def fit(config: TrainConfig) -> None:
-    """Build the run, evaluate once if it is a fresh one or its streams changed, train to `max_duration`."""
+    """Build the run, evaluate once if its policy has no memory of these skills, train to `max_duration`."""
     run = build_run(config)
     if run.finished:
         if dist.get_global_rank() == 0:
@@ -22,8 +23,15 @@ def fit(config: TrainConfig) -> None:
             )
         run.trainer.close()
         return
-    if config.eval_loader.before_training and (not run.resumed or run.dataset.changes):
+    if config.eval_loader.before_training and not run.evaluated:
         run.trainer.eval()
+        end, now = run.trainer.state.max_duration, run.trainer.state.timestamp.batch
+        # Composer's way to stop.
+        if end is not None and end.unit == now.unit and end <= now:
+            raise InputError(
+                'A stopper of `callbacks` ended the run in the evaluation before its first step: what it watches for '
+                'is there already; correct it, or pass eval_loader.before_training=false.'
+            )
     with warnings.catch_warnings():
         # A checkpoint at the very end of a round, from a run whose length is in steps: the round has no batch left.
         warnings.filterwarnings('ignore', message='No batches were trained')

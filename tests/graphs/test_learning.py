@@ -1,5 +1,6 @@
 """`skillit graph learn`: real short runs of a tiny model on the addition corpus."""
 
+import gc
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from skillit_stream import SkillsGraph
 from skillit_stream.base.errors import InputError
@@ -71,6 +73,20 @@ def test_a_run_is_the_same_whatever_ran_before_it(training_yaml: Path):
     assert runs.losses_before() == before
     assert len({tuple(losses.values()) for losses in (before, first, mixed)}) == 3
     assert set(before) == set(SKILLS)
+
+
+def test_runs_do_not_gather_in_memory(training_yaml: Path):
+    def optimizers() -> int:
+        gc.collect()
+        return sum(isinstance(one, torch.optim.Optimizer) for one in gc.get_objects())
+
+    runs = ShortRuns(load_config(training_yaml))
+    alive = []
+    for _ in range(3):
+        runs.losses_after(('digit_0',), 1)
+        alive.append(optimizers())
+    # The last one may stay until the next.
+    assert alive == alive[:1] * 3
 
 
 def test_workers_change_nothing(training_yaml: Path):
@@ -259,6 +275,19 @@ def test_the_start_of_the_runs_is_named_with_its_part_of_the_run(
         weights='checkpoint', path=str(checkpoint), step=rounds * STEPS, of_steps=4 * STEPS
     )
     assert f'start: {part}, step {rounds * STEPS} of 16 ({checkpoint.name})' in ' '.join(printed.split())
+
+
+def test_a_run_folder_is_its_newest_checkpoint(
+    trained: Path, done: Done, training_yaml: Path, tmp_path: Path
+):
+    out = tmp_path / 'graph.json'
+    done(*learning(training_yaml, out, 'approximate', f'load_path={trained}')[1:])
+    measured = SkillsGraph.load(out).measured
+    assert measured is not None
+    newest = trained / 'checkpoints' / f'ep4-ba{4 * STEPS}-rank0.pt'
+    assert measured.start == StartOfRuns(
+        weights='checkpoint', path=str(newest), step=4 * STEPS, of_steps=4 * STEPS
+    )
 
 
 def test_a_checkpoint_without_its_run_is_of_the_length_of_the_yaml(

@@ -305,12 +305,18 @@ def test_between_rounds_sizes_and_batching_may_change(streams_root: Path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'round_size': 40}, r'^`round_size` must stay 48 until the round .* at sample 8 is over, .*: 40\.$'),
+        (
+            {'round_size': 40},
+            r'^`round_size` must stay 48 until the round .* at sample 8 is over, .*: 40: finish that round first\.$',
+        ),
         (
             {'batch_size': 8},
-            r'^`global_batch_size` must stay 4 until the round .* sample 8 is over, .*: 8\.$',
+            r'^`global_batch_size` must stay 4 until the round .* sample 8 is over, .*: 8: finish that round first\.$',
         ),
-        ({'batching': 'stratified'}, r'^`batching` must stay random until .* but got: stratified\.$'),
+        (
+            {'batching': 'stratified'},
+            r'^`batching` must stay random until .* but got: stratified: finish that round first\.$',
+        ),
     ],
 )
 def test_in_the_middle_of_a_round_they_may_not(streams_root: Path, change: dict, message: str):

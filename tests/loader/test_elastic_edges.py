@@ -105,7 +105,10 @@ def test_another_global_batch_waits_for_the_end_of_the_round(streams_root: Path,
     become_rank(0, 2)
     # Two ranks where there was one, with its batch: twice the global batch.
     twice = mixed_dataset(streams_root, batch_size=BATCH)
-    with pytest.raises(InputError, match=r'^`global_batch_size` must stay 12 until the round .*: 24\.$'):
+    with pytest.raises(
+        InputError,
+        match=r'^`global_batch_size` must stay 12 until the round .*: 24: finish that round first\.$',
+    ):
         twice.load_state_dict(within)
     twice.load_state_dict(between)
     drawn = twice.sample_ids(1).tolist()

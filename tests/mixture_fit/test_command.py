@@ -1,6 +1,7 @@
 """`skillit mix fit`: files in, tables, JSON and YAML out, and one line for bad input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_the_streams_folder_knows_the_sizes(
     # 3 passes of 1,000 and 3,000 tokens out of 20,000
     assert by_streams['at_limit'] == ['code', 'books']
     assert by_streams['proportions'] == {'web': 0.4, 'code': 0.15, 'books': 0.45}
+
+    # In two folders, each with some of the skills.
+    for name, part in (('one', ('web', 'law')), ('two', ('code', 'books'))):
+        (tmp_path / name / 'tokenizer').mkdir(parents=True)
+        (tmp_path / name / 'tokenizer' / 'tokenizer_config.json').write_text('{"eos_token": "e"}')
+        own = {skill: info for skill, info in manifest.skills.items() if skill in part}
+        replace(manifest, skills=own).save(str(tmp_path / name))
+    folders = ('--streams', str(tmp_path / 'one'), '--streams', str(tmp_path / 'two'))
+    assert answer(capsys, *files, *folders, *limits) == by_file
 
 
 def test_the_yaml_trains(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -104,12 +104,12 @@ def step(model: Any, *, counting: bool, device: str, precision: str) -> dict[str
 
 
 def differences(
-    kind: str, machine: Any, *, device: str = 'cpu', precision: str = 'float32'
+    kind: str, machine: Any, *, device: str = 'cpu', precision: str = 'float32', asked: str = 'auto'
 ) -> dict[str, Any]:
-    """How far fused is from eager: relative differences of losses, gradients (norms), sums, logits."""
+    """How far these kernels are from eager: relative differences of losses, gradients (norms), sums, logits."""
     import torch
 
-    eager, fused = twins(kind, machine)
+    eager, fused = twins(kind, machine, asked)
     found: dict[str, Any] = {}
     for counting in (False, True):
         options: Any = {'counting': counting, 'device': device, 'precision': precision}

@@ -47,6 +47,7 @@ def test_there_may_be_no_checkpoint_yet(run_folder: Path):
     assert arguments == {
         'load_path': None,
         'load_weights_only': False,
+        'load_ignore_keys': None,
         # The first checkpoint may have been half written.
         'save_overwrite': True,
         'autoresume': False,
@@ -71,10 +72,14 @@ def test_without_the_link_it_is_the_last_complete_one(checkpoints: Path, link: s
 
 
 def test_a_checkpoint_of_the_run_goes_before_the_one_it_was_begun_with(checkpoints: Path, tmp_path: Path):
-    begun_with = config(load_path=str(tmp_path / 'gone.pt'), load_weights_only=True, autoresume=True)
+    ignored = ['state/optimizers']
+    begun_with = config(
+        load_path=str(tmp_path / 'gone.pt'), load_weights_only=True, load_ignore_keys=ignored, autoresume=True
+    )
     arguments = loading_arguments(begun_with, str(checkpoints))
     assert arguments['load_path'] == str(checkpoints / 'ep1-ba12-rank0.pt')
     assert arguments['load_weights_only'] is False
+    assert arguments['load_ignore_keys'] is None
     with pytest.raises(InputError, match=r'`load_path`: there is no checkpoint at .*gone\.pt'):
         loading_arguments(begun_with, str(tmp_path / 'fresh'))
 

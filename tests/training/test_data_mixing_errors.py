@@ -125,3 +125,55 @@ def test_a_stream_that_runs_out_is_named_with_its_round(streams: Path, run_folde
     assert message.startswith(
         'Skill digit_0 runs out in round 2: it has 33 samples left and the round draws 133.'
     )
+
+
+@pytest.mark.parametrize('stop', ['1ep', '8ba'])
+def test_steps_that_are_counted_from_0_again_are_refused(streams: Path, run_folder: Path, stop: str):
+    trainer = tiny_trainer(streams, SkillIt(GRAPH), run_folder, max_duration=stop)
+    try:
+        trainer.fit()
+        steps = int(trainer.state.timestamp.batch)
+        written = (run_folder / 'mixture.jsonl').read_text()
+        with pytest.raises(
+            InputError, match=rf'`reset_time`: .* from 0 again, after {steps}: pass fit\(duration'
+        ):
+            trainer.fit(duration='1ep', reset_time=True)
+        assert (run_folder / 'mixture.jsonl').read_text() == written
+    finally:
+        trainer.close()
+
+
+def test_steps_of_a_checkpoint_that_are_counted_from_0_again_are_refused(streams: Path, run_folder: Path):
+    place: dict[str, Any] = {'save_folder': str(run_folder / 'checkpoints'), 'save_interval': '1ep'}
+    fit(tiny_trainer(streams, SkillIt(GRAPH), run_folder, max_duration='1ep', **place))
+    latest = str(run_folder / 'checkpoints' / 'latest-rank0.pt')
+    trainer = tiny_trainer(streams, SkillIt(GRAPH), run_folder, load_path=latest)
+    try:
+        with pytest.raises(InputError, match=r'`reset_time`: .* after 6'):
+            trainer.fit(reset_time=True)
+    finally:
+        trainer.close()
+
+
+def test_another_policy_in_a_checkpoint_is_refused_or_begins_anew(streams: Path, run_folder: Path):
+    place: dict[str, Any] = {'save_folder': str(run_folder / 'checkpoints'), 'save_interval': '1ep'}
+    even = StaticMixture.stratified(SKILLS)
+    fit(tiny_trainer(streams, even, run_folder, max_duration='1ep', **place))
+    latest = str(run_folder / 'checkpoints' / 'latest-rank0.pt')
+    message = refusal(streams, run_folder, SkillIt(GRAPH), max_duration='2ep', load_path=latest)
+    assert "policy is 'static' in the checkpoint, 'skill_it' in this run" in message
+    tilted = SkillIt(SkillsGraph(SKILLS, SKILLS, [[1, 0, 0], [0, 0, 0], [0, 0, 0]]), eta=2.0)
+    dataset = tiny_dataset(streams)
+    algorithms = [DataMixing(tilted, log_path=run_folder / 'mixture.jsonl', begin_anew=True)]
+    fit(
+        tiny_trainer(
+            streams,
+            tilted,
+            run_folder,
+            dataset=dataset,
+            algorithms=algorithms,
+            max_duration='2ep',
+            load_path=latest,
+        )
+    )
+    assert dataset.samples_seen['digit_0'] == 8 + round(24 * 0.7869)

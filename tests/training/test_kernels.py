@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,15 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from skillit_stream import InputError
 from skillit_stream.cli import main
-from skillit_stream.training import token_losses
+from skillit_stream.loader.batches import causal_lm_inputs, is_whole
+from skillit_stream.training import kernels, token_losses
+from skillit_stream.training.attention import CAUSAL_SDPA
 from skillit_stream.training.kernels import (
     FAMILIES,
     Kernels,
     Machine,
+    attention_options,
     choose,
     fitting,
     on_gpu,
@@ -38,6 +42,9 @@ CPU = Machine()
 BARE = Machine(gpu=True, half=True)
 LIGER = Machine(gpu=True, half=True, packages=frozenset({'liger_kernel'}))
 FULL = Machine(gpu=True, half=True, packages=frozenset({'liger_kernel', 'flash_attn'}))
+NO_COMPILER = 'there is no compiler'
+BARE_UNCOMPILED, LIGER_UNCOMPILED = (replace(one, cannot_compile=NO_COMPILER) for one in (BARE, LIGER))
+COMPILED = ('compiled_layers',)
 LLAMA_PIECES = ('rms_norm', 'rotary', 'swiglu')
 
 
@@ -48,14 +55,17 @@ LLAMA_PIECES = ('rms_norm', 'rotary', 'swiglu')
         ('eager', 'llama', CPU, 'eager', None, ()),
         ('auto', 'llama', CPU, None, None, ()),
         ('auto', 'llama', Machine(packages=FULL.packages), None, None, ()),
-        ('auto', 'llama', BARE, 'sdpa', 'chunked', ()),
-        ('auto', 'llama', LIGER, 'sdpa', 'liger', LLAMA_PIECES),
-        ('auto', 'llama', FULL, 'flash_attention_2', 'liger', LLAMA_PIECES),
-        ('auto', 'llama', Machine(gpu=True, packages=FULL.packages), 'sdpa', 'liger', LLAMA_PIECES),
-        ('auto', 'gpt_neox', FULL, 'flash_attention_2', 'liger', ('layer_norm', 'rotary', 'compiled_mlp')),
-        ('auto', 'gpt_neox', BARE, 'sdpa', 'chunked', ('compiled_mlp',)),
+        ('auto', 'llama', BARE, 'causal_sdpa', 'chunked', COMPILED),
+        ('auto', 'llama', LIGER, 'causal_sdpa', 'liger', COMPILED),
+        ('auto', 'llama', FULL, 'flash_attention_2', 'liger', COMPILED),
+        ('auto', 'llama', Machine(gpu=True, packages=FULL.packages), 'causal_sdpa', 'liger', COMPILED),
+        ('auto', 'llama', LIGER_UNCOMPILED, 'causal_sdpa', 'liger', LLAMA_PIECES),
+        ('auto', 'gpt_neox', BARE_UNCOMPILED, 'causal_sdpa', 'chunked', ()),
         ('auto', 'gpt2', FULL, None, None, ()),
-        ('fused', 'qwen3', LIGER, 'sdpa', 'liger', LLAMA_PIECES),
+        ('fused', 'qwen3', LIGER, 'causal_sdpa', 'liger', LLAMA_PIECES),
+        ('fused', 'gpt_neox', FULL, 'flash_attention_2', 'liger', ('layer_norm', 'rotary', 'compiled_mlp')),
+        ('compiled', 'llama', CPU, 'causal_sdpa', 'chunked', COMPILED),
+        ('compiled', 'gpt2', LIGER, None, None, COMPILED),
     ],
 )
 def test_what_is_chosen(asked, kind, machine, attention, loss, pieces):
@@ -78,12 +88,16 @@ def test_fused_is_refused_where_something_is_missing(kind: str, machine: Machine
 
 
 def test_the_line_says_what_was_taken_and_why_not_more():
-    assert choose('auto', 'llama', FULL).line() == (
-        'kernels auto: attention flash_attention_2, fused linear cross-entropy, rms_norm, rotary, swiglu'
+    assert choose('fused', 'llama', FULL).line() == (
+        'kernels fused: attention flash_attention_2, fused linear cross-entropy, rms_norm, rotary, swiglu'
     )
     assert choose('auto', 'llama', BARE).line() == (
-        'kernels auto: attention sdpa, linear cross-entropy in chunks (liger-kernel is not installed; for the '
-        "fused ones: pip install 'skillit-stream[kernels]')"
+        'kernels auto: attention causal_sdpa, linear cross-entropy in chunks, compiled_layers (liger-kernel is not '
+        "installed; for its loss: pip install 'skillit-stream[kernels]')"
+    )
+    assert choose('auto', 'llama', BARE_UNCOMPILED).line() == (
+        'kernels auto: attention causal_sdpa, linear cross-entropy in chunks (there is no compiler; liger-kernel is '
+        "not installed; for the fused ones: pip install 'skillit-stream[kernels]')"
     )
     assert 'known for a model of type gpt2' in choose('auto', 'gpt2', FULL).line()
 
@@ -143,9 +157,12 @@ def compiling_quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures('compiling_quickly')
 @pytest.mark.parametrize('kind', FAMILIES)
-def test_a_model_without_liger_kernel_learns_the_same(kind: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize('machine', [BARE, BARE_UNCOMPILED], ids=['compiled', 'not compiled'])
+def test_a_model_without_liger_kernel_learns_the_same(
+    kind: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(token_losses, 'CHUNK_LOGITS', 50 * 7)
-    found = differences(kind, BARE)
+    found = differences(kind, machine)
     assert set(found) >= {'loss, False', 'gradients, True', 'sums', 'logits'}
     for name, difference in found.items():
         # Relative to the norm of each parameter's gradient: biases have small ones, and SDPA sums in another order.
@@ -157,15 +174,77 @@ def test_the_layers_of_a_model_share_what_is_compiled():
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     options: Any = dict(hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=20)
-    model: Any = GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=10, **options))
+    chosen = choose('auto', 'llama', BARE)
+    config = LlamaConfig(num_hidden_layers=10, use_cache=False, **options)
+    model: Any = AutoModelForCausalLM.from_config(config, **attention_options(chosen))
     names = list(model.state_dict())
-    taken = put_into(model, choose('auto', 'gpt_neox', BARE))
-    assert (taken.attention, taken.loss, taken.pieces) == ('sdpa', 'chunked', ('compiled_mlp',))
+    assert put_into(model, chosen) == chosen
     tokens = torch.arange(8)[None]
-    model.train()(input_ids=tokens, labels=tokens).loss.backward()
-    # One a layer would be more than torch.compile keeps, and it would silently go back to eager ones.
-    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 1
+    mask = causal_lm_inputs({'tokens': tokens})['attention_mask']
+    for _ in range(2):
+        model.train()(input_ids=tokens, labels=tokens, attention_mask=mask).loss.backward()
+    # One a layer would be more than torch.compile keeps, and it would silently go back to eager ones. The other
+    # graph is that of the norm behind the layers.
+    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 2
+    assert not torch._dynamo.utils.counters['graph_break']
     assert list(model.state_dict()) == names
+
+
+def test_a_model_without_layers_to_compile_is_refused(monkeypatch: pytest.MonkeyPatch):
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=10))
+    monkeypatch.setattr(model, '_no_split_modules', None)
+    with pytest.raises(
+        InputError, match='`kernels: compiled` needs a model with layers, but GPT2LMHeadModel names'
+    ):
+        put_into(model, choose('compiled', 'gpt2', CPU))
+
+
+def test_layers_are_compiled_where_they_can_be(monkeypatch: pytest.MonkeyPatch):
+    there = {'triton', 'gcc'}
+    monkeypatch.delenv('CC', raising=False)
+    monkeypatch.setattr(kernels, 'find_spec', lambda name: name in there or None)
+    monkeypatch.setattr(kernels, 'which', lambda name: name in there or None)
+    assert Machine.here('gpu', 'amp_bf16').cannot_compile == ''
+    assert 'have not been tried with FSDP' in Machine.here('gpu', 'amp_bf16', sharded=True).cannot_compile
+    there.remove('gcc')
+    assert 'there is no C compiler, which Triton needs' in Machine.here('gpu', 'amp_bf16').cannot_compile
+    there.clear()
+    assert 'Triton is not installed' in Machine.here('gpu', 'amp_bf16').cannot_compile
+
+
+@given(
+    heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]),
+    length=st.integers(2, 9),
+    padded=st.integers(0, 2),
+    seed=st.integers(0, 99),
+)
+def test_causal_attention_is_that_of_transformers(
+    heads: tuple[int, int], length: int, padded: int, seed: int
+):
+    torch.manual_seed(seed)
+    options: Any = dict(
+        vocab_size=20, hidden_size=16, intermediate_size=8, num_hidden_layers=2, use_cache=False
+    )
+    config = LlamaConfig(num_attention_heads=heads[0], num_key_value_heads=heads[1], **options)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation='sdpa').eval()
+    tokens = torch.randint(20, (2, length))
+    inputs = causal_lm_inputs({'tokens': tokens})
+    if padded:
+        # A mask like any other: transformers' own has to look at it.
+        inputs['attention_mask'] = torch.ones_like(tokens)
+        inputs['attention_mask'][0, :padded] = 0
+    wanted = model(**inputs).logits
+    model.config._attn_implementation = CAUSAL_SDPA
+    torch.testing.assert_close(model(**inputs).logits, wanted)
+
+
+def test_a_mask_of_ones_is_known_without_being_read():
+    mask = causal_lm_inputs({'tokens': torch.zeros(2, 3, dtype=torch.uint8)})['attention_mask']
+    assert is_whole(mask)
+    assert not is_whole(torch.ones(2, 3, dtype=torch.bool))
+    assert not is_whole(torch.ones(2, 3))
+    # On a device without values it can be asked as well.
+    assert is_whole(causal_lm_inputs({'tokens': torch.zeros(2, 3, device='meta')})['attention_mask'])
 
 
 def test_losses_by_token_are_given_in_training_alone():
@@ -211,7 +290,7 @@ def test_a_run_on_a_cpu_is_as_it_was(tiny_yaml: Path, run_folder: Path, capsys: 
 
 
 def test_what_does_not_fit_is_refused_before_a_model_is_built(refused):
-    assert "`kernels` must be one of auto, fused, eager, but got: 'fast'" in refused('kernels=fast')
+    assert "`kernels` must be one of auto, fused, compiled, eager, but got: 'fast'" in refused('kernels=fast')
     assert '`kernels: fused` needs a GPU' in refused('kernels=fused')
 
 
@@ -239,17 +318,18 @@ def test_fused_kernels_in_tritons_interpreter_are_the_eager_ones(precision: str,
         assert max(found[kind].values()) < most, kind
 
 
+# The largest of five families on an H200 (benchmarks/results/equality.json), times three; eager kernels in bfloat16 are
+# 2e-2 from those in float32 in their gradients, 8e-5 in their losses.
 @needs_liger
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU to run Triton kernels on')
 @pytest.mark.parametrize('kind', FAMILIES)
+@pytest.mark.parametrize('asked', ['fused', 'compiled'])
 @pytest.mark.parametrize(
-    # The half precision has 8 bits: a few roundings of 2**-9 on the way of a gradient.
-    ('precision', 'losses', 'gradients'),
-    [('float32', 1e-5, 1e-4), ('bfloat16', 4e-3, 3e-2)],
+    ('precision', 'losses', 'gradients'), [('float32', 5e-7, 3e-6), ('bfloat16', 3e-4, 1e-1)]
 )
-def test_fused_kernels_on_a_gpu_are_the_eager_ones(
-    kind: str, precision: str, losses: float, gradients: float
+def test_kernels_on_a_gpu_are_the_eager_ones(
+    kind: str, asked: str, precision: str, losses: float, gradients: float
 ):
-    found: dict[str, Any] = differences(kind, LIGER, device='cuda', precision=precision)
+    found: dict[str, Any] = differences(kind, LIGER, device='cuda', precision=precision, asked=asked)
     for name, difference in found.items():
         assert difference < (gradients if name.startswith('gradients') else losses), name

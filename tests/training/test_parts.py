@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.cli import main
+from skillit_stream.training import fsdp
 from skillit_stream.training.builders import build_run
 from skillit_stream.training.config import load_config
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
@@ -119,6 +121,20 @@ def test_fsdp_needs_a_gpu(refused: Refused):
         'skillit: `fsdp_config` needs a GPU, but there is none: pass fsdp_config=null to train with DDP.\n'
     )
     assert build_fsdp(None, 'cpu') is None
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_fsdp_looks_for_a_microbatch_where_composer_can(known: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(
+        fsdp, '_patch_pytorch', SimpleNamespace(**({'unshard_with_sync': 1} if known else {}))
+    )
+    assert build_fsdp({}, 'gpu', 4)
+    if known:
+        assert build_fsdp({}, 'gpu', 'auto')
+    else:
+        said = refusal(lambda: build_fsdp({}, 'gpu', 'auto'))
+        assert '`device_train_microbatch_size: auto` does not work with `fsdp_config` on torch' in said
 
 
 def test_fsdp_comes_to_composer_as_it_is_given(monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ from skillit_stream.audit.replay import Replay
 from skillit_stream.cli import main
 from skillit_stream.training.builders import Run, build_run
 from skillit_stream.training.config import load_config
+from tests.support.divided_streams import divided
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.object_store import Store
 from tests.support.paths import SUPPORT
@@ -162,6 +163,9 @@ def test_a_run_goes_on_from_the_store_on_a_machine_that_has_never_seen_it(
         ValueError, match='There is a run in s3://runs/some/run already: pass autoresume=true'
     ):
         build(there, place)
+    with pytest.raises(ValueError, match='`seed` must stay 3, but got: 9'):
+        build(there, place, 'autoresume=true', 'max_duration=3ep', 'seed=9')
+    assert not (tmp_path / 'there' / 'config.yaml').exists()
     with uploads_from_threads():
         run = build(there, place, 'autoresume=true', 'max_duration=3ep')
         assert run.resumed
@@ -178,8 +182,10 @@ def test_a_run_goes_on_from_the_store_on_a_machine_that_has_never_seen_it(
     # A checkpoint in a store can be started from and exported as well.
     checkpoint = 's3://runs/some/run/ep3-ba18-rank0.pt'
     assert main(['export', checkpoint, '--out', str(tmp_path / 'exported')]) == 0
-    started = train('started', f'load_path={checkpoint}', 'load_weights_only=true', 'max_duration=1ep')
-    assert mixture_lines(started)[0]['losses'] == pytest.approx(mixture_lines(whole)[-1]['losses'], rel=1e-6)
+    for name, start in (('started', checkpoint), ('folder', 's3://runs/some/run')):
+        started = train(name, f'load_path={start}', 'load_weights_only=true', 'max_duration=1ep')
+        losses = mixture_lines(started)[0]['losses']
+        assert losses == pytest.approx(mixture_lines(whole)[-1]['losses'], rel=1e-6)
 
 
 def test_a_store_that_is_not_there_is_one_line(store: Store, refused: Callable[..., str]):
@@ -207,3 +213,17 @@ def test_two_ranks_go_on_from_the_store(
     assert drawn_samples(second) == {step: whole['samples'][step] for step in range(6, 12)}
     assert [line['round'] for line in mixture_lines(second)] == [-1, 0, 1]
     assert mixture_lines(second)[0]['losses'] == pytest.approx(whole['lines'][0]['losses'], rel=1e-6)
+
+
+def test_streams_in_two_buckets_are_one_corpus(
+    store: Store, streams: Path, tmp_path: Path, train: Train, refused: Callable[..., str]
+):
+    parts = divided(streams, tmp_path, ('digit_0',), ('digit_1', 'digit_2'))
+    buckets, cache = [store.upload(part) for part in parts], tmp_path / 'cache'
+    listed = f'streams=[{",".join(f"s3://{bucket}" for bucket in buckets)}]'
+    remote = train('remote', listed, f'streams_local={cache}')
+    assert outcome(remote) == outcome(train('local'))
+    assert (cache / buckets[0] / 'digit_0' / 'train' / 'index.json').exists()
+    assert (cache / buckets[1] / 'digit_2' / 'train' / 'index.json').exists()
+    assert len(Replay(remote).sample_ids(1)) == 24
+    assert '`streams_local` must be given' in refused(listed)

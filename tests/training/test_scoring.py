@@ -154,3 +154,17 @@ def test_bad_arguments_are_one_line(curriculum: Path, capsys: Any, arguments: li
     error = capsys.readouterr().err
     assert message in error
     assert error.count('\n') == 1
+
+
+def test_a_run_folder_is_its_newest_checkpoint(curriculum: Path, own_streams: Path, run_folder: Path):
+    stratified = ['algorithms.data_mixing={policy: stratified}', 'max_duration=1ep']
+    assert main(['train', str(curriculum), *stratified]) == 0
+    for name, place in (('folder', run_folder), ('file', run_folder / 'checkpoints' / 'latest-rank0.pt')):
+        assert main(['score', str(curriculum), '--name', name, f'load_path={place}']) == 0
+    assert main(['score', str(curriculum), '--name', 'scratch']) == 0
+    for skill in SKILLS:
+        folder, file, scratch = (
+            stored(own_streams, skill, name)[1] for name in ('folder', 'file', 'scratch')
+        )
+        assert (folder == file).all()
+        assert (folder != scratch).any()
