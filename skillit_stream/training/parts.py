@@ -126,7 +126,7 @@ def _check_part(where: str, build: Callable[..., Any], options: Any, *without: s
 def _check_counts(where: str, options: Mapping[str, Any]) -> None:
     """Refuse windows and intervals of nothing: steps later they divide by them."""
     for name, value in options.items():
-        if name.endswith(('_size', '_interval')) and isinstance(value, int) and value < 1:
+        if name.endswith(('size', 'interval')) and isinstance(value, int) and value < 1:
             raise InputError(f'`{where}.{name}` must be at least 1, but got: {value!r}.')
 
 

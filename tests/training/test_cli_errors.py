@@ -81,6 +81,7 @@ FAULTS = {
         '`callbacks.speed_monitor.window_size` must be at least 1',
         '-1',
     ],
+    'callbacks.activation_monitor.interval=0': ['`callbacks.activation_monitor.interval` must be at least 1'],
     'eval_loader.skills=[{digit_0: 1}]': ['`eval_loader.skills` must be non-empty names'],
     'train_loader.skills=[digit_0,digit_0]': ['`train_loader.skills` must be unique', "'digit_0' twice"],
     'callbacks.nan_monitor.x=1': ['`callbacks.nan_monitor` has no options', "'x'"],

@@ -1,16 +1,19 @@
 """Any override starts the run or is refused in one line, whatever the key and the value."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from composer import Trainer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from skillit_stream.cli import main
 from tests.support.random_overrides import overrides
 
 TRIES = 500
+# The same tries every time; a number here draws others.
+OTHER_TRIES = 'SKILLIT_OVERRIDES_SEED'
 # Fixtures of one test serve all tries, and a try takes a while.
 CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
@@ -26,11 +29,8 @@ def one_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@settings(
-    max_examples=TRIES,
-    deadline=None,
-    suppress_health_check=CHECKS,
-)
+@seed(int(os.environ.get(OTHER_TRIES, '0')))
+@settings(max_examples=TRIES, deadline=None, suppress_health_check=CHECKS, database=None)
 @given(drawn=overrides())
 def test_an_override_starts_the_run_or_is_refused_in_one_line(
     tiny_yaml: Path,
