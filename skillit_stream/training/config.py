@@ -143,8 +143,8 @@ class TrainConfig:
     mask_documents: bool = False
     """Whether the documents of a sample do not see each other; see loader/batches.py's ``causal_lm_inputs``."""
     kernels: str = 'auto'
-    """`auto`: what is fastest where the model and the machine have it; `compiled`, `fused`: these, `fused` an error where
-    they cannot be had; `eager`: plain PyTorch, attention included. See kernels.py."""
+    """`auto`: what is fastest of what the model and the machine have; `compiled`, `fused`: these, `fused` an error
+    where they cannot be had; `eager`: plain PyTorch, attention included. See kernels.py."""
     device: str | None = None
     """`cpu` or `gpu`; null: a GPU if there is one."""
     device_train_microbatch_size: int | str = 'auto'
