@@ -233,6 +233,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=32, help='samples a step (default: 32)')
     parser.add_argument('--rounds', type=int, default=4, help='rounds, the first not measured (default: 4)')
     parser.add_argument('--steps', type=int, default=10, help='steps in a round (default: 10)')
+    parser.add_argument('--repeats', type=int, default=1, help='all jobs so often, in turn (default: 1)')
     parser.add_argument('--jobs', help='numbers of the jobs to run, e.g. 0,2 (default: all)')
     return parser.parse_args()
 
@@ -259,7 +260,9 @@ def main() -> None:
     name = 'train-smoke' if args.smoke else 'train'
     with tempfile.TemporaryDirectory() as folder:
         train_job.write_streams(Path(folder), setting)
-        found = measure(Path(folder), setting, jobs, minutes=args.minutes, out=args.out, name=name)
+        found = measure(
+            Path(folder), setting, list(jobs) * args.repeats, minutes=args.minutes, out=args.out, name=name
+        )
     if not found['rows']:
         raise SystemExit(
             'No job ended: ' + '; '.join(f'{job}: {why}' for job, why in found['left_out'].items())

@@ -14,6 +14,22 @@ from torch import nn
 from tests.support.paths import ROOT
 
 BENCHMARKS = ROOT / 'benchmarks'
+# What a job gives, as if it had been trained.
+RUN = dict(
+    kernels='k',
+    microbatch=2,
+    flops=1,
+    peak_flops=None,
+    peak_bytes=None,
+    seconds=[1.0] * 8,
+    waiting=[0.0] * 8,
+    first=[True, False, False, False] * 2,
+    losses=[1.0] * 12,
+    start=1.0,
+    evaluation=1.0,
+    evaluated=10,
+    profile=None,
+)
 
 
 @pytest.fixture
@@ -114,23 +130,8 @@ def test_a_job_that_fails_or_has_no_time_is_left_out_by_name(
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
         if job.name == 'broken':
             raise ValueError('no such thing\nmore')
-        return done
+        return RUN
 
-    done = dict(
-        kernels='k',
-        microbatch=2,
-        flops=1,
-        peak_flops=None,
-        peak_bytes=None,
-        seconds=[1.0] * 8,
-        waiting=[0.0] * 8,
-        first=[True, False, False, False] * 2,
-        losses=[1.0] * 12,
-        start=1.0,
-        evaluation=1.0,
-        evaluated=10,
-        profile=None,
-    )
     monkeypatch.setattr(benchmark.train_job, 'measure_job', measured)
     jobs = [benchmark.Job('large', 'eager', 4), benchmark.Job('broken', 'eager', 2)]
     found = benchmark.measure(tmp_path, benchmark.SMOKE, jobs, minutes=1, out=str(tmp_path), name='train')
@@ -143,6 +144,14 @@ def test_a_job_that_fails_or_has_no_time_is_left_out_by_name(
     }
     none = benchmark.measure(tmp_path, benchmark.SMOKE, jobs, minutes=-1, out=None, name='train')
     assert set(none['left_out'].values()) == {'no time left'}
+
+
+@pytest.mark.usefixtures('cheap_limits')
+def test_repeats_are_rows_of_their_own(benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(benchmark.train_job, 'measure_job', lambda folder, setting, job: RUN)
+    benchmark.run('--smoke', '--repeats', '2', '--out', str(tmp_path))
+    rows = json.loads((tmp_path / 'train-smoke.json').read_text())['rows']
+    assert [row['job'] for row in rows] == [job.name for job in benchmark.SMOKE_JOBS] * 2
 
 
 def test_the_time_of_a_step_goes_to_the_kernels_and_to_nothing(benchmark: Any):
