@@ -53,8 +53,10 @@ class Ledger:
         table = (MAX_WORKERS + 1) * MAX_WORKERS
         proportions, cursors = _HEADER + skills, _HEADER + skills * (3 + columns)
         lengths = [2, table, table, proportions, proportions, cursors, cursors]
-        # One tensor: each costs a file descriptor.
-        memory = torch.zeros(sum(lengths), dtype=torch.int64).share_memory_()
+        # One tensor: each costs a file descriptor. Of memory that is zeros as it comes: to fill or copy some, torch
+        # would wait for threads that a forked process does not have.
+        storage = torch.UntypedStorage._new_shared(sum(lengths) * torch.int64.itemsize)
+        memory = torch.empty(0, dtype=torch.int64).set_(storage)
         self._base, self._begun, self._dealt_out, *records = memory.split(lengths)
         self._proportions, self._cursors = records[:2], records[2:]
 

@@ -6,10 +6,17 @@ Here, under the same lock and the same shared states:
 
 - room is made for all downloads under way together, by evicting only what can be fetched again;
 - what does not pass is removed, and the error names skill, shard, remote and remedy;
-- nobody waits for a process that has ended: a shard being fetched carries its number.
+- nobody waits for a process that has ended: a shard being fetched has the number of the process that fetches it.
 
-A shard's state is REMOTE, PREPARING or LOCAL. It is PREPARING while the process whose number stands in place of its
-access time fetches it, and goes back to REMOTE when that fails or the process is gone.
+A shard's state is REMOTE, PREPARING or LOCAL, and changes with the cache lock held, which goes with its process:
+
+- REMOTE -> PREPARING, claimed: the fetcher's number is stored before the state. Whoever sees PREPARING sees a number.
+- PREPARING -> LOCAL, fetched: usage is counted before the state is stored.
+- PREPARING -> REMOTE: fetching failed, or the fetcher is gone; its files are removed before the state is stored.
+- LOCAL -> REMOTE, evicted or lost: the state is stored before usage is taken off.
+
+A process may end between any two stores. What it leaves is one of these states, which the next process takes on, and
+usage that is counted but not there, never the other way round: it is counted anew before a shard is said not to fit.
 """
 
 import os
@@ -24,6 +31,8 @@ from filelock import FileLock
 from streaming import Stream, StreamingDataset
 from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
+from streaming.base.shared import SharedArray
+from streaming.base.shared.prefix import _get_path
 from streaming.base.storage import CloudDownloader
 
 from skillit_stream.base.errors import InputError, first_line
@@ -33,6 +42,8 @@ from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
 from skillit_stream.order.index import ShardIndex
 
+# Name of the shared memory that says which process fetches a shard.
+FETCHERS = 'shard_fetchers'
 _connected: WeakSet[Stream] = WeakSet()
 
 
@@ -63,6 +74,9 @@ class HostDataset(StreamingDataset):
         blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
         with quick_construction(), own_prefix(), blame:
             super().__init__(streams=list(streams.values()), **kwargs)
+        # Not in place of an access time: who reads an evicted copy a little late still notes its time there.
+        name = _get_path(self._shm_prefix_int, FETCHERS)
+        self._fetchers = SharedArray(self.num_shards, np.int64, name)
         _connected.update(self.streams)
         self.has_remote = any(stream.remote for stream in self.streams)
 
@@ -154,8 +168,8 @@ class HostDataset(StreamingDataset):
             self.touch(shard_id)
             return True
         # Only its compressed form is there, or somebody has deleted it; it is counted anew when it is ready.
-        self.cache_usage -= _bytes_present(shard) or shard.get_raw_size()
         self._shard_states[shard_id] = _ShardState.REMOTE
+        self.cache_usage -= _bytes_present(shard) or shard.get_raw_size()
         return False
 
     def _claim(self, shard_id: int) -> bool:
@@ -167,16 +181,13 @@ class HostDataset(StreamingDataset):
             under_way.remove(other)
         if shard_id in under_way or (self.cache_limit and not self._make_room([shard_id, *under_way])):
             return False
+        self._fetchers[shard_id] = os.getpid()
         self._shard_states[shard_id] = _ShardState.PREPARING
-        # Not a time until the shard is there: nobody evicts it before.
-        self._shard_access_times[shard_id] = os.getpid()
         return True
 
     def _is_being_fetched(self, shard_id: int) -> bool:
         """Whether the process that claimed a shard is alive."""
-        process = int(self._shard_access_times[shard_id])
-        # A late reader of an evicted copy may have noted a time: then nothing is known.
-        return process >= 1 << 23 or is_running(process)
+        return is_running(int(self._fetchers[shard_id]))
 
     def _make_room(self, wanted: list[int]) -> bool:
         """Evict until the wanted shards, the one to fetch and those on their way, fit beside the others.
@@ -193,6 +204,8 @@ class HostDataset(StreamingDataset):
                 break
             if _is_refetchable(self._stream(other)):
                 self._evict_shard(other)
+        if self.cache_usage + needed > limit:
+            self.cache_usage = self._usage_there()
         fits = self.cache_usage + needed <= limit
         if not fits and len(wanted) == 1:
             raise InputError(
@@ -200,6 +213,11 @@ class HostDataset(StreamingDataset):
                 f'of indexes and of streams without a remote, but is {limit} bytes: raise it.'
             )
         return fits
+
+    def _usage_there(self) -> int:
+        """Bytes of indexes and of the shards that are there, by their states; the cache lock must be held."""
+        shards = (self.shards[shard_id] for shard_id in self._all_in(_ShardState.LOCAL))
+        return sum(stream.get_index_size() for stream in self.streams) + sum(map(_bytes_present, shards))
 
     def _fetch(self, shard_id: int) -> None:
         """Fetch a claimed shard; nobody else touches its files meanwhile."""
