@@ -66,12 +66,12 @@ def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
 
 
 def _sum_of_splits(old: SplitInfo, new: SplitInfo) -> SplitInfo:
-    texts, empty = (old.text_tokens, new.text_tokens), (old.without_target, new.without_target)
+    texts = (old.text_tokens, new.text_tokens)
     return SplitInfo(
         **{name: getattr(old, name) + getattr(new, name) for name in COUNTS},
         index_hash=new.index_hash,
         text_tokens=None if None in texts else sum(filter(None, texts)),
-        without_target=None if None in empty else sum(filter(None, empty)),
+        without_target=(old.without_target or 0) + (new.without_target or 0) or None,
     )
 
 

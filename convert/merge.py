@@ -192,7 +192,7 @@ class _SkillAssembly:
             documents=sum(record.documents for record in records),
             index_hash=digest,
             text_tokens=self._text_tokens(sum(record.tokens for record in records)),
-            without_target=self._without_target(sum(record.without_target for record in records)),
+            without_target=sum(record.without_target for record in records) or None,
         )
         spooled = (spool.array('keys', np.uint64) for spool in self.spools)
         return info, chain(spooled, map(sample_keys, pieces))
@@ -251,14 +251,11 @@ class _SkillAssembly:
             documents=count,
             index_hash=digest,
             text_tokens=self._text_tokens(tokens),
-            without_target=self._without_target(writer.without_target),
+            without_target=writer.without_target or None,
         )
 
     def _text_tokens(self, tokens: int) -> int | None:
         return tokens if self.assembly.options.loss == 'all' else None
-
-    def _without_target(self, count: int) -> int | None:
-        return count if self.assembly.options.masked else None
 
     def _eval_documents(self) -> Iterator[EncodedDocument]:
         """The documents of eval, without those that the corpus itself put into train as well."""

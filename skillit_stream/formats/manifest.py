@@ -39,8 +39,7 @@ class SplitInfo:
     """Tokens that the text of `bytes` was encoded to, an EOS a document included, whether they came into a
     sample or not; None where the loss is on answers alone, and in the manifest of an earlier release."""
     without_target: int | None = None
-    """Samples written whose ``loss_mask`` counts no token behind the first; None without that column, and in the
-    manifest of an earlier release."""
+    """Samples written whose ``loss_mask`` counts no token behind the first; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +179,7 @@ class Manifest:
 
 
 def _plain(skill: SkillInfo) -> dict[str, Any]:
-    """As JSON takes it, without a count that only streams with a mask have."""
+    """As JSON takes it, without a count that only some streams with a mask have."""
     plain = asdict(skill)
     for split in plain['splits'].values():
         if split['without_target'] is None:

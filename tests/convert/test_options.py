@@ -235,7 +235,7 @@ def test_samples_without_a_target_are_counted_and_can_be_left_out(
     for split, info in skill.splits.items():
         masks = np.stack([s['loss_mask'] for s in read_split(tmp_path / 'S', 'sums', split)])
         without = int((masks[:, 1:].sum(axis=1) == 0).sum())
-        assert info.without_target == without
+        assert info.without_target == (without or None)
         assert info.samples == len(masks)
         empty += without
     if drop:
@@ -259,8 +259,8 @@ def test_what_is_left_out_is_what_is_counted(tmp_path: Path, options, skillit):
         before, after = (found[name].splits[split] for name in ('kept', 'dropped'))
         masks = np.stack([s['loss_mask'] for s in read_split(tmp_path / 'kept', 'sums', split)])
         assert after.target_tokens == masks[masks[:, 1:].any(axis=1)].sum()
-        assert before.samples - before.without_target == after.samples
-    left_out = sum(found['kept'].splits[split].without_target for split in ('train', 'eval'))
+        assert before.samples - (before.without_target or 0) == after.samples
+    left_out = sum(found['kept'].splits[split].without_target or 0 for split in ('train', 'eval'))
     # What is in both splits is left out of one in either case.
     shared = [found[name].dropped['eval_samples_in_train'] for name in ('kept', 'dropped')]
     assert found['dropped'].dropped['samples_without_target'] - left_out == shared[0] - shared[1]
