@@ -1,9 +1,11 @@
 """Train from a YAML: `composer -n N -m skillit_stream.train YAML key=value ...`, or `skillit train`."""
 
 import argparse
+import atexit
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from skillit_stream.base.errors import OneLineParser, run_guarded
 
@@ -38,5 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_guarded(lambda: run(args), args.debug)
 
 
+def _end(code: int) -> NoReturn:
+    """Exit with this code.
+
+    A rank of several that failed leaves out what torch does while a process ends: threads of its process group abort
+    there, with another code, as soon as the other ranks have gone.
+    """
+    distributed = sys.modules.get('torch.distributed')
+    if code and distributed and distributed.is_initialized() and distributed.get_world_size() > 1:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    _end(main())

@@ -45,10 +45,6 @@ _REFUSED = {
     'seed': ('it is what a run begins with', _OTHER_WEIGHTS),
     'train_loader.dataset.shuffle_seed': ('the checkpoint brings the order of samples', _OTHER_WEIGHTS),
     'train_loader.dataset.shuffle_block_size': ('the checkpoint brings the order of samples', _OTHER_WEIGHTS),
-    'train_loader.dataset.num_canonical_nodes': (
-        'the checkpoint brings the order of samples',
-        _OTHER_WEIGHTS,
-    ),
     'model.init': ('the checkpoint brings the weights', _OTHER_MODEL),
     'model.pretrained': ('the checkpoint brings the weights', _OTHER_MODEL),
     'model.gguf_file': ('the checkpoint brings the weights', _OTHER_MODEL),
@@ -66,6 +62,8 @@ _EFFECTS = {
     f'{MIXING}.*': NEXT_ROUND,
     'global_train_batch_size': NEXT_ROUND,
     'train_loader.batching': NEXT_ROUND,
+    # A run that goes on with other nodes names as many as it has; the order of samples stays that of the first.
+    'train_loader.dataset.num_canonical_nodes': KEPT,
     'train_loader.round_size': NEXT_ROUND,
     'model.*': f"{NOW}; the weights are the checkpoint's",
     'optimizer.*': f'{NOW}; the state of the optimizer is kept',

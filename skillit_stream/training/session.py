@@ -4,7 +4,6 @@ import sys
 import warnings
 
 from composer.utils import dist
-from torch import distributed
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.training.builders import build_run
@@ -12,28 +11,6 @@ from skillit_stream.training.config import TrainConfig
 
 
 def fit(config: TrainConfig) -> None:
-    """One session of a run, on every rank; leaves the process group, if there is one of several ranks.
-
-    Raises:
-        InputError: Something in the configuration, the streams or the graph does not fit.
-    """
-    try:
-        _fit(config)
-    except InputError:
-        # Over NCCL a rank may wait here for what the others have not begun.
-        if distributed.is_initialized() and distributed.get_backend() == 'gloo':
-            _leave_group()
-        raise
-    _leave_group()
-
-
-def _leave_group() -> None:
-    """Leave before the process ends: while it does, threads of the group abort when another rank has gone."""
-    if distributed.is_initialized() and dist.get_world_size() > 1:
-        distributed.destroy_process_group()
-
-
-def _fit(config: TrainConfig) -> None:
     """Build the run, evaluate once if its policy has no memory of these skills, train to `max_duration`."""
     run = build_run(config)
     if run.finished:

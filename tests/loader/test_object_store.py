@@ -215,9 +215,7 @@ def test_a_shard_whose_fetching_process_has_ended_is_fetched_by_others(streams_r
     ended.wait()
     for shard in range(7):
         dataset._shard_states[shard] = _ShardState.PREPARING
-        dataset._fetchers[shard] = ended.pid
-        # A late reader of an evicted copy.
-        dataset.touch(shard)
+        dataset._shard_access_times[shard] = ended.pid
     (tmp_path / 'c/shard.00000.mds.6dE01fA2').write_bytes(b'the half of it')
     assert len(ids_of(dataset)) == 48
     assert 'c/shard.00000.mds.6dE01fA2' not in files_of(tmp_path)

@@ -242,6 +242,15 @@ def test_what_only_the_beginning_had_is_kept(
     assert built[-1].dataset.describe()['shuffle_seed'] == 9
 
 
+def test_the_order_stays_that_of_the_nodes_that_began(
+    trained: Trained, resumed: Callable[..., list[str]], built: list[Run]
+):
+    trained('max_duration=1ep', 'train_loader.dataset.num_canonical_nodes=2')
+    lines = resumed('train_loader.dataset.num_canonical_nodes=4')
+    assert lines == ['train_loader.dataset.num_canonical_nodes: 2 -> 4, kept as the run began']
+    assert built[-1].dataset.describe()['num_canonical_nodes'] == 2
+
+
 # Overrides that a checkpoint would leave without effect -> what the line must say.
 REFUSED = {
     'seed=4': [
@@ -249,7 +258,6 @@ REFUSED = {
         'load_path={run} load_weights_only=true save_folder=ANOTHER',
     ],
     'train_loader.dataset.shuffle_seed=9': ['shuffle_seed` must stay not given', 'load_weights_only=true'],
-    'train_loader.dataset.num_canonical_nodes=2': ['num_canonical_nodes`', 'load_weights_only=true'],
     'optimizer.name=decoupled_adamw': [
         '`optimizer.name` must stay adamw',
         'load_ignore_keys=[state/optimizers]',

@@ -256,7 +256,7 @@ def test_autoresume_goes_on_with_a_longer_run(trained: Trained, run_folder: Path
 def test_the_run_folder_of_a_resumed_run_says_what_its_checkpoint_brought(trained: Trained, run_folder: Path):
     trained('max_duration=8ba', 'save_interval=4ba', 'train_loader.dataset.num_canonical_nodes=2')
     begun = json.loads((run_folder / 'run.json').read_text())['dataset']
-    trained('max_duration=2ep', 'autoresume=true')
+    trained('max_duration=2ep', 'autoresume=true', 'train_loader.dataset.num_canonical_nodes=4')
     assert begun['num_canonical_nodes'] == 2
     assert json.loads((run_folder / 'run.json').read_text())['dataset'] == begun
 

@@ -6,12 +6,12 @@ Here, under the same lock and the same shared states:
 
 - room is made for all downloads under way together, by evicting only what can be fetched again;
 - what does not pass is removed, and the error names skill, shard, remote and remedy;
-- nobody waits for a process that has ended: a shard being fetched has the number of the process that fetches it.
+- nobody waits for a process that has ended: a shard being fetched carries its number.
 
 A shard's state is REMOTE, PREPARING or LOCAL, and changes with the cache lock held, which goes with its process:
 
-- REMOTE -> PREPARING, claimed: the fetcher's number is stored before the state. Whoever sees PREPARING sees a number.
-- PREPARING -> LOCAL, fetched: usage is counted before the state is stored.
+- REMOTE -> PREPARING, claimed: the fetcher's number is stored, in place of an access time, before the state.
+- PREPARING -> LOCAL, fetched: usage is counted before the state is stored, the access time after it.
 - PREPARING -> REMOTE: fetching failed, or the fetcher is gone; its files are removed before the state is stored.
 - LOCAL -> REMOTE, evicted or lost: the state is stored before usage is taken off.
 
@@ -31,8 +31,6 @@ from filelock import FileLock
 from streaming import Stream, StreamingDataset
 from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
-from streaming.base.shared import SharedArray
-from streaming.base.shared.prefix import _get_path
 from streaming.base.storage import CloudDownloader
 
 from skillit_stream.base.errors import InputError, first_line
@@ -42,8 +40,6 @@ from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
 from skillit_stream.order.index import ShardIndex
 
-# Name of the shared memory that says which process fetches a shard.
-FETCHERS = 'shard_fetchers'
 _connected: WeakSet[Stream] = WeakSet()
 
 
@@ -74,9 +70,6 @@ class HostDataset(StreamingDataset):
         blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
         with quick_construction(), own_prefix(), blame:
             super().__init__(streams=list(streams.values()), **kwargs)
-        # Not in place of an access time: who reads an evicted copy a little late still notes its time there.
-        name = _get_path(self._shm_prefix_int, FETCHERS)
-        self._fetchers = SharedArray(self.num_shards, np.int64, name)
         _connected.update(self.streams)
         self.has_remote = any(stream.remote for stream in self.streams)
 
@@ -115,7 +108,9 @@ class HostDataset(StreamingDataset):
 
     def touch(self, shard_id: int) -> None:
         """Note that a shard was read: those that were not for the longest time are evicted first."""
-        self._shard_access_times[shard_id] = time_ns()
+        # Elsewhere it is the number of the fetcher, which a late reader of an evicted copy must leave there.
+        if self.is_local(shard_id):
+            self._shard_access_times[shard_id] = time_ns()
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
         """Fetch a shard, or wait for the process that fetches it; a failure is everybody's error and nobody's wait.
@@ -181,13 +176,16 @@ class HostDataset(StreamingDataset):
             under_way.remove(other)
         if shard_id in under_way or (self.cache_limit and not self._make_room([shard_id, *under_way])):
             return False
-        self._fetchers[shard_id] = os.getpid()
+        # Not a time until the shard is there: nobody evicts it before.
+        self._shard_access_times[shard_id] = os.getpid()
         self._shard_states[shard_id] = _ShardState.PREPARING
         return True
 
     def _is_being_fetched(self, shard_id: int) -> bool:
         """Whether the process that claimed a shard is alive."""
-        return is_running(int(self._fetchers[shard_id]))
+        process = int(self._shard_access_times[shard_id])
+        # A reader may have looked just before its copy was evicted and noted a time just after: nothing is known then.
+        return process >= 1 << 23 or is_running(process)
 
     def _make_room(self, wanted: list[int]) -> bool:
         """Evict until the wanted shards, the one to fetch and those on their way, fit beside the others.
@@ -237,8 +235,8 @@ class HostDataset(StreamingDataset):
             raise self._failure(shard_id, error) from error
         with FileLock(self._cache_filelock_path):
             self.cache_usage += _bytes_present(shard)
-            self.touch(shard_id)
             self._shard_states[shard_id] = _ShardState.LOCAL
+            self.touch(shard_id)
 
     def _failure(self, shard_id: int, error: Exception) -> Exception:
         """What to report of a shard that cannot be had."""

@@ -15,7 +15,6 @@ import pytest
 from streaming.base.dataset import _ShardState
 from streaming.base.shared import SharedArray, SharedScalar
 
-from skillit_stream.loader.host import dataset as host
 from tests.support.jobs import fetched_streams
 from tests.support.mds import mixed_dataset
 from tests.support.paths import IMPORTABLE
@@ -142,7 +141,3 @@ def test_a_dataset_may_be_made_in_a_forked_child(streams_root: Path):
     command = [sys.executable, '-c', MADE_IN_A_CHILD, str(streams_root)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, (done.stderr, time.monotonic() - began)
-
-
-def test_the_name_of_the_fetchers_is_free():
-    assert host.FETCHERS not in vars(sys.modules['streaming.base.constant']).values()
