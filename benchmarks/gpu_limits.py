@@ -1,6 +1,7 @@
 """What a GPU gives at most: matrix products of a model's own shapes, attention by each backend, memory."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,8 +57,6 @@ def seconds(call: Callable[[], Any], device: str, *, calls: int = 10, repeats: i
             torch.cuda.synchronize()
             took = begin.elapsed_time(end) / 1e3
         else:
-            import time
-
             began = time.perf_counter()
             for _ in range(calls):
                 call()

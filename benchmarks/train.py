@@ -38,7 +38,7 @@ from typing import Any
 
 import train_job
 from reporting import show, write
-from train_job import Job, Setting
+from train_job import Setting, TrainingJob
 
 SHAPES = {
     # TinyLlama's, 1.1 B parameters.
@@ -68,28 +68,28 @@ SMOKE = Setting(
 )
 PLAIN = 'transformers, SDPA'
 JOBS = (
-    Job('compiled', 'compiled', 8, profile=True),
-    Job(PLAIN, 'transformers', 8),
-    Job('compiled', 'compiled', 16),
-    Job("compiled, transformers' SDPA", 'compiled', 8, attention='sdpa'),
-    Job('fused', 'fused', 8, profile=True),
-    Job('compiled', 'compiled', 'auto'),
-    Job('compiled, documents masked', 'compiled', 8, mask_documents=True),
-    Job('eager attention', 'eager', 2),
-    Job('compiled as a whole', 'transformers', 8, compile_config={}),
-    Job('compiled, fastest attention', 'compiled', 8, backend='fastest'),
+    TrainingJob('compiled', 'compiled', 8, profile=True),
+    TrainingJob(PLAIN, 'transformers', 8),
+    TrainingJob('compiled', 'compiled', 16),
+    TrainingJob("compiled, transformers' SDPA", 'compiled', 8, attention='sdpa'),
+    TrainingJob('fused', 'fused', 8, profile=True),
+    TrainingJob('compiled', 'compiled', 'auto'),
+    TrainingJob('compiled, documents masked', 'compiled', 8, mask_documents=True),
+    TrainingJob('eager attention', 'eager', 2),
+    TrainingJob('compiled as a whole', 'transformers', 8, compile_config={}),
+    TrainingJob('compiled, fastest attention', 'compiled', 8, backend='fastest'),
 )
 SMOKE_JOBS = (
-    Job('compiled', 'compiled', 2, profile=True),
-    Job(PLAIN, 'transformers', 2),
-    Job('documents masked', 'transformers', 2, mask_documents=True),
-    Job('fastest attention', 'transformers', 4, backend='fastest'),
-    Job('compiled as a whole', 'transformers', 2, compile_config={'backend': 'aot_eager'}),
-    Job('eager attention', 'eager', 2),
+    TrainingJob('compiled', 'compiled', 2, profile=True),
+    TrainingJob(PLAIN, 'transformers', 2),
+    TrainingJob('documents masked', 'transformers', 2, mask_documents=True),
+    TrainingJob('fastest attention', 'transformers', 4, backend='fastest'),
+    TrainingJob('compiled as a whole', 'transformers', 2, compile_config={'backend': 'aot_eager'}),
+    TrainingJob('eager attention', 'eager', 2),
 )
 
 
-def row_of(job: Job, run: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+def row_of(job: TrainingJob, run: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """The table's row of a job."""
     seconds, steps = sum(run['seconds']), len(run['seconds'])
     within = [one * 1e3 for one, first in zip(run['seconds'], run['first'], strict=True) if not first]
@@ -136,7 +136,7 @@ def limit_of(measured: Mapping[str, Any], run: Mapping[str, Any], setting: Setti
 
 
 def measure(
-    folder: Path, setting: Setting, jobs: Sequence[Job], *, minutes: float, out: str | None, name: str
+    folder: Path, setting: Setting, jobs: Sequence[TrainingJob], *, minutes: float, out: str | None, name: str
 ) -> dict[str, Any]:
     """All jobs in turn, as far as the time goes; the results are written after each.
 
@@ -156,12 +156,13 @@ def measure(
             parts['left_out'][label] = 'no time left'
             continue
         job_began = time.monotonic()
-        run = _tried(folder, setting, _with_backend(job, limits), parts['left_out'], label)
+        chosen = _with_backend(job, limits)
+        run = _tried(folder, setting, chosen, parts['left_out'], label)
         longest = max(longest, time.monotonic() - job_began)
         if run is None:
             continue
         runs.append(run)
-        said.append({**asdict(_with_backend(job, limits)), 'took': run['kernels']})
+        said.append({**asdict(chosen), 'took': run['kernels']})
         rows.append(row_of(job, run, setting))
         add_differences(rows, runs, setting.steps)
         parts['limit'] = limit_of(limits, run, setting)
@@ -189,7 +190,7 @@ def _limits(setting: Setting) -> dict[str, Any]:
         train_job.release()
 
 
-def _with_backend(job: Job, limits: Mapping[str, Any]) -> Job:
+def _with_backend(job: TrainingJob, limits: Mapping[str, Any]) -> TrainingJob:
     if job.backend != 'fastest':
         return job
     rates = limits['attention']
@@ -198,7 +199,7 @@ def _with_backend(job: Job, limits: Mapping[str, Any]) -> Job:
 
 
 def _tried(
-    folder: Path, setting: Setting, job: Job, left_out: dict[str, str], label: str
+    folder: Path, setting: Setting, job: TrainingJob, left_out: dict[str, str], label: str
 ) -> dict[str, Any] | None:
     """A job's figures, with half of its microbatch where that does not fit the memory.
 
@@ -238,7 +239,7 @@ def options_of() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def setting_of(args: argparse.Namespace) -> tuple[Setting, Sequence[Job]]:
+def setting_of(args: argparse.Namespace) -> tuple[Setting, Sequence[TrainingJob]]:
     """What is trained, and the jobs."""
     if args.smoke:
         return SMOKE, SMOKE_JOBS

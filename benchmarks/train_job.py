@@ -1,6 +1,6 @@
 """The training that `train.py` measures: streams, a model, Composer's Trainer with DataMixing, a clock.
 
-Nothing but what a :class:`Job` names differs between two jobs: weights, samples and mixtures are the same.
+Nothing but what a :class:`TrainingJob` names differs between two jobs: weights, samples and mixtures are the same.
 """
 
 import gc
@@ -50,7 +50,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One way to train it.
 
     Attributes:
@@ -95,7 +95,7 @@ def write_streams(folder: Path, setting: Setting) -> None:
                 writer.write({'tokens': row})
 
 
-def measure_job(folder: Path, setting: Setting, job: Job) -> dict[str, Any]:
+def measure_job(folder: Path, setting: Setting, job: TrainingJob) -> dict[str, Any]:
     """Train, evaluate, and return figures, those of a step as lists over the steps after the first round.
 
     Returns:
@@ -147,13 +147,13 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _backend(job: Job) -> Any:
+def _backend(job: TrainingJob) -> Any:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     return sdpa_kernel(getattr(SDPBackend, job.backend)) if job.backend else nullcontext()
 
 
-def _trainer(folder: Path, setting: Setting, job: Job) -> tuple[Any, Any]:
+def _trainer(folder: Path, setting: Setting, job: TrainingJob) -> tuple[Any, Any]:
     from composer import Trainer
     from torch.utils.data import DataLoader
 
@@ -200,7 +200,7 @@ def _optimizer(model: Any, setting: Setting) -> Any:
     return torch.optim.AdamW(model.parameters(), lr=3e-4, fused=setting.device == 'gpu')
 
 
-def _model(setting: Setting, job: Job) -> Any:
+def _model(setting: Setting, job: TrainingJob) -> Any:
     import torch
     from composer.utils import reproducibility
 

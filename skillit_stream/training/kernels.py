@@ -192,7 +192,8 @@ def put_into(model: PreTrainedModel, kernels: Kernels) -> Kernels:
         What the model runs on now: the choice, without pieces that do not fit this model, with its attention.
 
     Raises:
-        InputError: liger-kernel is installed, but cannot be imported.
+        InputError: liger-kernel is installed, but cannot be imported; or layers are to be compiled, but the model
+            names none.
     """
     pieces = fitting(kernels.pieces, str(getattr(model.config, 'hidden_act', '')))
     if kernels.loss == 'chunked':

@@ -83,7 +83,7 @@ def test_the_smoke_run_fills_the_table(benchmark: Any, tmp_path: Path):
 def test_mfu_and_memory_are_those_of_the_measured_steps(benchmark: Any, tmp_path: Path):
     setting = benchmark.SMOKE
     benchmark.train_job.write_streams(tmp_path, setting)
-    job = benchmark.Job('eager', 'eager', 2)
+    job = benchmark.TrainingJob('eager', 'eager', 2)
     run = benchmark.train_job.measure_job(tmp_path, setting, job)
     assert len(run['seconds']) == 8
     assert len(run['losses']) == 12
@@ -112,7 +112,7 @@ def test_a_job_leaves_nothing_to_the_next(benchmark: Any, tmp_path: Path, monkey
     monkeypatch.setattr(benchmark.train_job, '_model', noted)
     benchmark.train_job.write_streams(tmp_path, benchmark.SMOKE)
     benchmark.train_job.measure_job(
-        tmp_path, benchmark.SMOKE, benchmark.Job('eager', 'eager', 2, profile=True)
+        tmp_path, benchmark.SMOKE, benchmark.TrainingJob('eager', 'eager', 2, profile=True)
     )
     benchmark.train_job.release()
     assert [model() for model in made] == [None]
@@ -133,7 +133,7 @@ def test_a_job_that_fails_or_has_no_time_is_left_out_by_name(
         return RUN
 
     monkeypatch.setattr(benchmark.train_job, 'measure_job', measured)
-    jobs = [benchmark.Job('large', 'eager', 4), benchmark.Job('broken', 'eager', 2)]
+    jobs = [benchmark.TrainingJob('large', 'eager', 4), benchmark.TrainingJob('broken', 'eager', 2)]
     found = benchmark.measure(tmp_path, benchmark.SMOKE, jobs, minutes=1, out=str(tmp_path), name='train')
     # Half of the microbatch fits.
     assert tried == [4, 2, 2]

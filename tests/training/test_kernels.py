@@ -318,18 +318,20 @@ def test_fused_kernels_in_tritons_interpreter_are_the_eager_ones(precision: str,
         assert max(found[kind].values()) < most, kind
 
 
-# The largest of five families on an H200 (benchmarks/results/equality.json), times three; eager kernels in bfloat16 are
-# 2e-2 from those in float32 in their gradients, 8e-5 in their losses.
+# About three times the largest of five families on an H200 (benchmarks/results/equality.json), where eager kernels in
+# bfloat16 are 2e-2 from those in float32 in their gradients and 8e-5 in their losses.
 @needs_liger
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU to run Triton kernels on')
 @pytest.mark.parametrize('kind', FAMILIES)
 @pytest.mark.parametrize('asked', ['fused', 'compiled'])
 @pytest.mark.parametrize(
-    ('precision', 'losses', 'gradients'), [('float32', 5e-7, 3e-6), ('bfloat16', 3e-4, 1e-1)]
+    ('precision', 'losses', 'gradients'), [('float32', 5e-7, 3e-6), ('bfloat16', 3e-4, 3e-2)]
 )
 def test_kernels_on_a_gpu_are_the_eager_ones(
     kind: str, asked: str, precision: str, losses: float, gradients: float
 ):
+    if (kind, precision) == ('qwen2', 'bfloat16'):
+        gradients = 1e-1  # measured: 3.4e-2
     found: dict[str, Any] = differences(kind, LIGER, device='cuda', precision=precision, asked=asked)
     for name, difference in found.items():
         assert difference < (gradients if name.startswith('gradients') else losses), name

@@ -6,7 +6,7 @@ Here, under the same lock and the same shared states:
 
 - room is made for all downloads under way together, by evicting only what can be fetched again;
 - what does not pass is removed, and the error names skill, shard, remote and remedy;
-- nobody waits for a process that has ended: a shard being fetched carries its number.
+- nobody waits for a process that has ended: a shard being fetched carries its number (but see `touch`).
 
 A shard's state is REMOTE, PREPARING or LOCAL, and changes with the cache lock held, which goes with its process:
 
@@ -107,8 +107,12 @@ class HostDataset(StreamingDataset):
         return bool(self._shard_states[shard_id] == _ShardState.LOCAL)
 
     def touch(self, shard_id: int) -> None:
-        """Note that a shard was read: those that were not for the longest time are evicted first."""
-        # Elsewhere it is the number of the fetcher, which a late reader of an evicted copy must leave there.
+        """Note that a shard was read: those that were not for the longest time are evicted first.
+
+        Of a shard that is not local there stands the number of its fetcher, which a late reader of an evicted copy
+        leaves there. One that looks before the eviction and notes after the next claim hides it: should that fetcher
+        end before it is done, whoever needs the shard waits.
+        """
         if self.is_local(shard_id):
             self._shard_access_times[shard_id] = time_ns()
 
@@ -184,7 +188,7 @@ class HostDataset(StreamingDataset):
     def _is_being_fetched(self, shard_id: int) -> bool:
         """Whether the process that claimed a shard is alive."""
         process = int(self._shard_access_times[shard_id])
-        # A reader may have looked just before its copy was evicted and noted a time just after: nothing is known then.
+        # A time in its place: nothing is known.
         return process >= 1 << 23 or is_running(process)
 
     def _make_room(self, wanted: list[int]) -> bool:
