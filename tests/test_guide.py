@@ -29,6 +29,7 @@ NEEDED = {
     'docs/train.md': [GUIDE, 'docs/mixtures.md'],
     'docs/graphs.md': [GUIDE, 'docs/convert.md'],
     'docs/index.md': [],
+    'docs/install.md': [],
     'docs/multi-node.md': [],
     'docs/llm-foundry.md': [],
 }

@@ -21,12 +21,12 @@ CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
 # Pages in the order in which they are read; one may go on with what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
     'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'experiments', 'python', 'extending',
-    'multi-node', 'llm-foundry', 'index',
+    'multi-node', 'llm-foundry', 'index', 'install',
 )))  # fmt: skip
 # What cannot be run here -> why.
 NOT_RUN = {
     r'^make ': 'installs 6 GB; what it runs is a command of its own, with a test of its own',
-    r'^pip install': 'installs',
+    r'^(uv )?pip install': 'installs',
     r'^mkdocs build': 'has a test of its own',
     r'--world_size': 'needs two machines',
     r'^composer -n 8 ': 'needs eight GPUs',
