@@ -8,6 +8,7 @@ a part of all documents is encoded by both; a difference stops the conversion.
 import contextlib
 import hashlib
 import io
+import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -189,7 +190,22 @@ def tokenizer_facts(tokenizer: Any, name: str) -> TokenizerFacts:
 def save_tokenizer(tokenizer: Any, folder: str) -> str:
     """Save a ``PreTrainedTokenizerFast`` to `folder` and return the hash of its ``tokenizer.json``."""
     tokenizer.save_pretrained(folder)
+    _leave_out_empty_template(os.path.join(folder, TOKENIZER_FILE))
     return tokenizer_hash(folder)
+
+
+def _leave_out_empty_template(path: str) -> None:
+    """Take a post-processor that adds no token out of a ``tokenizer.json``.
+
+    transformers 5 gives one to every tokenizer that has none. With it the hash would depend on the version.
+    """
+    from tokenizers import Tokenizer
+
+    backend: Any = Tokenizer.from_file(path)
+    written = json.loads(backend.to_str())['post_processor'] or {}
+    if written.get('type') == 'TemplateProcessing' and not written['special_tokens']:
+        backend.post_processor = None
+        backend.save(path)
 
 
 def tokenizer_hash(folder: str) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
 
-TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json')
-# Written only for tokenizers that have one; nothing in training depends on it.
-CHAT_TEMPLATE = 'chat_template.jinja'
+TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json')
+# A chat template is written for tokenizers that have one, and nothing in training depends on it; the map was written by
+# transformers 4, which said the same in the configuration.
+TOKENIZER_FILES_OF_SOME = ('special_tokens_map.json', 'chat_template.jinja')
 
 
 def fetch_manifest(remote: str, local: str | Path) -> Manifest:
@@ -39,9 +40,10 @@ def fetch_tokenizer(remote: str, local: str | Path) -> None:
             fetch_file(remote, f'tokenizer/{name}', local)
     except InputError as error:
         raise InputError(f'{error} Or name a tokenizer: tokenizer=NAME_OR_FOLDER.') from error
-    # Every kind of store says in its own way that there is no such file.
-    with contextlib.suppress(InputError):
-        fetch_file(remote, f'tokenizer/{CHAT_TEMPLATE}', local)
+    for name in TOKENIZER_FILES_OF_SOME:
+        # Every kind of store says in its own way that there is no such file.
+        with contextlib.suppress(InputError):
+            fetch_file(remote, f'tokenizer/{name}', local)
 
 
 def fetch_file(remote: str, name: str, local: str | Path) -> Path:

@@ -54,19 +54,19 @@ def causal_sdpa(  # noqa: PLR0917 -- transformers calls it with these in place
 def mask_unless_whole(
     *,
     attention_mask: torch.Tensor | None = None,
-    cache_position: torch.Tensor,
     kv_length: int,
     allow_is_causal_skip: bool = True,
     local_size: int | None = None,
     **options: Any,
 ) -> torch.Tensor | None:
     """As transformers asks for a mask; None where the samples are text from end to end, without looking at it."""
-    fits = kv_length == len(cache_position) and (local_size is None or kv_length < local_size)
+    # transformers 5 names the number of queries, before it their positions.
+    queries = options['q_length'] if 'q_length' in options else len(options['cache_position'])
+    fits = kv_length == queries and (local_size is None or kv_length < local_size)
     if allow_is_causal_skip and fits and attention_mask is not None and is_whole(attention_mask):
         return None
     return sdpa_mask(
         attention_mask=attention_mask,
-        cache_position=cache_position,
         kv_length=kv_length,
         allow_is_causal_skip=allow_is_causal_skip,
         local_size=local_size,

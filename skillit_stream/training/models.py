@@ -238,13 +238,17 @@ def _meant(name: str, known: list[str]) -> str:
 
 
 def _is_read(name: str, reference: PretrainedConfig) -> bool:
-    """Whether the code of the model reads an option that its configuration class does not declare."""
+    """Whether an option is read that the configuration class does not declare: by its own code, or by the model's."""
+    name = re.escape(name)
+    own = ''.join(inspect.getsource(kind) for kind in type(reference).__mro__ if kind is not object)
+    if re.search(rf'kwargs\.(pop|get)\(["\']{name}["\']', own):
+        return True
     model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(reference), None)
     if model is None:
         return False
     kind: Any = model[0] if isinstance(model, tuple) else model
     code = inspect.getsource(sys.modules[kind.__module__])
-    return re.search(rf'config(\.{re.escape(name)}\b|, *["\']{re.escape(name)}["\'])', code) is not None
+    return re.search(rf'config(\.{name}\b|, *["\']{name}["\'])', code) is not None
 
 
 def check_length(model: SkillLossModel, seq_len: int) -> None:

@@ -158,7 +158,9 @@ def test_columns_that_the_loader_adds_are_reserved(tmp_path: Path, name: str):
         common_dtype({'a': readers(tmp_path / 'a')[0]}, reserved=('skill', 'sample_id'))
 
 
-def test_shards_are_fetched_in_the_order_asked_and_a_failure_stops_nothing():
+def test_shards_are_fetched_in_the_order_asked_and_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch):
+    # One after the other: several begin in this order, and may be met in another.
+    monkeypatch.setattr('skillit_stream.loader.host.fetch.THREADS', 1)
     fetched, done = [], threading.Event()
 
     def prepare(shard: int) -> None:

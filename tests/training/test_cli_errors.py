@@ -95,7 +95,7 @@ FAULTS = {
     'train_loader.dataset.keep_zip=48': ['`train_loader.dataset.keep_zip` must be true or false', '48'],
     'algorithms.data_mixing.targets=0.5': ['targets must be a list of names', '0.5'],
     'model.config.attention_dropout=4': ['attention_dropout` must be a finite number, 0 to 1', '4'],
-    'model.config.initializer_range=-1': ['`model.config`', 'std'],
+    'model.config.initializer_range=-1.0': ['`model.config`', '-1.0'],
     'model.config.is_encoder_decoder=true': ['must be a decoder alone'],
     'precision=fp31': ['fp31'],
     'device=tpu': ['tpu'],
@@ -299,8 +299,14 @@ def test_a_skill_may_be_trained_on_and_not_evaluated(tmp_path: Path, streams: Pa
     assert line['samples'] == {'digit_0': 6, 'digit_2': 18}
 
 
-def test_a_model_that_fails_when_it_is_called_is_refused(refused: Refused, run_folder: Path):
-    message = refused('model.config.torchscript=true')
+def test_a_model_that_fails_when_it_is_called_is_refused(
+    refused: Refused, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(self: object, *arguments: object, **options: object) -> None:
+        raise AttributeError('no such part')
+
+    monkeypatch.setattr('transformers.models.llama.modeling_llama.LlamaModel.forward', fail)
+    message = refused()
     assert 'The model cannot be called as `model` has it: AttributeError' in message
     assert not (run_folder / 'run.json').exists()
 

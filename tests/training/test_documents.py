@@ -126,12 +126,12 @@ def test_a_run_with_it_is_another_and_goes_on_as_it_was(packed: Path, tmp_path: 
 
 
 def test_a_model_that_does_not_keep_them_apart_is_refused(packed: Path, tmp_path: Path, refused: Refused):
-    model = {'config': {'model_type': 'gpt2', 'n_embd': 16, 'n_head': 2, 'n_layer': 1, 'n_positions': 64}}
+    model = {'config': {'model_type': 'bloom', 'hidden_size': 16, 'n_head': 2, 'n_layer': 1}}
     yaml = write_yaml(
-        tmp_path / 'gpt2.yaml', settings(packed, tmp_path / 'gpt2') | STRATIFIED | {'model': model}
+        tmp_path / 'bloom.yaml', settings(packed, tmp_path / 'bloom') | STRATIFIED | {'model': model}
     )
     said = refused('mask_documents=true', path=yaml)
-    assert 'GPT2LMHeadModel) does not keep documents apart' in said
+    assert 'BloomForCausalLM) does not keep documents apart' in said
 
 
 def test_a_tokenizer_without_an_end_is_refused(packed: Path, tmp_path: Path, refused: Refused):
