@@ -246,6 +246,10 @@ class BatchReader:
                 # Not fetched yet, or evicted again by another process before it was opened here.
                 self._prepare(shard)
                 continue
+            except PermissionError as error:
+                raise InputError(
+                    f'A shard may not be read, {error.filename} ({error.strerror}): have its owner let you.'
+                ) from error
             except DamagedShardError as error:
                 if self._mend is None:
                     raise

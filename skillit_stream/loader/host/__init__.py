@@ -2,5 +2,6 @@
 
 :mod:`.dataset` prepares shards so that a failure is everybody's error and nobody's wait; :mod:`.construction` builds a
 StreamingDataset in time of its shards; :mod:`.shared_memory` names, holds and clears up shared memory; :mod:`.fetch`
-fetches ahead; :mod:`.unfinished` removes what killed downloads leave.
+fetches ahead; :mod:`.unpacking` unpacks where others do; :mod:`.unfinished` removes what killed downloads leave;
+:mod:`.failures` tells why a shard cannot be had.
 """

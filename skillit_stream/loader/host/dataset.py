@@ -21,7 +21,6 @@ usage that is counted but not there, never the other way round: it is counted an
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from time import sleep, time_ns
 from typing import Any
 from weakref import WeakSet
@@ -33,11 +32,18 @@ from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
 from streaming.base.storage import CloudDownloader
 
-from skillit_stream.base.errors import InputError, first_line
-from skillit_stream.loader.host.construction import blaming_index, quick_construction
+from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.construction import (
+    blaming_index,
+    keeping_only_copies,
+    make_absolute,
+    quick_construction,
+)
+from skillit_stream.loader.host.failures import is_refetchable, path_of, shard_failure
 from skillit_stream.loader.host.processes import is_running
 from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
+from skillit_stream.loader.host.unpacking import unpack_missing
 from skillit_stream.order.index import ShardIndex
 
 _connected: WeakSet[Stream] = WeakSet()
@@ -60,15 +66,17 @@ class HostDataset(StreamingDataset):
         **kwargs: StreamingDataset's own.
 
     Raises:
-        InputError: A stream has no index or a broken one, or no samples; or its local folder is taken.
+        InputError: A stream has no index or a broken one, or no samples; or its local folder is taken, or cannot be
+            used.
     """
 
     spanner: ShardIndex
 
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
         self.skills = tuple(streams)
+        make_absolute(streams.values())
         blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
-        with quick_construction(), own_prefix(), blame:
+        with quick_construction(), keeping_only_copies(), own_prefix(), blame:
             super().__init__(streams=list(streams.values()), **kwargs)
         _connected.update(self.streams)
         self.has_remote = any(stream.remote for stream in self.streams)
@@ -152,7 +160,7 @@ class HostDataset(StreamingDataset):
         Raises:
             RuntimeError: It was, or it cannot be fetched.
         """
-        if again or not _is_refetchable(self._stream(shard_id)):
+        if again or not is_refetchable(self._stream(shard_id)):
             raise self._failure(shard_id, error) from error
         with FileLock(self._cache_filelock_path):
             if self.is_local(shard_id):
@@ -163,7 +171,7 @@ class HostDataset(StreamingDataset):
         if not self.is_local(shard_id):
             return False
         shard = self.shards[shard_id]
-        if all(_path(shard, raw).is_file() for raw, _ in shard.file_pairs):
+        if all(path_of(shard, raw).is_file() for raw, _ in shard.file_pairs):
             self.touch(shard_id)
             return True
         # Only its compressed form is there, or somebody has deleted it; it is counted anew when it is ready.
@@ -204,7 +212,7 @@ class HostDataset(StreamingDataset):
         for other in by_age:
             if self.cache_usage + needed <= limit:
                 break
-            if _is_refetchable(self._stream(other)):
+            if is_refetchable(self._stream(other)):
                 self._evict_shard(other)
         if self.cache_usage + needed > limit:
             self.cache_usage = self._usage_there()
@@ -223,11 +231,13 @@ class HostDataset(StreamingDataset):
 
     def _fetch(self, shard_id: int) -> None:
         """Fetch a claimed shard; nobody else touches its files meanwhile."""
-        shard = self.shards[shard_id]
+        shard, stream = self.shards[shard_id], self._stream(shard_id)
         try:
-            self._stream(shard_id).prepare_shard(shard)
+            if not is_refetchable(stream):
+                unpack_missing(stream, shard)
+            stream.prepare_shard(shard)
             for raw, _ in shard.file_pairs:
-                size = _path(shard, raw).stat().st_size
+                size = path_of(shard, raw).stat().st_size
                 if size != raw.bytes:
                     raise ValueError(f'it has {size} bytes, but its index says {raw.bytes}')
         except BaseException as error:
@@ -244,37 +254,15 @@ class HostDataset(StreamingDataset):
 
     def _failure(self, shard_id: int, error: Exception) -> Exception:
         """What to report of a shard that cannot be had."""
-        skill, stream, shard = self.skill_of(shard_id), self._stream(shard_id), self.shards[shard_id]
-        raw, zipped = shard.file_pairs[0]
-        if not stream.remote and not _path(shard, raw).exists():
-            return InputError(
-                f'Skill {skill} lacks a shard that its index names, {_path(shard, raw)}: convert the stream again, '
-                f'or give it a remote.'
-            )
-        known = (zipped or raw).hashes
-        if stream.validate_hash and stream.validate_hash not in known:
-            return InputError(
-                f'`validate_hash` must be a hash that the index of skill {skill} holds '
-                f'({", ".join(known) or "it has none"}), but got: {stream.validate_hash!r}.'
-            )
-        if not stream.remote:
-            return RuntimeError(
-                f'Skill {skill} has a damaged shard, {_path(shard, raw)}: {first_line(error)}. Convert the stream '
-                f'again.'
-            )
-        address = os.path.join(stream.remote, stream.split, (zipped or raw).basename)
-        return RuntimeError(
-            f'Skill {skill} cannot get its shard {address}: {first_line(error)}. Check that it is there, may be read '
-            f'and is whole (or upload it again), then start again.'
-        )
+        return shard_failure(self.skill_of(shard_id), self._stream(shard_id), self.shards[shard_id], error)
 
     def _remove(self, shard_id: int) -> None:
         """Remove the files of a shard that is not local, except the only copy."""
         shard = self.shards[shard_id]
-        if _is_refetchable(self._stream(shard_id)):
+        if is_refetchable(self._stream(shard_id)):
             shard.evict()
             for raw, _ in shard.file_pairs:
-                remove_unfinished(_path(shard, raw).parent, raw.basename)
+                remove_unfinished(path_of(shard, raw).parent, raw.basename)
 
     def _stream(self, shard_id: int) -> Stream:
         return self.streams[int(self.stream_per_shard[shard_id])]
@@ -283,15 +271,7 @@ class HostDataset(StreamingDataset):
         return np.flatnonzero(self._shard_states.numpy() == state).tolist()
 
 
-def _is_refetchable(stream: Stream) -> bool:
-    return bool(stream.remote) and stream.remote != stream.local
-
-
-def _path(shard: Any, info: Any) -> Path:
-    return Path(shard.dirname, shard.split or '', info.basename)
-
-
 def _bytes_present(shard: Any) -> int:
     """Bytes that the index gives for those files of a shard that are on the disk."""
     infos = [info for pair in shard.file_pairs for info in pair if info]
-    return sum(info.bytes for info in infos if _path(shard, info).is_file())
+    return sum(info.bytes for info in infos if path_of(shard, info).is_file())

@@ -39,6 +39,8 @@ _SHARED_MEMORY = Path('/dev/shm')
 # Released folders show a little late; workers of a killed job notice within 5 s, or at the end of a download.
 _PATIENCE, _PATIENCE_WITH_ORPHANS = 1.0, 60.0
 _TICK = 0.02
+# Far longer than unpacking a shard; other jobs may be doing it in the same folder.
+_UNPACKING_TAKES = 3600.0
 
 
 @contextmanager
@@ -130,8 +132,8 @@ def _claim_patiently(folders: list[str], remotes: list[str | None]) -> tuple[int
         # A dataset of this process that was deleted is a cycle of references: it lives until collected.
         gc.collect()
         time.sleep(_TICK)
-    for folder in exclusive:
-        remove_unfinished(Path(folder))
+    for folder in folders:
+        remove_unfinished(Path(folder), min_age=0.0 if folder in exclusive else _UNPACKING_TAKES)
     return claimed
 
 
