@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def in_child(action: Callable[[], Any], mounts: Sequence[list[str]] = ()) -> Any
     if not child:
         signal.alarm(PATIENCE)
         os.close(reader)
+        # The parent's would look for what the child has made, in other mounts.
+        resource_tracker.register = resource_tracker.unregister = lambda *_: None
         outcome = _outcome(action, mounts)
         with os.fdopen(writer, 'wb') as file:
             file.write(pickle.dumps(outcome))

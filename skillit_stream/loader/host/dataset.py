@@ -41,7 +41,7 @@ from skillit_stream.loader.host.construction import (
 )
 from skillit_stream.loader.host.failures import is_refetchable, path_of, shard_failure
 from skillit_stream.loader.host.processes import is_running
-from skillit_stream.loader.host.shared_memory import own_prefix
+from skillit_stream.loader.host.shared_memory import are_released, own_prefix, release_folders
 from skillit_stream.loader.host.unfinished import remove_unfinished
 from skillit_stream.loader.host.unpacking import unpack_missing
 from skillit_stream.order.index import ShardIndex
@@ -114,6 +114,20 @@ class HostDataset(StreamingDataset):
         """Whether a shard is ready to be opened."""
         return bool(self._shard_states[shard_id] == _ShardState.LOCAL)
 
+    def close(self) -> None:
+        """Let other datasets use the folders of the streams, in this process too; this one fetches no more shards.
+
+        What is being fetched is waited for; the workers of a DataLoader need not have ended. Ranks of one machine are
+        closed together. A dataset that nothing refers to any more need not be closed.
+        """
+        with FileLock(self._cache_filelock_path):
+            release_folders(self._locals_shm)
+        # Where a time stands in place of a fetcher's number, no process is of that number.
+        while any(
+            is_running(int(self._shard_access_times[one])) for one in self._all_in(_ShardState.PREPARING)
+        ):
+            sleep(TICK)
+
     def touch(self, shard_id: int) -> None:
         """Note that a shard was read: those that were not for the longest time are evicted first.
 
@@ -132,7 +146,8 @@ class HostDataset(StreamingDataset):
             blocking: Whether to wait when another process fetches the shard, or has to make room for it.
 
         Raises:
-            InputError: It is missing and has no remote, or ``cache_limit`` or ``validate_hash`` does not fit.
+            InputError: It is missing and has no remote, ``cache_limit`` or ``validate_hash`` does not fit, the folders
+                or their disk do not allow it, or the dataset was closed.
             RuntimeError: It cannot be fetched, or what came is not what its index says.
         """
         while True:
@@ -181,6 +196,10 @@ class HostDataset(StreamingDataset):
 
     def _claim(self, shard_id: int) -> bool:
         """Take a shard that is to be fetched, if nobody has and there is room; the cache lock must be held."""
+        if are_released(self._locals_shm):
+            raise InputError(
+                'The dataset was closed, and its folders may be in use by another: make a new one.'
+            )
         under_way = self._all_in(_ShardState.PREPARING)
         for other in [other for other in under_way if not self._is_being_fetched(other)]:
             self._remove(other)
