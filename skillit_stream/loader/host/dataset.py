@@ -138,6 +138,26 @@ class HostDataset(StreamingDataset):
         if self.is_local(shard_id):
             self._shard_access_times[shard_id] = time_ns()
 
+    def get_item(self, sample_id: int, retry: int = 7) -> Any:
+        """A decoded sample by its id, from a shard that has passed.
+
+        Streaming's own reads what is being fetched as soon as its file is there, and hides who fetches it.
+        """
+        shard_id, row = self.spanner[sample_id]
+        for _ in range(1 + retry):
+            if not self.is_local(shard_id):
+                self.prepare_shard(shard_id)
+            try:
+                sample = self.shards[shard_id][row]
+            except FileNotFoundError:
+                # In its compressed form alone, or evicted again by another process.
+                self.prepare_shard(shard_id)
+                continue
+            self.touch(shard_id)
+            return sample
+        path = path_of(self.shards[shard_id], self.shards[shard_id].file_pairs[0][0])
+        raise RuntimeError(f'Shard {path} was evicted before it could be read: raise `cache_limit`.')
+
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
         """Fetch a shard, or wait for the process that fetches it; a failure is everybody's error and nobody's wait.
 
