@@ -33,6 +33,7 @@ from streaming.base.dataset import _ShardState
 from streaming.base.storage import CloudDownloader
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.batch_size import refuse_other_batch_size
 from skillit_stream.loader.host.construction import (
     blaming_index,
     keeping_only_copies,
@@ -105,6 +106,11 @@ class HostDataset(StreamingDataset):
     def ranks(self) -> int:
         """How many processes get samples of their own."""
         return self._parallel_rank_world.num_ranks
+
+    def refuse_other_batch_size(self, workers: int, batches: int) -> None:
+        """Refuse the DataLoader that asks, see :mod:`.batch_size`; `batches` are those that this worker has left."""
+        size = int(self.batch_size or 0)
+        refuse_other_batch_size(self, size, workers=workers, samples=batches * size)
 
     def skill_of(self, shard_id: int) -> str:
         """The skill that a shard belongs to."""
