@@ -42,7 +42,7 @@ class SourceFolder:
 
 
 def listed_folders(streams: Any) -> tuple[str, ...]:
-    """The folders that `streams` names.
+    """The folders that `streams` names; ``~`` is the home folder, which no shell fills in behind a ``streams=``.
 
     Raises:
         InputError: It is neither a folder nor a list of folders.
@@ -50,6 +50,7 @@ def listed_folders(streams: Any) -> tuple[str, ...]:
     named = [streams] if isinstance(streams, str) else streams
     if not isinstance(named, Sequence) or not named or not all(isinstance(one, str) and one for one in named):
         raise InputError(f'`streams` must be a streams folder, or a list of them, but got: {streams!r}.')
+    named = [one if is_url(one) else os.path.expanduser(one) for one in named]
     places = [one.rstrip('/') if is_url(one) else os.path.abspath(one) for one in named]
     for number, place in enumerate(places):
         if place in places[:number]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import default_collate, default_convert, get_worker_info
 
 from skillit_stream.loader.shards import Gathered, columns_of
 
@@ -96,14 +96,19 @@ def collate(samples: Sequence[Any]) -> dict[str, torch.Tensor]:
     """Collate samples into one batch of tensors, without a copy when they are one gathered batch.
 
     Args:
-        samples: Samples of a :class:`SkillStreamingDataset` or mappings of arrays.
+        samples: Samples of a :class:`SkillStreamingDataset`, mappings of arrays, or whatever a subclass of it makes
+            of them; or one of them alone.
 
     Returns:
-        For every column a tensor [batch, ...] of the column's own type (tokens: uint16).
+        For every column a tensor [batch, ...] of the column's own type (tokens: uint16); of one sample [...].
     """
+    if isinstance(samples, Mapping):
+        # A DataLoader without a batch size hands on sample by sample.
+        one: Any = default_convert(dict(samples))
+        return one
     batch = getattr(samples[0], 'batch', None)
     if batch is None or not _is_all_of(batch, samples):
-        return default_collate([dict(sample) for sample in samples])
+        return default_collate([dict(one) if isinstance(one, Mapping) else one for one in samples])
     return _tensors(batch) if get_worker_info() is None else WorkerBatch(batch)
 
 

@@ -227,6 +227,7 @@ class SkillStreamingDataset(SkillShards):
             num_samples: Samples consumed in this round by all ranks.
             from_beginning: Whether they are counted from the start of the round or from where this process
                 resumed in it. Composer counts from the start, and says 0 after the last batch of a round.
+                Raises InputError if they are not whole global batches of a round.
         """
         number, (base, offset) = self.round, self._rounds.base
         if from_beginning:
@@ -234,6 +235,7 @@ class SkillStreamingDataset(SkillShards):
             sample = num_samples // (self.replication or 1)
         else:
             sample = num_samples + (offset if number == base else 0)
+        self._rounds.refuse_partial(sample)
         if from_beginning and sample == 0 and self._rounds.is_dealt_out(number):
             number += 1
         return self._state(number, sample)
@@ -344,6 +346,7 @@ class SkillStreamingDataset(SkillShards):
         """Yield this worker's samples of a round from global batch `first` on."""
         self._rounds.refuse_exhausted(number, self._rounds.proportions(number))
         left = len(range(first + worker, self._rounds.shape.batches, workers))
+        self.refuse_other_batch_size(workers, left)
         if not left:
             self._rounds.deal_out(worker, workers, number)
         for ids in self._fetched_ahead(self._own_batches(number, first + worker, workers)):

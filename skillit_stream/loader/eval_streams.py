@@ -59,8 +59,10 @@ class EvalSamples(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample."""
-        return self.__getitems__([index])[0]
+        return next(iter(self._streams.samples_by_id(self._ids[[index]])))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """A batch of samples."""
+        if type(self).__getitem__ is not EvalSamples.__getitem__:
+            return [self[index] for index in indices]
         return list(self._streams.samples_by_id(self._ids[list(indices)]))

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.shared_room import shared_storage
 from skillit_stream.order.cursor import Cursors
 
 MAX_WORKERS = 128
@@ -55,7 +56,7 @@ class Ledger:
         lengths = [2, table, table, proportions, proportions, cursors, cursors]
         # One tensor: each costs a file descriptor. Of memory that is zeros as it comes: to fill or copy some, torch
         # would wait for threads that a forked process does not have.
-        storage = torch.UntypedStorage._new_shared(sum(lengths) * torch.int64.itemsize)
+        storage = shared_storage(sum(lengths) * torch.int64.itemsize)
         memory = torch.empty(0, dtype=torch.int64).set_(storage)
         self._base, self._begun, self._dealt_out, *records = memory.split(lengths)
         self._proportions, self._cursors = records[:2], records[2:]

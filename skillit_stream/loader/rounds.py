@@ -56,12 +56,7 @@ class Rounds:
 
     def restart(self, start: RoundStart, sample: int) -> None:
         """Go on at another place; workers that are alive follow at their next iteration."""
-        shape = self.shape
-        if not 0 <= sample <= shape.round_size or sample % shape.global_batch:
-            raise InputError(
-                f'A round can be resumed after whole global batches of {shape.global_batch} samples, at most '
-                f'{shape.round_size}, but got: sample {sample}.'
-            )
+        self.refuse_partial(sample)
         # What this process knows, for sample_ids; workers rely on the ledger alone.
         cursors = start.cursors.with_columns(self._columns)
         self._set = {start.number: start.proportions}
@@ -88,6 +83,16 @@ class Rounds:
         """The first round that has not begun."""
         base, sample = self._ledger.base
         return self.current + 1 if self.begun or sample else base
+
+    def refuse_partial(self, sample: int) -> None:
+        """Raise InputError unless a round can be resumed after so many of its samples."""
+        shape = self.shape
+        if not 0 <= sample <= shape.round_size or sample % shape.global_batch:
+            raise InputError(
+                f'A round can be resumed after whole global batches of {shape.global_batch} samples, at most '
+                f'{shape.round_size}, but got: sample {sample}: count the samples that all ranks drew in this round, '
+                f"and give the DataLoader the dataset's `batch_size`."
+            )
 
     def begin(self, worker: int, workers: int) -> tuple[int, int]:
         """This worker begins to iterate; returns the round it plays and the global batch to begin at."""

@@ -81,8 +81,9 @@ def common_dtype(shards: Mapping[str, object], reserved: Sequence[str] = ()) -> 
                 f'Streams must have the same columns, but {first} has {reference} and {skill} has {found}: '
                 f'convert them with the same settings.'
             )
+    columns = {name for shard in shards.values() for name in getattr(shard, 'column_names', ())}
     for name in reserved:
-        if reference is not None and name in (reference.names or ()):
+        if name in columns:
             raise InputError(f'Streams must not have a column {name!r}: the loader adds one of that name.')
     return reference
 
@@ -246,6 +247,10 @@ class BatchReader:
                 # Not fetched yet, or evicted again by another process before it was opened here.
                 self._prepare(shard)
                 continue
+            except PermissionError as error:
+                raise InputError(
+                    f'A shard may not be read, {error.filename} ({error.strerror}): have its owner let you.'
+                ) from error
             except DamagedShardError as error:
                 if self._mend is None:
                     raise

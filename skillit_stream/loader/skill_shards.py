@@ -23,6 +23,9 @@ SAMPLE_ID_COLUMN = 'sample_id'
 class SkillShards(HostDataset):
     """One stream a skill. Sample ids count through the streams in their order.
 
+    A subclass may override ``__getitem__`` or :meth:`get_item`, as of a StreamingDataset: what they return is drawn,
+    one sample after another and not by whole batches, which takes several times as long.
+
     Args:
         streams: Skill -> :class:`streaming.Stream`.
         **kwargs: StreamingDataset's own.
@@ -45,6 +48,8 @@ class SkillShards(HostDataset):
     def samples_by_id(self, ids: Int64) -> Iterator[Sample | dict[str, Any]]:
         """Samples by id, with ``skill`` and ``sample_id``, gathered as one batch where their columns allow it.
 
+        Of a subclass that overrides ``__getitem__`` or :meth:`get_item`, they are as it returns them.
+
         Args:
             ids: int64 [n].
 
@@ -52,15 +57,28 @@ class SkillShards(HostDataset):
             InputError: A shard is missing and has no remote, or ``cache_limit`` is too small.
             RuntimeError: A shard cannot be fetched, or is not what its index says.
         """
+        kind = type(self)
+        if (
+            self._reader is None
+            or kind.__getitem__ is not SkillShards.__getitem__
+            or kind.get_item is not SkillShards.get_item
+        ):
+            for sample_id in ids.tolist():
+                yield self[sample_id]
+            return
         shards, rows = self.spanner.locate(ids)
         skills = self.stream_per_shard[shards].astype(np.int32)
-        if self._reader is None:
-            for sample_id, skill in zip(ids, skills, strict=True):
-                sample = self.get_item(int(sample_id))
-                yield {**sample, SKILL_COLUMN: skill, SAMPLE_ID_COLUMN: sample_id}
-            return
         added = {SKILL_COLUMN: skills, SAMPLE_ID_COLUMN: ids}
         yield from samples_of(self._reader.read(shards, rows, **added))
+
+    def get_item(self, sample_id: int, retry: int = 7) -> dict[str, Any]:
+        """One sample as it is drawn, with ``skill`` and ``sample_id``; raises as :meth:`samples_by_id`."""
+        shard, row = self.spanner[sample_id]
+        skill, number = np.int32(self.stream_per_shard[shard]), np.int64(sample_id)
+        if self._reader is None:
+            return {**super().get_item(sample_id, retry), SKILL_COLUMN: skill, SAMPLE_ID_COLUMN: number}
+        added = {SKILL_COLUMN: np.array([skill]), SAMPLE_ID_COLUMN: np.array([number])}
+        return dict(next(samples_of(self._reader.read(np.array([shard]), np.array([row]), **added))))
 
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker gets: no open maps, no threads."""

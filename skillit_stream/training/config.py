@@ -4,6 +4,7 @@ Every key stands here with what it means. Unknown keys are errors that name the 
 ``key=value`` overrides take dots (``optimizer.lr=3e-4``); ``${...}`` refers to other keys.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -234,10 +235,10 @@ class TrainConfig:
         loader.samples_per_skill, loader.subset_num_batches = samples, None
 
     def _fill_places(self) -> None:
-        """Fill in `{run_name}` as Composer does, in every place at once; other braces would split the run folder."""
+        """Fill in `{run_name}` as Composer does, and `~`, in every place; other braces would split the run folder."""
         for key in ('save_folder', 'checkpoint_folder', 'load_path', 'streams_local'):
             if place := getattr(self, key):
-                setattr(self, key, place.replace('{run_name}', self.run_name))
+                setattr(self, key, os.path.expanduser(place.replace('{run_name}', self.run_name)))
         for key in ('save_folder', 'checkpoint_folder'):
             place = getattr(self, key) or ''
             # ${...} is not resolved yet in a configuration that Python has made.

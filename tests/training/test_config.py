@@ -247,6 +247,17 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
     assert refusal(path).startswith(f'{path} cannot be read as YAML: ')
 
 
+def test_a_tilde_is_the_home_folder_in_every_place(least: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    places = ('streams', 'streams_local', 'save_folder', 'checkpoint_folder', 'load_path')
+    config = load_config(
+        least, [f'{name}=~/{name}/{{run_name}}' for name in places[1:]] + ['streams=[~/a,s3://~/b]']
+    )
+    assert config.streams == ['/home/me/a', 's3://~/b']
+    for name in places[1:]:
+        assert getattr(config, name) == f'/home/me/{name}/{config.run_name}'
+
+
 def test_values_refer_to_other_keys(tmp_path: Path):
     keys = {
         **LEAST,

@@ -1,17 +1,21 @@
 """StreamingDataset's constructor: in time of the number of shards, and with errors that name the stream."""
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlparse
 
 import streaming.base.dataset as streaming_dataset
 import streaming.base.format.mds.reader as mds_reader
 import streaming.base.stream as streaming_stream
 from streaming import Stream
 from streaming.base.format import get_index_basename
+from streaming.base.format.base.reader import Reader
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.failures import index_failure
 from skillit_stream.order.index import ShardIndex
 
 
@@ -32,6 +36,39 @@ def quick_construction() -> Iterator[None]:
         streaming_dataset.Spanner, mds_reader.deepcopy = spanner, deepcopy
 
 
+def make_absolute(streams: Iterable[Stream]) -> None:
+    """Have the folders of streams mean the same wherever a process goes later; ``~`` is the home folder."""
+    for stream in streams:
+        stream.local = os.path.abspath(os.path.expanduser(stream.local))
+        if stream.remote and not urlparse(stream.remote).scheme:
+            stream.remote = os.path.abspath(os.path.expanduser(stream.remote))
+
+
+@contextmanager
+def keeping_only_copies() -> Iterator[None]:
+    """Within this context StreamingDataset's constructor removes no shard that may be the only copy.
+
+    It removes an unpacked shard whose compressed form is not there, where that would have been kept: of a stream
+    without a remote it is all there is.
+    """
+    original = Reader.set_up_local
+
+    def set_up_local(self: Reader, listing: set[str], safe_keep_zip: bool) -> int:
+        raw = [os.path.join(self.dirname, self.split, info.basename) for info, _ in self.file_pairs]
+        zipped = [
+            os.path.join(self.dirname, self.split, info.basename) for _, info in self.file_pairs if info
+        ]
+        if safe_keep_zip and zipped and listing.issuperset(raw) and not listing.intersection(zipped):
+            return sum(info.bytes for info, _ in self.file_pairs)
+        return original(self, listing, safe_keep_zip)
+
+    Reader.set_up_local = set_up_local
+    try:
+        yield
+    finally:
+        Reader.set_up_local = original
+
+
 @contextmanager
 def blaming_index(
     streams: Mapping[str, Stream], *, split: str | None = None, retries: int = 1
@@ -44,7 +81,7 @@ def blaming_index(
         retries: ``download_retry`` of the streams that have none.
 
     Raises:
-        InputError: A stream has no index, a broken one or no samples, or may not even try to fetch its index.
+        InputError: A stream has no index, a broken one or no samples, or cannot fetch its index.
     """
     paths = {
         skill: Path(stream.local, stream.split or split or '', get_index_basename())
@@ -62,17 +99,30 @@ def blaming_index(
             )
     try:
         yield
-    except RuntimeError as error:
-        for skill, path in paths.items():
-            if str(path) in str(error) and 'no samples' in str(error):
-                raise InputError(f'Stream {skill} has no samples ({path}): leave it out.') from error
+    except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         for skill, path in paths.items():
-            # One that is not there has not been fetched: then something else is to blame.
-            if path.is_file() and not _is_index(path):
-                raise InputError(f'Stream {skill} has a broken index at {path}: convert it again.') from error
+            found = _index_error(skill, streams[skill], path, error)
+            if found:
+                raise found from error
         raise
+
+
+def _index_error(skill: str, stream: Stream, path: Path, error: Exception) -> InputError | None:
+    """What an error of the constructor says of a stream's index, if it is to blame."""
+    is_there = path.is_file()
+    if isinstance(error, OSError):
+        # They are fetched one after another: the first that is not there has failed.
+        failed = not is_there or error.filename == str(path)
+        return index_failure(skill, stream, path, error) if failed else None
+    if isinstance(error, RuntimeError):
+        empty = str(path) in str(error) and 'no samples' in str(error)
+        return InputError(f'Stream {skill} has no samples ({path}): leave it out.') if empty else None
+    # One that is not there has not been fetched: then something else is to blame.
+    if is_there and not _is_index(path):
+        return InputError(f'Stream {skill} has a broken index at {path}: convert it again.')
+    return None
 
 
 def _is_index(path: Path) -> bool:

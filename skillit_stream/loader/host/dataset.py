@@ -21,7 +21,6 @@ usage that is counted but not there, never the other way round: it is counted an
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from time import sleep, time_ns
 from typing import Any
 from weakref import WeakSet
@@ -33,11 +32,19 @@ from streaming.base.constant import TICK
 from streaming.base.dataset import _ShardState
 from streaming.base.storage import CloudDownloader
 
-from skillit_stream.base.errors import InputError, first_line
-from skillit_stream.loader.host.construction import blaming_index, quick_construction
+from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.batch_size import refuse_other_batch_size
+from skillit_stream.loader.host.construction import (
+    blaming_index,
+    keeping_only_copies,
+    make_absolute,
+    quick_construction,
+)
+from skillit_stream.loader.host.failures import is_refetchable, path_of, shard_failure
 from skillit_stream.loader.host.processes import is_running
-from skillit_stream.loader.host.shared_memory import own_prefix
+from skillit_stream.loader.host.shared_memory import are_released, own_prefix, release_folders
 from skillit_stream.loader.host.unfinished import remove_unfinished
+from skillit_stream.loader.host.unpacking import unpack_missing
 from skillit_stream.order.index import ShardIndex
 
 _connected: WeakSet[Stream] = WeakSet()
@@ -60,15 +67,17 @@ class HostDataset(StreamingDataset):
         **kwargs: StreamingDataset's own.
 
     Raises:
-        InputError: A stream has no index or a broken one, or no samples; or its local folder is taken.
+        InputError: A stream has no index or a broken one, or no samples; or its local folder is taken, or cannot be
+            used.
     """
 
     spanner: ShardIndex
 
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
         self.skills = tuple(streams)
+        make_absolute(streams.values())
         blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
-        with quick_construction(), own_prefix(), blame:
+        with quick_construction(), keeping_only_copies(), own_prefix(), blame:
             super().__init__(streams=list(streams.values()), **kwargs)
         _connected.update(self.streams)
         self.has_remote = any(stream.remote for stream in self.streams)
@@ -98,6 +107,11 @@ class HostDataset(StreamingDataset):
         """How many processes get samples of their own."""
         return self._parallel_rank_world.num_ranks
 
+    def refuse_other_batch_size(self, workers: int, batches: int) -> None:
+        """Refuse the DataLoader that asks, see :mod:`.batch_size`; `batches` are those that this worker has left."""
+        size = int(self.batch_size or 0)
+        refuse_other_batch_size(self, size, workers=workers, samples=batches * size)
+
     def skill_of(self, shard_id: int) -> str:
         """The skill that a shard belongs to."""
         return self.skills[int(self.stream_per_shard[shard_id])]
@@ -105,6 +119,20 @@ class HostDataset(StreamingDataset):
     def is_local(self, shard_id: int) -> bool:
         """Whether a shard is ready to be opened."""
         return bool(self._shard_states[shard_id] == _ShardState.LOCAL)
+
+    def close(self) -> None:
+        """Let other datasets use the folders of the streams, in this process too; this one fetches no more shards.
+
+        What is being fetched is waited for; the workers of a DataLoader need not have ended. Ranks of one machine are
+        closed together. A dataset that nothing refers to any more need not be closed.
+        """
+        with FileLock(self._cache_filelock_path):
+            release_folders(self._locals_shm)
+        # Where a time stands in place of a fetcher's number, no process is of that number.
+        while any(
+            is_running(int(self._shard_access_times[one])) for one in self._all_in(_ShardState.PREPARING)
+        ):
+            sleep(TICK)
 
     def touch(self, shard_id: int) -> None:
         """Note that a shard was read: those that were not for the longest time are evicted first.
@@ -116,6 +144,26 @@ class HostDataset(StreamingDataset):
         if self.is_local(shard_id):
             self._shard_access_times[shard_id] = time_ns()
 
+    def get_item(self, sample_id: int, retry: int = 7) -> Any:
+        """A decoded sample by its id, from a shard that has passed.
+
+        Streaming's own reads what is being fetched as soon as its file is there, and hides who fetches it.
+        """
+        shard_id, row = self.spanner[sample_id]
+        for _ in range(1 + retry):
+            if not self.is_local(shard_id):
+                self.prepare_shard(shard_id)
+            try:
+                sample = self.shards[shard_id][row]
+            except FileNotFoundError:
+                # In its compressed form alone, or evicted again by another process.
+                self.prepare_shard(shard_id)
+                continue
+            self.touch(shard_id)
+            return sample
+        path = path_of(self.shards[shard_id], self.shards[shard_id].file_pairs[0][0])
+        raise RuntimeError(f'Shard {path} was evicted before it could be read: raise `cache_limit`.')
+
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
         """Fetch a shard, or wait for the process that fetches it; a failure is everybody's error and nobody's wait.
 
@@ -124,7 +172,8 @@ class HostDataset(StreamingDataset):
             blocking: Whether to wait when another process fetches the shard, or has to make room for it.
 
         Raises:
-            InputError: It is missing and has no remote, or ``cache_limit`` or ``validate_hash`` does not fit.
+            InputError: It is missing and has no remote, ``cache_limit`` or ``validate_hash`` does not fit, the folders
+                or their disk do not allow it, or the dataset was closed.
             RuntimeError: It cannot be fetched, or what came is not what its index says.
         """
         while True:
@@ -152,7 +201,7 @@ class HostDataset(StreamingDataset):
         Raises:
             RuntimeError: It was, or it cannot be fetched.
         """
-        if again or not _is_refetchable(self._stream(shard_id)):
+        if again or not is_refetchable(self._stream(shard_id)):
             raise self._failure(shard_id, error) from error
         with FileLock(self._cache_filelock_path):
             if self.is_local(shard_id):
@@ -163,7 +212,7 @@ class HostDataset(StreamingDataset):
         if not self.is_local(shard_id):
             return False
         shard = self.shards[shard_id]
-        if all(_path(shard, raw).is_file() for raw, _ in shard.file_pairs):
+        if all(path_of(shard, raw).is_file() for raw, _ in shard.file_pairs):
             self.touch(shard_id)
             return True
         # Only its compressed form is there, or somebody has deleted it; it is counted anew when it is ready.
@@ -173,6 +222,10 @@ class HostDataset(StreamingDataset):
 
     def _claim(self, shard_id: int) -> bool:
         """Take a shard that is to be fetched, if nobody has and there is room; the cache lock must be held."""
+        if are_released(self._locals_shm):
+            raise InputError(
+                'The dataset was closed, and its folders may be in use by another: make a new one.'
+            )
         under_way = self._all_in(_ShardState.PREPARING)
         for other in [other for other in under_way if not self._is_being_fetched(other)]:
             self._remove(other)
@@ -204,7 +257,7 @@ class HostDataset(StreamingDataset):
         for other in by_age:
             if self.cache_usage + needed <= limit:
                 break
-            if _is_refetchable(self._stream(other)):
+            if is_refetchable(self._stream(other)):
                 self._evict_shard(other)
         if self.cache_usage + needed > limit:
             self.cache_usage = self._usage_there()
@@ -223,11 +276,13 @@ class HostDataset(StreamingDataset):
 
     def _fetch(self, shard_id: int) -> None:
         """Fetch a claimed shard; nobody else touches its files meanwhile."""
-        shard = self.shards[shard_id]
+        shard, stream = self.shards[shard_id], self._stream(shard_id)
         try:
-            self._stream(shard_id).prepare_shard(shard)
+            if not is_refetchable(stream):
+                unpack_missing(stream, shard)
+            stream.prepare_shard(shard)
             for raw, _ in shard.file_pairs:
-                size = _path(shard, raw).stat().st_size
+                size = path_of(shard, raw).stat().st_size
                 if size != raw.bytes:
                     raise ValueError(f'it has {size} bytes, but its index says {raw.bytes}')
         except BaseException as error:
@@ -244,37 +299,15 @@ class HostDataset(StreamingDataset):
 
     def _failure(self, shard_id: int, error: Exception) -> Exception:
         """What to report of a shard that cannot be had."""
-        skill, stream, shard = self.skill_of(shard_id), self._stream(shard_id), self.shards[shard_id]
-        raw, zipped = shard.file_pairs[0]
-        if not stream.remote and not _path(shard, raw).exists():
-            return InputError(
-                f'Skill {skill} lacks a shard that its index names, {_path(shard, raw)}: convert the stream again, '
-                f'or give it a remote.'
-            )
-        known = (zipped or raw).hashes
-        if stream.validate_hash and stream.validate_hash not in known:
-            return InputError(
-                f'`validate_hash` must be a hash that the index of skill {skill} holds '
-                f'({", ".join(known) or "it has none"}), but got: {stream.validate_hash!r}.'
-            )
-        if not stream.remote:
-            return RuntimeError(
-                f'Skill {skill} has a damaged shard, {_path(shard, raw)}: {first_line(error)}. Convert the stream '
-                f'again.'
-            )
-        address = os.path.join(stream.remote, stream.split, (zipped or raw).basename)
-        return RuntimeError(
-            f'Skill {skill} cannot get its shard {address}: {first_line(error)}. Check that it is there, may be read '
-            f'and is whole (or upload it again), then start again.'
-        )
+        return shard_failure(self.skill_of(shard_id), self._stream(shard_id), self.shards[shard_id], error)
 
     def _remove(self, shard_id: int) -> None:
         """Remove the files of a shard that is not local, except the only copy."""
         shard = self.shards[shard_id]
-        if _is_refetchable(self._stream(shard_id)):
+        if is_refetchable(self._stream(shard_id)):
             shard.evict()
             for raw, _ in shard.file_pairs:
-                remove_unfinished(_path(shard, raw).parent, raw.basename)
+                remove_unfinished(path_of(shard, raw).parent, raw.basename)
 
     def _stream(self, shard_id: int) -> Stream:
         return self.streams[int(self.stream_per_shard[shard_id])]
@@ -283,15 +316,7 @@ class HostDataset(StreamingDataset):
         return np.flatnonzero(self._shard_states.numpy() == state).tolist()
 
 
-def _is_refetchable(stream: Stream) -> bool:
-    return bool(stream.remote) and stream.remote != stream.local
-
-
-def _path(shard: Any, info: Any) -> Path:
-    return Path(shard.dirname, shard.split or '', info.basename)
-
-
 def _bytes_present(shard: Any) -> int:
     """Bytes that the index gives for those files of a shard that are on the disk."""
     infos = [info for pair in shard.file_pairs for info in pair if info]
-    return sum(info.bytes for info in infos if _path(shard, info).is_file())
+    return sum(info.bytes for info in infos if path_of(shard, info).is_file())

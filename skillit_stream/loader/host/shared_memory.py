@@ -31,6 +31,7 @@ from torch import distributed as dist
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.loader.host.processes import is_running
+from skillit_stream.loader.host.shared_room import allocated_arrays, allocated_memory
 from skillit_stream.loader.host.unfinished import remove_unfinished
 
 # Numbers below this are of plain StreamingDatasets, and never touched.
@@ -39,15 +40,18 @@ _SHARED_MEMORY = Path('/dev/shm')
 # Released folders show a little late; workers of a killed job notice within 5 s, or at the end of a download.
 _PATIENCE, _PATIENCE_WITH_ORPHANS = 1.0, 60.0
 _TICK = 0.02
+# Far longer than unpacking a shard; other jobs may be doing it in the same folder.
+_UNPACKING_TAKES = 3600.0
 
 
 @contextmanager
 def own_prefix() -> Iterator[None]:
-    """Within this context StreamingDataset's constructor gets its prefix from :func:`claim_prefix`."""
+    """Within this context StreamingDataset's constructor gets its prefix from :func:`claim_prefix`, and room."""
     original = streaming_dataset.get_shm_prefix
     streaming_dataset.get_shm_prefix = claim_prefix
     try:
-        yield
+        with allocated_arrays():
+            yield
     finally:
         streaming_dataset.get_shm_prefix = original
 
@@ -130,8 +134,8 @@ def _claim_patiently(folders: list[str], remotes: list[str | None]) -> tuple[int
         # A dataset of this process that was deleted is a cycle of references: it lives until collected.
         gc.collect()
         time.sleep(_TICK)
-    for folder in exclusive:
-        remove_unfinished(Path(folder))
+    for folder in folders:
+        remove_unfinished(Path(folder), min_age=0.0 if folder in exclusive else _UNPACKING_TAKES)
     return claimed
 
 
@@ -159,22 +163,37 @@ def _user_of(wanted: list[str]) -> _User | None:
 
 
 def _refusal(user: _User, orphans: bool) -> InputError:
-    who = f'another dataset on this machine (shared memory prefix {user.prefix:06})'
+    process = f'process {user.process}, ' if user.process else ''
+    who = f'another dataset on this machine ({process}shared memory prefix {user.prefix:06})'
     remedy = 'give each job a `local` folder of its own, or wait until the other one has ended'
     if orphans:
         remedy = f'processes of a killed job (main process {user.process}) are still alive: end them'
     elif not user.process:
         remedy += '; if nothing is running, call streaming.base.util.clean_stale_shared_memory() once'
     elif user.process == os.getpid():
-        who, remedy = 'another dataset of this process', 'give each dataset a `local` folder of its own'
+        who = 'another dataset of this process'
+        remedy = (
+            'close that one, `dataset.close()`, or delete it and whatever holds it (its DataLoader, a trainer), then '
+            'try again; to use both, give each a `local` folder of its own'
+        )
     return InputError(f'The local folder {user.folder} is in use by {who}: {remedy}.')
+
+
+def release_folders(memory: SharedMemory) -> None:
+    """Have the folders under a prefix be nobody's; other datasets may register them."""
+    memory.buf[:4] = bytes(4)
+
+
+def are_released(memory: SharedMemory) -> bool:
+    """Whether the folders under a prefix were released, by whichever process."""
+    return bytes(memory.buf[:4]) == bytes(4)
 
 
 def _register(folders: list[str]) -> tuple[int, SharedMemory]:
     prefix = FIRST_PREFIX + secrets.randbelow(10**9)
     # Behind the folders, where nobody else looks: the process.
     data = _pack_locals(folders, prefix) + str(os.getpid()).encode()
-    memory = SharedMemory(_get_path(prefix, LOCALS), True, len(data))
+    memory = allocated_memory(_get_path(prefix, LOCALS), True, len(data))
     memory.buf[: len(data)] = data
     return prefix, _held(memory)
 

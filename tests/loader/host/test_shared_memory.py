@@ -135,7 +135,7 @@ def test_a_folder_is_free_again_when_its_dataset_is_deleted(streams_root: Path, 
 
     first = dataset()
     expected = ids_of(first)
-    with pytest.raises(InputError, match=r'in use by another dataset of this process: give each dataset a'):
+    with pytest.raises(InputError, match=r'in use by another dataset of this process: close that one'):
         dataset()
     del first
     assert ids_of(dataset()) == expected
