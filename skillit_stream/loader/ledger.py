@@ -12,11 +12,8 @@ what one worker publishes only saves the others time. Records are kept two deep 
 uses half of one.
 """
 
-import fcntl
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.processes import locked
 from skillit_stream.order.cursor import Cursors
 
 MAX_WORKERS = 128
@@ -84,7 +82,7 @@ class Ledger:
 
     def restart(self, start: RoundStart, sample_in_round: int) -> None:
         """Begin (again) at the given round and sample: the next iteration plays it."""
-        with _locked(self._lock_path):
+        with locked(self._lock_path, os.O_RDWR | os.O_CREAT):
             self._state.numpy()[_RESTARTS] += 1
             for record in (*self._proportions, *self._cursors):
                 record.numpy()[:_HEADER] = 0
@@ -134,7 +132,7 @@ class Ledger:
         Args:
             key: What those who play one iteration together have in common; 0: this one is played alone.
         """
-        with _locked(self._lock_path):
+        with locked(self._lock_path, os.O_RDWR | os.O_CREAT):
             count, keys = self.iterations, self._claims.numpy()
             places = np.flatnonzero(keys == key) if key else []
             # A key stands where a claim was stored that many iterations ago.
@@ -194,19 +192,6 @@ class Ledger:
         passes, drawn, owed = values[: 3 * self.skills].reshape(3, self.skills)
         taken = values[3 * self.skills :].reshape(self.skills, self.columns)
         return tag, Cursors(passes, taken, drawn, owed.view(np.float64))
-
-
-@contextmanager
-def _locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Only one process, and one thread of it, at a time; the system takes the lock from a process that ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        # Not by closing alone: a fork made meanwhile has the descriptor too.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
 
 
 def _table(record: torch.Tensor) -> NDArray[np.int64]:
