@@ -1,8 +1,9 @@
 """What mends or works around Streaming 0.13, so that it can be deleted one day; its private names are here alone.
 
 :mod:`.dataset` prepares shards so that a failure is everybody's error and nobody's wait; :mod:`.construction` builds a
-StreamingDataset in time of its shards; :mod:`.shared_memory` names, holds and clears up shared memory, for which
-:mod:`.shared_room` makes sure that there is room; :mod:`.fetch` fetches ahead; :mod:`.unpacking` unpacks where others
-do; :mod:`.unfinished` removes what killed downloads leave; :mod:`.failures` tells why a shard cannot be had;
-:mod:`.batch_size` finds what a DataLoader asks for.
+StreamingDataset in time of its shards; :mod:`.job_rank` finds which rank a process is; :mod:`.shared_memory` names,
+holds and clears up shared memory, for which :mod:`.shared_room` makes sure that there is room; :mod:`.fetch` fetches
+ahead; :mod:`.unpacking` unpacks where others do; :mod:`.unfinished` removes what killed downloads leave;
+:mod:`.failures` tells why a shard cannot be had; :mod:`.batch_size` finds what a DataLoader asks for;
+:mod:`.loader_identity` tells one DataLoader's workers from another's, :mod:`.composer_frames` whether Composer calls.
 """
