@@ -12,7 +12,8 @@ SOURCES: dict[str, tuple[str, ...]] = {
         'batch by batch.',
         'A mixture is the `proportion` of its streams, read once, by the constructor. Each epoch draws each stream '
         'anew (`StreamingDataset.resample_streams`), so an epoch that is shorter than a pass repeats samples whether '
-        'or not the mixture changes, and a checkpoint is an offset in a plan that a grown stream replaces.',
+        'or not the mixture changes, and a checkpoint is an offset in a plan that a grown stream replaces. A change '
+        'inside an epoch of a whole pass is such an offset as well: it lost and repeated as many (156).',
     ),
     'litdata': (
         '**litdata**: "CombinedStreamingDataset and ParallelStreamingDataset support resume only when world_size, '
