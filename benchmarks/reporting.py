@@ -17,7 +17,7 @@ from rich.table import Table
 
 PACKAGES = (
     *('mosaicml', 'mosaicml-streaming', 'torch', 'transformers', 'numpy'),
-    *('litdata', 'tokenizers', 'gigatoken', 'triton', 'liger-kernel', 'flash-attn'),
+    *('litdata', 'torchdata', 'datasets', 'tokenizers', 'gigatoken', 'triton', 'liger-kernel', 'flash-attn'),
 )
 
 
