@@ -5,9 +5,6 @@ SOURCES: dict[str, tuple[str, ...]] = {
         '**skillit_stream**: refuses other streams inside a round (`load_state_dict`), and takes them between two with '
         "`on_changed='allow'`. The global batch must stay until a round is over: ranks times batch is the same "
         'before and after.',
-        'Ranks attach to shared memory that another rank creates as StreamingDataset does, 7 ms later and whatever its '
-        'size (`streaming.base.shared.SharedMemory`): where the processors are far too few a start can end with '
-        '"cannot mmap an empty file", and is to be repeated.',
     ),
     'StreamingDataset': (
         '**StreamingDataset**: "Elastic Determinism: Samples are in the same order regardless of the number of GPUs, '

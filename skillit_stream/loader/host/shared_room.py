@@ -7,17 +7,20 @@ found missing when it is written to; by then nothing is left but SIGBUS, which e
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import streaming.base.shared.array as streaming_array
 import torch
+from streaming.base.constant import TICK
 from streaming.base.shared import SharedMemory
 
 from skillit_stream.base.errors import InputError
 
 _FOLDER = Path('/dev/shm')
+_PATIENCE = 30.0
 
 
 def allocated_memory(
@@ -25,7 +28,7 @@ def allocated_memory(
 ) -> SharedMemory:
     """Streaming's SharedMemory with the same parameters, but there as a whole; raises InputError without room."""
     try:
-        memory = SharedMemory(name, create, size, auto_cleanup)
+        memory = _made_or_found(name, create, size, auto_cleanup)
     except OSError as error:
         raise (_refusal(size) if error.errno == errno.ENOSPC else error) from None
     try:
@@ -34,6 +37,21 @@ def allocated_memory(
         memory.cleanup()
         raise
     return memory
+
+
+def _made_or_found(name: str | None, create: bool | None, size: int, auto_cleanup: bool) -> SharedMemory:
+    """Streaming's SharedMemory, also where another process is about to make it.
+
+    Streaming gives whoever makes it 7 ms between the name and the size; on a loaded machine that takes longer.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return SharedMemory(name, create, size, auto_cleanup)
+        except ValueError:  # "cannot mmap an empty file"
+            if time.monotonic() > end:
+                raise
+            time.sleep(TICK)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A /dev/shm that is too small is said to be, where it would end the process by a bus error."""
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.eval_streams import EvalStreams
-from skillit_stream.loader.host.shared_room import shared_storage
+from skillit_stream.loader.host.shared_room import allocated_memory, shared_storage
 from tests.support.jobs import loader_of
 from tests.support.mds import SIZES, ids_of, mixed_dataset, open_streams
 from tests.support.mounts import in_child, tiny
@@ -46,3 +48,18 @@ def test_other_ways_of_torch_to_share_are_looked_after(streams_root: Path):
 
 def test_shared_memory_is_zeros():
     assert bytes(shared_storage(100).tolist()) == bytes(100)
+
+
+def test_one_that_another_process_is_about_to_make_is_waited_for():
+    name = f'room_{os.getpid()}'
+    file = Path('/dev/shm', name)
+    file.touch()
+    grow = threading.Timer(0.2, os.truncate, (file, 4096))
+    grow.start()
+    try:
+        memory = allocated_memory(name, size=4096)
+        assert memory.shm.size == 4096
+        memory.cleanup()
+    finally:
+        grow.join()
+        file.unlink(missing_ok=True)
