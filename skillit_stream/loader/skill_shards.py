@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from streaming import Stream
 
+import skillit_stream.loader.padding  # noqa: F401 (so that tokenizers pad whole batches)
 from skillit_stream.loader.batches import Sample, samples_of
 from skillit_stream.loader.host.dataset import HostDataset
 from skillit_stream.loader.host.fetch import ShardFetcher
