@@ -1,6 +1,6 @@
 """The shards of named streams, read by sample id: what training and evaluation have in common."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,22 @@ class SkillShards(HostDataset):
             return
         added = {SKILL_COLUMN: skills, SAMPLE_ID_COLUMN: ids}
         yield from samples_of(self._reader.read(shards, rows, **added))
+
+    def request(self, shards: Iterable[int], *, are_needed: bool = True) -> None:
+        """Have shards fetched in the background that are not here yet.
+
+        Args:
+            shards: Their numbers.
+            are_needed: Whether batches need them; others are fetched when no such ones wait to be, and replace the
+                others that were asked for before.
+        """
+        missing = []
+        for shard in shards:
+            if not self.is_local(shard):
+                missing.append(shard)
+            elif are_needed and self.cache_limit:
+                self.touch(shard)
+        self._fetcher.request(missing, are_needed=are_needed)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker gets: no open maps, no threads."""
