@@ -6,7 +6,9 @@ Batch 32, 0, 1 and 2 persistent workers, the same tokens for all, every run in a
 turn. The table has a row a measure, place of the shards, number of workers and loader, with the median of all
 runs, the lowest and the highest:
 
-- throughput: million tokens a second through a DataLoader, after the first 20 batches;
+- throughput: million tokens a second through a DataLoader, after the first 20 batches: with what each loader
+  comes with to collate (ours: `collate`), with torch's default_collate, and with transformers'
+  DataCollatorForLanguageModeling(mlm=False);
 - start-up: seconds from the constructor of the dataset to the first batch, imports done before;
 - memory: private MB of the process (0 workers), above what it has after the imports, and of the largest
   worker, above an idle worker of the same process. `dirty` leaves out pages of memory-mapped shards;
@@ -48,6 +50,8 @@ LOCAL, REMOTE = 'local', 'remote'
 # What a figure is called in the table.
 TITLES = {
     'throughput': 'throughput (Mtok/s)',
+    'throughput default': 'throughput, default_collate (Mtok/s)',
+    'throughput transformers': 'throughput, DataCollatorForLanguageModeling (Mtok/s)',
     'start-up': 'start-up (s)',
     'main uss': 'memory of the process (MB)',
     'main dirty': 'memory of the process, dirty (MB)',
@@ -84,8 +88,8 @@ def run_one(measure: str, name: str, workers: int, options: Options, url: str | 
 def measure_local(options: Options, repeats: int) -> Found:
     """Throughput, start-up, memory and the switch of small rounds: loaders in turn, `repeats` times."""
     found: Found = defaultdict(list)
-    for measure in ('throughput', 'switch'):
-        # litdata has no rounds.
+    for measure in ('throughput', 'throughput_default', 'throughput_transformers', 'switch'):
+        # litdata has no rounds, and collates by torch's function already.
         names = [name for name in installed() if measure == 'throughput' or name != 'litdata']
         for workers in WORKERS:
             for _ in range(repeats):

@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 SKILLS = ('arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia')
 BATCH = 32
 EQUAL = np.full(len(SKILLS), 1 / len(SKILLS))
+# How samples become a batch: each loader's own way, torch's, or transformers' for causal language models.
+OWN, DEFAULT, TRANSFORMERS = 'own', 'default', 'transformers'
+# What transformers calls a sample's tokens.
+COLUMN = 'input_ids'
 
 Loader = tuple[Any, Callable[[NDArray[np.float64]], None]]
 
@@ -31,12 +35,14 @@ class BenchmarkStreams:
         cache: Where shards are fetched to, from the S3 endpoint of the environment; None: `folder` is local.
         block: Samples in a shuffle block; None: each loader's default.
         seq_len: Tokens in a sample.
+        collation: OWN, DEFAULT or TRANSFORMERS.
     """
 
     folder: Path
     cache: Path | None = None
     block: int | None = None
     seq_len: int = 2048
+    collation: str = OWN
 
     def stream(self, skill: str) -> dict[str, Any]:
         """Where the stream of a skill is, as arguments of `streaming.Stream`."""
@@ -50,6 +56,18 @@ def tokens_of(number: int, samples: int, seq_len: int) -> NDArray[np.uint16]:
     return np.random.default_rng(number).integers(0, 50_000, (samples, seq_len), np.uint16)
 
 
+def language_model_collator() -> Callable[[Any], Any]:
+    """transformers' DataCollatorForLanguageModeling(mlm=False), with a tokenizer that can pad and no more."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({'<pad>': 0}, unk_token='<pad>'))
+    return DataCollatorForLanguageModeling(
+        PreTrainedTokenizerFast(tokenizer_object=words, pad_token='<pad>'), mlm=False
+    )
+
+
 def write_mds(corpus: BenchmarkStreams, samples: int, per_shard: int) -> None:
     """One MDS stream a skill of `samples` samples, `per_shard` of them in each shard."""
     from streaming import MDSWriter
@@ -58,10 +76,10 @@ def write_mds(corpus: BenchmarkStreams, samples: int, per_shard: int) -> None:
     # A sample takes its tokens and a 4-byte offset; the half sample is room for the shard's header.
     limit = per_shard * (2 * seq_len + 4) + seq_len
     for number, skill in enumerate(SKILLS):
-        columns = {'tokens': f'ndarray:uint16:{seq_len}'}
+        columns = {COLUMN: f'ndarray:uint16:{seq_len}'}
         with MDSWriter(out=str(corpus.folder / 'mds' / skill), columns=columns, size_limit=limit) as writer:
             for row in tokens_of(number, samples, seq_len):
-                writer.write({'tokens': row})
+                writer.write({COLUMN: row})
 
 
 def write_litdata(corpus: BenchmarkStreams, samples: int, per_shard: int) -> None:
@@ -99,8 +117,10 @@ def ours(corpus: BenchmarkStreams, workers: int, round_size: int) -> Loader:
         proportions=named(EQUAL),
         shuffle_block_size=corpus.block,
     )
+    collators = {OWN: lambda: collate, DEFAULT: lambda: None, TRANSFORMERS: language_model_collator}
+    collate_fn = collators[corpus.collation]()
     loader = DataLoader(
-        dataset, batch_size=BATCH, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0
+        dataset, batch_size=BATCH, collate_fn=collate_fn, num_workers=workers, persistent_workers=workers > 0
     )
     return loader, lambda shares: dataset.set_proportions(named(shares))
 
@@ -125,7 +145,10 @@ def streaming(corpus: BenchmarkStreams, workers: int, round_size: int) -> Loader
     for stream in dataset.streams:
         # It has fetched the index. Forked workers would share its connection, and mix the answers they get.
         stream._downloader.clean_up()
-    loader = DataLoader(dataset, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0)
+    collate_fn = language_model_collator() if corpus.collation == TRANSFORMERS else None
+    loader = DataLoader(
+        dataset, batch_size=BATCH, collate_fn=collate_fn, num_workers=workers, persistent_workers=workers > 0
+    )
     return loader, keep
 
 

@@ -5,14 +5,14 @@ their names: a list where there are several of one kind.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import memory
 import numpy as np
-from loaders import BATCH, LOADERS, SKILLS, BenchmarkStreams, import_for
+from loaders import BATCH, DEFAULT, LOADERS, SKILLS, TRANSFORMERS, BenchmarkStreams, import_for
 from numpy.typing import NDArray
 
 Figures = dict[str, list[float]]
@@ -69,23 +69,44 @@ def throughput(name: str, workers: int, options: Options) -> Figures:
     import_for(name)
     imported = memory.private()
     began = time.perf_counter()
-    loader, _ = LOADERS[name](options.plain, workers, PLAIN_SAMPLES * len(SKILLS) // BATCH * BATCH)
-    batches = endless(loader)
+    batches = plain_batches(name, workers, options.plain)
     next(batches)
     figures = {'start-up': [time.perf_counter() - began]}
-    for _ in range(20):
-        next(batches)
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < options.seconds:
-        next(batches)
-        count += 1
-    figures['throughput'] = [count * BATCH * PLAIN_SEQ_LEN / (time.perf_counter() - began) / 1e6]
+    figures['throughput'] = [speed(batches, options.seconds)]
     if workers:
         used = memory.largest([memory.private(process) for process in memory.workers()])
         idle = memory.idle_worker()
         return figures | {f'worker {kind}': [used[kind] - idle[kind]] for kind in used}
     used = memory.private()
     return figures | {f'main {kind}': [used[kind] - imported[kind]] for kind in used}
+
+
+def throughput_with(collation: str) -> Callable[[str, int, Options], Figures]:
+    """The measure of million tokens a second, samples collated in a way that is not the loader's own."""
+
+    def measure(name: str, workers: int, options: Options) -> Figures:
+        import_for(name)
+        batches = plain_batches(name, workers, replace(options.plain, collation=collation))
+        return {f'throughput {collation}': [speed(batches, options.seconds)]}
+
+    return measure
+
+
+def plain_batches(name: str, workers: int, streams: BenchmarkStreams) -> Iterator[Any]:
+    """Batches of a loader without end."""
+    loader, _ = LOADERS[name](streams, workers, PLAIN_SAMPLES * len(SKILLS) // BATCH * BATCH)
+    return endless(loader)
+
+
+def speed(batches: Iterator[Any], seconds: float) -> float:
+    """Million tokens a second after 20 batches."""
+    for _ in range(20):
+        next(batches)
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        next(batches)
+        count += 1
+    return count * BATCH * PLAIN_SEQ_LEN / (time.perf_counter() - began) / 1e6
 
 
 def switch(name: str, workers: int, options: Options) -> Figures:
@@ -144,4 +165,9 @@ def endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-MEASURES = {'throughput': throughput, 'switch': switch, 'remote_switch': remote_switch}
+MEASURES = {
+    'throughput': throughput,
+    **{f'throughput_{collation}': throughput_with(collation) for collation in (DEFAULT, TRANSFORMERS)},
+    'switch': switch,
+    'remote_switch': remote_switch,
+}

@@ -2,13 +2,14 @@
 
 ``DataLoader(dataset, batch_size=N)`` draws N samples and collates them. Here a batch has been gathered as
 a whole before its first sample is drawn; each sample is a view of one row that remembers the batch, and
-:func:`collate` hands the batch on as it is. The default collation works too and costs one more copy.
+:func:`collate` hands the batch on as it is. torch's ``default_collate`` finds the batch too, by its registry of
+types, and copies it as a whole; transformers' collators do in :mod:`~skillit_stream.loader.padding`.
 
 From a worker process a batch travels as one string of bytes. Tensors would each travel as a file of shared
 memory whose descriptor is passed over a socket: several times slower at these sizes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 from torch.utils.data import default_collate, default_convert, get_worker_info
+from torch.utils.data._utils.collate import collate as collate_by_map
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from skillit_stream.loader.shards import Gathered, columns_of
 
@@ -106,17 +109,50 @@ def collate(samples: Sequence[Any]) -> dict[str, torch.Tensor]:
         # A DataLoader without a batch size hands on sample by sample.
         one: Any = default_convert(dict(samples))
         return one
-    batch = getattr(samples[0], 'batch', None)
-    if batch is None or not _is_all_of(batch, samples):
+    batch = find_batch(samples)
+    if batch is None:
         return default_collate([dict(one) if isinstance(one, Mapping) else one for one in samples])
+    return _as_tensors(batch)
+
+
+def find_batch(samples: Sequence[Any]) -> Gathered | None:
+    """The gathered batch whose rows these samples are, all of them, in order and unchanged; None if there is none."""
+    batch = getattr(samples[0], 'batch', None)
+    if batch is None or len(samples) != len(next(iter(batch.values()))):
+        return None
+    is_whole_batch = all(
+        getattr(sample, 'batch', None) is batch and sample.row == row for row, sample in enumerate(samples)
+    )
+    return batch if is_whole_batch else None
+
+
+def _as_tensors(batch: Gathered) -> dict[str, torch.Tensor]:
     return _tensors(batch) if get_worker_info() is None else WorkerBatch(batch)
 
 
-def _is_all_of(batch: Gathered, samples: Sequence[Any]) -> bool:
-    """Whether these samples are the rows of the batch, all of them and in order."""
-    return len(samples) == len(next(iter(batch.values()))) and all(
-        getattr(sample, 'batch', None) is batch and sample.row == row for row, sample in enumerate(samples)
+def _collate_as_torch_does(
+    samples: Sequence[Any], *, collate_fn_map: Mapping[Any, Callable[..., Any]]
+) -> Any:
+    """What ``default_collate`` makes of samples as plain dicts: tensors that share no memory with them."""
+    batch = find_batch(samples)
+    if batch is None or not _leaves_to_torch(collate_fn_map, batch):
+        return collate_by_map([dict(samples[0]), *samples[1:]], collate_fn_map=dict(collate_fn_map))
+    copied = Gathered({name: (column.dtype, column.shape) for name, column in batch.items()})
+    copied.buffer[:] = batch.buffer
+    return _as_tensors(copied)
+
+
+def _leaves_to_torch(collate_fn_map: Mapping[Any, Callable[..., Any]], batch: Gathered) -> bool:
+    """Whether nobody else has registered how dicts, arrays or numbers of these types are collated."""
+    parts = (dict, np.ndarray, torch.Tensor, *(column.dtype.type for column in batch.values()))
+    return all(
+        function.__module__ in (collate_by_map.__module__, __name__)
+        or not any(issubclass(part, kind) for part in parts)
+        for kind, function in collate_fn_map.items()
     )
+
+
+default_collate_fn_map[Sample] = _collate_as_torch_does
 
 
 def causal_lm_inputs(batch: Mapping[str, Any], *, document_end: int | None = None) -> dict[str, Any]:

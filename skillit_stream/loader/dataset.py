@@ -4,8 +4,8 @@ One round is one epoch. The order of a round is planned by :mod:`skillit_stream.
 counts and cursors; this module ties the plan to the shards, to the processes that iterate, and to checkpoints.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from skillit_stream.loader.checks import (
     proportions_by_skill,
     upgrade_state,
 )
+from skillit_stream.loader.fetch_ahead import fetched_ahead
 from skillit_stream.loader.host.composer_frames import is_called_by_composer
 from skillit_stream.loader.ledger import RoundStart
 from skillit_stream.loader.played_rounds import PlayedRounds
@@ -312,7 +313,8 @@ class SkillStreamingDataset(PlayedRounds):
         self.refuse_other_batch_size(workers, left)
         if not left:
             rounds.deal_out(worker, workers, number)
-        for ids in self._fetched_ahead(self._own_batches(number, first + worker, workers)):
+        stretches = self._own_stretches(number, first + worker, workers)
+        for ids in fetched_ahead(self, stretches, left, partial(self._next_blocks, number)):
             rounds.check_turn(turn)
             *samples, last = self.samples_by_id(ids)
             yield from samples
@@ -321,44 +323,18 @@ class SkillStreamingDataset(PlayedRounds):
                 rounds.deal_out(worker, workers, number)
             yield last
 
-    def _own_batches(self, number: int, first: int, step: int) -> Iterator[Int64]:
-        """Sample ids int64 [batch_size] of this rank in every `step`-th global batch from `first` on."""
+    def _own_stretches(self, number: int, first: int, step: int) -> Iterator[Int64]:
+        """Sample ids of this rank in every `step`-th global batch from `first` on, int64 [batches, batch_size] each."""
         size = int(self.batch_size or 0)
         place = slice(self.rank * size, (self.rank + 1) * size)
         for window in self._rounds.walk(number):
             # The first of these batches that is not before the window.
             begin = max(first, first + -(-(window.first_batch - first) // step) * step)
             if begin < window.first_batch + len(window.skills):
-                yield from self._rounds.look_up(
-                    window, (slice(begin - window.first_batch, None, step), place)
-                )
-        self._fetch_next_blocks(number)
+                yield self._rounds.look_up(window, (slice(begin - window.first_batch, None, step), place))
 
-    def _fetched_ahead(self, batches: Iterator[Int64]) -> Iterator[Int64]:
-        """The same batches, with the shards of the next ones on their way."""
-        if not self.has_remote:
-            yield from batches
-            return
-        ahead = max(1, int(self.predownload or 1) // int(self.batch_size or 1))
-        waiting: deque[Int64] = deque()
-        requested: set[int] = set()
-        for ids in batches:
-            shards = set(np.unique(self.spanner.locate(ids)[0]).tolist())
-            self._request(sorted(shards - requested))
-            requested |= shards
-            waiting.append(ids)
-            if len(waiting) > ahead:
-                yield waiting.popleft()
-        yield from waiting
-
-    def _fetch_next_blocks(self, number: int) -> None:
-        """Fetch what every tape comes to after a round, whatever the next mixture: evaluators run meanwhile."""
-        if not self.has_remote:
-            return
-        cursors, expected = self._rounds.cursors_at(number + 1), self._rounds.counts(number)
+    def _next_blocks(self, number: int) -> Iterator[int]:
+        """Shards that every tape comes to after a round."""
+        cursors, expected = self._rounds.cursors_at(number + 1), self._rounds.counts(number + 1)
         for skill, shards in shards_ahead(self._rounds.tapes, cursors, expected, self.canonical_nodes_here()):
-            self._request(shards + self.shard_offset_per_stream[skill])
-
-    def _request(self, shards: Iterable[int]) -> None:
-        """Have shards fetched that are not here yet."""
-        self._fetcher.request(shard for shard in shards if not self.is_local(shard))
+            yield from (shards + self.shard_offset_per_stream[skill]).tolist()

@@ -1,12 +1,13 @@
 """The shards of named streams, read by sample id: what training and evaluation have in common."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from streaming import Stream
 
+import skillit_stream.loader.padding  # noqa: F401 (so that tokenizers pad whole batches)
 from skillit_stream.loader.batches import Sample, samples_of
 from skillit_stream.loader.host.dataset import HostDataset
 from skillit_stream.loader.host.fetch import ShardFetcher
@@ -79,6 +80,22 @@ class SkillShards(HostDataset):
             return {**super().get_item(sample_id, retry), SKILL_COLUMN: skill, SAMPLE_ID_COLUMN: number}
         added = {SKILL_COLUMN: np.array([skill]), SAMPLE_ID_COLUMN: np.array([number])}
         return dict(next(samples_of(self._reader.read(np.array([shard]), np.array([row]), **added))))
+
+    def request(self, shards: Iterable[int], *, are_needed: bool = True) -> None:
+        """Have shards fetched in the background that are not here yet.
+
+        Args:
+            shards: Their numbers.
+            are_needed: Whether batches need them; others are fetched when no such ones wait to be, and replace the
+                others that were asked for before.
+        """
+        missing = []
+        for shard in shards:
+            if not self.is_local(shard):
+                missing.append(shard)
+            elif are_needed and self.cache_limit:
+                self.touch(shard)
+        self._fetcher.request(missing, are_needed=are_needed)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker gets: no open maps, no threads."""

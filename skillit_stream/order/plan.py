@@ -236,27 +236,31 @@ def shards_ahead(
     """The shards that tapes come to next, in the order in which they will be needed.
 
     First the blocks that the cursors are in: whatever the next mixture, its first batches read those. Then
-    the block after, of the tapes that will be through with theirs in a round like the last one, the one that
-    is through first before the others.
+    the block after, of the tapes that will be through with theirs in the next round, the one that is through
+    first before the others. Last the blocks in which the tapes will be when that round ends: it may be too
+    short to fetch them.
 
     Args:
         tapes: One a skill.
         cursors: Where they stand.
-        expected: int64 [skills], samples that each skill gave in the last round.
+        expected: int64 [skills], samples that each skill is expected to give in the next round.
         nodes: The canonical nodes whose spans are read here.
 
     Yields:
         (skill, int64 [shards]): stream-local numbers of shards.
     """
-    following = []
+    following, last = [], []
     nodes = list(nodes)
-    for skill, tape in enumerate(tapes):
-        number = int(cursors.passes[skill])
+    # A skill that is not drawn from may stay so.
+    for skill in sorted(range(len(tapes)), key=lambda skill: not expected[skill]):
+        tape, number = tapes[skill], int(cursors.passes[skill])
+        wanted = int(expected[skill]) / tape.spans
         for line, span_end in tape.fronts(number, cursors.taken[skill], nodes):
             yield skill, tape.shards_at(number, line)
             _, end = tape.block_bounds(number, line)
-            wanted = int(expected[skill]) / tape.spans
             if end - line < wanted and end < span_end:
                 following.append(((end - line) / wanted, skill, end))
-    for _, skill, line in sorted(following):
+            if end <= (at_end := line + int(wanted)) < span_end:
+                last.append((skill, at_end))
+    for skill, line in [(skill, line) for _, skill, line in sorted(following)] + last:
         yield skill, tapes[skill].shards_at(int(cursors.passes[skill]), line)

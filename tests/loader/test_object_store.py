@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from skillit_stream.loader.dataset import SkillStreamingDataset
 from tests.support.jobs import fetched_streams, loader_of, printed_by_ranks
 from tests.support.mds import SIZES, ids_of, mixed_dataset, owners, tokens_of, write_stream, write_streams
 from tests.support.object_store import Store
+from tests.support.waiting import wait_for
 
 # A store that does not answer must not hold up the suite; nothing here takes more than a few seconds.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -43,13 +43,6 @@ def expect_right(batch: Any, sizes: Any = None) -> None:
     """The tokens of a batch are those its ids name."""
     for tokens, (stream, number) in zip(batch['tokens'], owners(ids_of([batch]), sizes), strict=True):
         np.testing.assert_array_equal(tokens.numpy(), tokens_of(stream, number))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def files_of(local: Path) -> list[str]:

@@ -10,6 +10,7 @@ from streaming.base.format.mds.reader import MDSReader
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader import shards as shards_module
+from skillit_stream.loader.host import fetch
 from skillit_stream.loader.host.fetch import ShardFetcher
 from skillit_stream.loader.shards import BatchReader, ShardMaps, common_dtype, sample_dtype
 from tests.support.mds import SEQ_LEN, tokens_of, write_stream
@@ -158,33 +159,45 @@ def test_columns_that_the_loader_adds_are_reserved(tmp_path: Path, name: str):
         common_dtype({'a': readers(tmp_path / 'a')[0]}, reserved=('skill', 'sample_id'))
 
 
-def test_shards_are_fetched_in_the_order_asked_and_a_failure_stops_nothing(monkeypatch: pytest.MonkeyPatch):
-    # One after the other: several begin in this order, and may be met in another.
-    monkeypatch.setattr('skillit_stream.loader.host.fetch.THREADS', 1)
-    fetched, done = [], threading.Event()
+def test_needed_shards_are_fetched_first_in_the_order_asked_and_a_failure_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(fetch, 'THREADS', 1)
+    fetched, gate, done = [], threading.Event(), threading.Event()
 
-    def prepare(shard: int) -> None:
-        fetched.append((shard, type(shard)))
+    def prepare(shard: int, is_needed: bool) -> None:
+        gate.wait(10)
+        fetched.append((shard, type(shard), is_needed))
         if shard == 7:
             raise OSError('no such object')
-        if shard == 3:
+        if shard == 4:
             done.set()
 
     fetcher = ShardFetcher(prepare)
+    # The thread waits with this one until all others are asked for.
+    fetcher.request([0])
+    fetcher.request([3, 2], are_needed=False)
+    # In place of these two, which may be used up by now.
+    fetcher.request([8, 4], are_needed=False)
     fetcher.request(np.array([5, 7]))
-    fetcher.request([1, 3])
+    fetcher.request([1])
+    gate.set()
     assert done.wait(10)
-    assert fetched == [(5, int), (7, int), (1, int), (3, int)]
+    assert fetched == [
+        *((shard, int, True) for shard in (0, 5, 7, 1)),
+        *((shard, int, False) for shard in (8, 4)),
+    ]
 
 
 def test_asking_for_shards_does_not_wait_for_them():
     gate, fetched = threading.Event(), []
 
-    def prepare(shard: int) -> None:
+    def prepare(shard: int, is_needed: bool) -> None:
         gate.wait(10)
         fetched.append(shard)
 
     fetcher = ShardFetcher(prepare)
     fetcher.request(range(1000))
+    fetcher.request(range(1000), are_needed=False)
     assert fetched == []
     gate.set()

@@ -292,3 +292,25 @@ def test_the_order_never_changes():
 def test_shapes_that_cannot_be_are_refused(change: dict, message: str):
     with pytest.raises(InputError, match=message):
         RoundShape(**{'round_size': 64, 'global_batch': 32, **change})
+
+
+def test_shards_ahead_are_those_of_the_cursors_then_those_that_the_next_round_comes_to():
+    # Shards of 10 samples, one a block: the pass of each tape is ten blocks long, in an order of its own.
+    tapes = [Tape(name, np.full(10, 10), seed=1, block_size=10) for name in ('a', 'b', 'c', 'd')]
+    cursors = Cursors.at_start(4, 1)
+    cursors.taken[:, 0] = 0, 5, 6, 90
+
+    def blocks(skill: int, *numbers: int) -> list[tuple[int, list[int]]]:
+        return [(skill, tapes[skill].shards_at(0, 10 * number).tolist()) for number in numbers]
+
+    # a is through with its block when the round ends, b in its middle, c draws nothing, d comes to the end of a pass.
+    ahead = plan.shards_ahead(tapes, cursors, np.array([10, 20, 0, 30]), [0])
+    assert [(skill, shards.tolist()) for skill, shards in ahead] == [
+        *blocks(0, 0),
+        *blocks(1, 0),
+        *blocks(3, 9),
+        *blocks(2, 0),
+        *blocks(1, 1),
+        *blocks(0, 1),
+        *blocks(1, 2),
+    ]

@@ -125,6 +125,23 @@ class HostDataset(StreamingDataset):
         return range(world.node * nodes // world.num_nodes, -(-(world.node + 1) * nodes // world.num_nodes))
 
     @property
+    def lasting_usage(self) -> int:
+        """Bytes in the cache that are never evicted: indexes, and streams without a remote."""
+        kept = (
+            shard for number, shard in enumerate(self.shards) if not is_refetchable(self._stream(number))
+        )
+        return sum(stream.get_index_size() for stream in self.streams) + sum(map(_bytes_present, kept))
+
+    def size_in_cache(self, shard_id: int) -> int:
+        """Bytes that a shard takes beside those at most; none if it is one of them."""
+        return self.shards[shard_id].get_max_size() if is_refetchable(self._stream(shard_id)) else 0
+
+    @property
+    def readers_apart(self) -> int:
+        """How many processes of this machine may read shards that no other of them reads."""
+        return min(self._unique_rank_world.ranks_per_node, len(self.canonical_nodes_here()))
+
+    @property
     def ranks(self) -> int:
         """How many processes get samples of their own."""
         return self._parallel_rank_world.num_ranks
