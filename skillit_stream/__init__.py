@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skillit_stream.loader.dataset import SkillStreamingDataset
     from skillit_stream.loader.eval_streams import EvalStreams
     from skillit_stream.mixing.driver import MixtureDriver
+    from skillit_stream.mixing.evaluation import evaluate_skills
     from skillit_stream.mixture import (
         MixturePolicy,
         RoundObservation,
@@ -55,6 +56,7 @@ _HOMES = {
     'build_policy': 'skillit_stream.mixture',
     'causal_lm_inputs': 'skillit_stream.loader.batches',
     'collate': 'skillit_stream.loader.batches',
+    'evaluate_skills': 'skillit_stream.mixing.evaluation',
     'register': 'skillit_stream.mixture',
     'skill_evaluator': 'skillit_stream.training.evaluation',
 }
@@ -75,6 +77,7 @@ __all__ = [
     'build_policy',
     'causal_lm_inputs',
     'collate',
+    'evaluate_skills',
     'register',
     'skill_evaluator',
 ]
