@@ -9,6 +9,7 @@ import pytest
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from skillit_stream import InputError, SkillStreamingDataset, collate
+from skillit_stream.loader.place import Place
 from tests.support.mds import SHARES, ids_of, mixed_dataset
 
 STEPS = 12
@@ -84,22 +85,21 @@ def test_with_workers_each_goes_on_at_its_own_place(
 def test_another_number_of_workers_needs_the_datasets_state_alone(streams_root: Path):
     expected = two_rounds(streams_root)[0]
     dataset = mixed_dataset(streams_root)
-    loader = stateful_loader(dataset, 2)
+    loader = stateful_loader(dataset, 3)
     played = iter(loader)
     drawn = ids_of(islice(played, 5))
     states = loader.state_dict(), dataset.state_dict(5 * 4, True)
     del played, loader
     resumed = mixed_dataset(streams_root)
     resumed.load_state_dict(states[1])
-    assert drawn + ids_of(stateful_loader(resumed, 3)) == expected
-    other = mixed_dataset(streams_root)
-    other.load_state_dict(states[1])
-    loader = stateful_loader(other, 3)
-    loader.load_state_dict(states[0])
-    with pytest.raises(
-        InputError, match=r'The state is of worker \d of 2, but got it in worker \d of 3: a loader'
-    ):
-        next(iter(loader))
+    resumed_at = (0, 5)
+    assert drawn + ids_of(stateful_loader(resumed, 2)) == expected
+    places = states[0]['_snapshot']['_worker_snapshots'].values()
+    for worker, place in enumerate(Place.from_plain(one['dataset_state']) for one in places):
+        with pytest.raises(
+            InputError, match=rf'of worker {worker} of 3, but got it in worker 0 of 2: a loader'
+        ):
+            place.first_batch((0, 2), resumed_at, STEPS)
 
 
 @pytest.mark.parametrize(('steps', 'snapshots'), [(None, 1), (8, 1), (6, 5)])
