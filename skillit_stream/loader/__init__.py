@@ -8,7 +8,7 @@
 
 :mod:`.dataset` is what trains, :mod:`.eval_streams` what evaluates; both are :class:`~.skill_shards.SkillShards`.
 :mod:`.rounds` knows which round is on and where its tapes start; :mod:`.ledger` is what the main process and its
-workers have in common of that, without locks; :mod:`.shards` gathers a batch from memory-mapped files, :mod:`.batches`
+workers have in common of that, without locks; :mod:`.place` is where one process is in its round; :mod:`.shards` gathers a batch from memory-mapped files, :mod:`.batches`
 carries it whole to the model; :mod:`.checks` refuses what does not fit. Everything that mends or works around Streaming
 is in :mod:`.host`.
 
