@@ -28,6 +28,8 @@ STATE_KEYS = (
     'shuffle_block_size',
     'num_canonical_nodes',
 )
+WITHIN_EPOCH = 'within_epoch'
+"""Of a state of the end of a round: what differs for Composer, which is still in the epoch that was this round."""
 # StreamingDataset's parameters that choose an order; here the tapes and the plan do.
 REPLACED = {
     'epoch_size': 'pass `round_size`',
@@ -118,16 +120,16 @@ def upgrade_state(state: Mapping[str, Any], version: int) -> dict[str, Any]:
     """A state as the present version has it.
 
     Args:
-        state: As saved by ``SkillStreamingDataset.state_dict`` of this version or the one before, which counted
-            every round for itself: nothing is owed.
+        state: As saved by ``SkillStreamingDataset.state_dict`` of this version, of the one before, where the end of a
+            round may be the whole of it, or of version 2, which counted every round for itself: nothing is owed.
         version: The present version.
 
     Raises:
         InputError: It is of another version, something is missing, or a stream had been lengthened in its pass,
-            which the version before went on with in another order.
+            which version 2 went on with in another order.
     """
     found = state.get('version')
-    if found not in (version, version - 1):
+    if found not in (2, 3, version):
         raise InputError(
             f'The dataset state must be of version {version}, but got: {found}; it may come from another kind of '
             f'dataset.'
@@ -135,8 +137,8 @@ def upgrade_state(state: Mapping[str, Any], version: int) -> dict[str, Any]:
     missing = [name for name in STATE_KEYS if name not in state]
     if missing:
         raise InputError(f'The dataset state must hold {missing[0]!r}, but holds: {", ".join(state)}.')
-    if found == version:
-        return dict(state)
+    if found != 2:
+        return {**state, 'version': version}
     streams = {}
     for skill, stream in state['streams'].items():
         if stream['growths']:

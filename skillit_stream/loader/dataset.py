@@ -15,16 +15,18 @@ from torch.utils.data import get_worker_info
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.checks import (
+    WITHIN_EPOCH,
     check_arguments,
     check_orders,
     check_state,
     proportions_by_skill,
     upgrade_state,
 )
+from skillit_stream.loader.host.composer_frames import is_called_by_composer
 from skillit_stream.loader.ledger import RoundStart
 from skillit_stream.loader.place import OwnPlace
-from skillit_stream.loader.rounds import Rounds
-from skillit_stream.loader.skill_shards import SkillShards
+from skillit_stream.loader.played_rounds import PlayedRounds
+from skillit_stream.loader.rounds import Rounds, Turn
 from skillit_stream.mixture.apportion import checked_proportions
 from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.carry_over import (
@@ -43,11 +45,12 @@ from skillit_stream.order.tape import DEFAULT_BLOCK_SIZE
 
 Int64 = NDArray[np.int64]
 
-STATE_VERSION = 3
+STATE_VERSION = 4
+# These would choose an order; here the tapes and the plan do.
 _TAKEN_FROM_STATE = ('shuffle_seed', 'shuffle_block_size', 'num_canonical_nodes')
 
 
-class SkillStreamingDataset(SkillShards):
+class SkillStreamingDataset(PlayedRounds):
     """Mixes one stream per skill by proportions that may change every round.
 
     The order of samples is a function of streams, seed, canonical nodes, global batch size, round size and
@@ -105,61 +108,6 @@ class SkillStreamingDataset(SkillShards):
         self._rounds = self._lay_out(start)
         self._rounds.refuse_exhausted(0, first)
 
-    @property
-    def round(self) -> int:
-        """The round being played, or the one to be played first if none has begun."""
-        return self._rounds.current
-
-    @property
-    def next_round(self) -> int:
-        """The first round that has not begun: the one that :meth:`set_proportions` sets."""
-        return self._rounds.upcoming
-
-    @property
-    def first_batch(self) -> int | None:
-        """Global batch of its round with which the first iteration begins; None once one has begun."""
-        return self._rounds.first_batch
-
-    @property
-    def proportions(self) -> dict[str, float]:
-        """Proportions asked for in the current round, by skill."""
-        return self._by_skill(self._rounds.proportions(self.round))
-
-    @property
-    def next_proportions(self) -> dict[str, float]:
-        """Proportions asked for in the next round, by skill."""
-        return self._by_skill(self._rounds.proportions(self.next_round))
-
-    @property
-    def round_size(self) -> int:
-        """Samples in a round, all ranks together."""
-        return self._round_size
-
-    @property
-    def global_batch_size(self) -> int:
-        """Samples in a global batch."""
-        return self._rounds.shape.global_batch
-
-    @property
-    def samples_seen(self) -> dict[str, int]:
-        """Samples of each skill drawn by all rounds that have begun, the current one as a whole."""
-        return self._by_skill(self._rounds.drawn_before(self.next_round))
-
-    @property
-    def passes(self) -> dict[str, float]:
-        """How often each stream has been walked: samples seen over the stream's samples."""
-        return self._by_skill(self._rounds.drawn_before(self.next_round) / self.samples_per_stream)
-
-    @property
-    def samples(self) -> dict[str, int]:
-        """Samples of each skill in the current round."""
-        return self._by_skill(self._rounds.counts(self.round))
-
-    @property
-    def upcoming_passes(self) -> dict[str, float]:
-        """How often each stream will have been walked at the end of the next round."""
-        return self._by_skill(self._rounds.drawn_before(self.next_round + 1) / self.samples_per_stream)
-
     def set_proportions(self, proportions: Mapping[str, float]) -> None:
         """Set the mixture of the next round and the ones after it.
 
@@ -184,7 +132,7 @@ class SkillStreamingDataset(SkillShards):
         check_orders(orders, self.shard_lists, self.on_exhausted)
         self.sample_orders = dict(orders)
         cursors = Cursors.at_start(len(self.skills), int(self.num_canonical_nodes or 1))
-        self._rounds = self._lay_out(RoundStart(0, cursors, self._rounds.proportions(0)))
+        self._go_on_with(self._lay_out(RoundStart(0, cursors, self._rounds.proportions(0))))
 
     def sample_ids(self, round: int = 0) -> Int64:  # noqa: A002 (the contract's name)
         """The global order of a round.
@@ -227,6 +175,10 @@ class SkillStreamingDataset(SkillShards):
                 in a worker of a DataLoader its place alone, for loaders that keep one of each.
             from_beginning: Whether they are counted from the start of the round or from where this process
                 resumed in it. Composer counts from the start, and says 0 after the last batch of a round.
+
+        Returns:
+            ``epoch`` is the round, ``sample_in_epoch`` what was consumed of it: after the last batch of a round always
+            0 of the next.
         """
         number, (base, offset) = self.round, self._rounds.base
         if num_samples is None:
@@ -238,6 +190,10 @@ class SkillStreamingDataset(SkillShards):
             sample = num_samples // (self.replication or 1)
         else:
             sample = num_samples + (offset if number == base else 0)
+        if sample == self._round_size:
+            state, within = self._state(number + 1, 0), self._state(number, sample)
+            # Composer counts the epoch after this, and comes back for the rest of it, which is nothing.
+            return {**state, WITHIN_EPOCH: {key: one for key, one in within.items() if one != state[key]}}
         if from_beginning and sample == 0 and self._rounds.is_dealt_out(number):
             number += 1
         return self._state(number, sample)
@@ -268,7 +224,10 @@ class SkillStreamingDataset(SkillShards):
         if 'place_version' in obj:
             self._own_place.load(obj)
             return
-        obj = upgrade_state(obj, STATE_VERSION)
+        self._rounds.refuse_other_process(self.rank_problem())
+        obj, in_composer = upgrade_state(obj, STATE_VERSION), is_called_by_composer()
+        if in_composer:
+            obj |= obj.get(WITHIN_EPOCH, {})
         saved = obj.get('streams', {})
         changes = find_changes(saved, self.shard_lists, self.sample_orders)
         check_state(obj, self.describe(), changes, self.on_changed)
@@ -281,19 +240,22 @@ class SkillStreamingDataset(SkillShards):
         nodes = settings['num_canonical_nodes']
         continuations, cursors = carry_over(saved, self.shard_lists, nodes, self.sample_orders)
         start = RoundStart(int(obj['epoch']), cursors, current)
-        self._own_place.restart(sample := int(obj['sample_in_epoch']))
+        sample = int(obj['sample_in_epoch'])
+        self._own_place.restart(sample % self._round_size)
         same_settings = all(getattr(self, name) == value for name, value in settings.items())
         if same_settings and not changes and is_resumable_on(self._rounds.tapes, saved):
             # The same tapes: workers that are alive share this memory and follow.
             self._rounds.restart(start, sample)
         else:
-            self._rounds = self._lay_out(start, sample, continuations=continuations, **settings)
+            self._go_on_with(self._lay_out(start, sample, continuations=continuations, **settings))
         # Only now: a state that was refused has changed nothing.
         self.changes = changes or self.changes
         for name, value in settings.items():
             setattr(self, name, value)
         if not np.array_equal(upcoming, current):
             self._rounds.set_proportions(start.number + 1, upcoming)
+        if sample == self._round_size and not in_composer:
+            self._rounds.end_round()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Play the next round's share of this rank and worker.
@@ -303,8 +265,8 @@ class SkillStreamingDataset(SkillShards):
         """
         if self._own_place.begins_late():
             return self._own_place.begin_late(self)
-        begun = self._own_place.begin(self._rounds, *self.worker())
-        return self._play(*begun, *self.worker()) if begun else iter(())
+        turn = self._own_place.begin(self._rounds, self.rank_problem(), *self.worker())
+        return self._play(turn, *self.worker()) if turn else iter(())
 
     def _lay_out(
         self,
@@ -337,24 +299,29 @@ class SkillStreamingDataset(SkillShards):
             may_repeat=self.on_exhausted == 'repeat',
             start=start,
             sample=sample,
+            lock_path=self.lock_path,
         )
 
-    def _by_skill(self, values: NDArray) -> dict[str, Any]:
-        return dict(zip(self.skills, values.tolist(), strict=True))
+    def _go_on_with(self, rounds: Rounds) -> None:
+        self._rounds.retire()
+        self._rounds = rounds
 
-    def _play(self, number: int, first: int, worker: int, workers: int) -> Iterator[dict[str, Any]]:
-        """Yield this worker's samples of a round from global batch `first` on."""
-        self._rounds.refuse_exhausted(number, self._rounds.proportions(number))
-        left = len(range(first + worker, self._rounds.shape.batches, workers))
+    def _play(self, turn: Turn, worker: int, workers: int) -> Iterator[dict[str, Any]]:
+        """Yield this worker's samples of a round."""
+        rounds, number, first = self._rounds, turn.number, turn.first
+        rounds.check_turn(turn)
+        rounds.refuse_exhausted(number, rounds.proportions(number))
+        left = len(range(first + worker, rounds.shape.batches, workers))
         if not left:
-            self._rounds.deal_out(worker, workers, number)
+            rounds.deal_out(worker, workers, number)
         for ids in self._fetched_ahead(self._own_batches(number, first + worker, workers)):
+            rounds.check_turn(turn)
             *samples, last = self.samples_by_id(ids)
             yield from samples
             left -= 1
             self._own_place.advance()
             if not left:
-                self._rounds.deal_out(worker, workers, number)
+                rounds.deal_out(worker, workers, number)
             yield last
 
     def _own_batches(self, number: int, first: int, step: int) -> Iterator[Int64]:

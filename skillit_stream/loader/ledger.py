@@ -1,27 +1,36 @@
 """The few numbers that a rank's main process and its DataLoader workers share while a run goes on.
 
 A dataset object is copied into every worker, so what changes during a run lives in shared memory: the
-proportions of the coming round, the cursors at the start of the current one, and how often each worker
-has begun to iterate. The memory is a torch shared tensor: its file is unlinked as soon as it is mapped, so
-nothing is left behind when a process is killed, and it reaches forked and spawned workers alike.
+proportions of the coming round, the cursors at the start of the current one, and the iterations that have begun.
+The memory is a torch shared tensor: its file is unlinked as soon as it is mapped, so nothing is left behind when a
+process is killed, and it reaches forked and spawned workers alike.
 
-No locks and no barriers: every worker can compute everything by itself, so what one worker publishes only
-saves the others time. Records are kept two deep and carry a checksum: a reader never uses half of one.
+An iteration is claimed under a lock, which goes with its process: the first worker of a DataLoader claims it for all
+of them. Its key is stored before the count of iterations, so that a process which ends in between leaves a key that is
+not counted and written over by the next. Nothing else is locked: every worker can compute everything by itself, so
+what one worker publishes only saves the others time. Records are kept two deep and carry a checksum: a reader never
+uses half of one.
 """
 
+import os
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.processes import locked
 from skillit_stream.order.cursor import Cursors
 
 MAX_WORKERS = 128
+# Claims that are remembered: a worker that wakes up later than so many iterations is not known any more.
+CLAIMS = 4096
 _HEADER = 3  # tag, filled, checksum
 _NO_ROUND = -1
+_ITERATIONS, _RESTARTS, _RETIRED, _PROCESS = range(4)
 
 
 @dataclass(frozen=True)
@@ -39,36 +48,49 @@ class RoundStart:
     proportions: NDArray[np.float64]
 
 
+class Claim(NamedTuple):
+    """An iteration that has begun."""
+
+    before: int
+    """Iterations since the base that began before it."""
+    restarts: int
+    """How often the ledger had been restarted."""
+
+
 class Ledger:
     """Shared numbers of one rank's dataset.
 
     Args:
         skills: Number of skills.
         columns: Columns of the cursors.
+        lock_path: A file that is locked while an iteration is claimed; made if it is not there.
     """
 
-    def __init__(self, skills: int, columns: int) -> None:
+    def __init__(self, skills: int, columns: int, lock_path: str | os.PathLike[str]) -> None:
         self.skills = skills
         self.columns = columns
+        self._lock_path = lock_path
         table = (MAX_WORKERS + 1) * MAX_WORKERS
         proportions, cursors = _HEADER + skills, _HEADER + skills * (3 + columns)
-        lengths = [2, table, table, proportions, proportions, cursors, cursors]
+        lengths = [2, 4, CLAIMS, table, proportions, proportions, cursors, cursors]
         # One tensor: each costs a file descriptor. Of memory that is zeros as it comes: to fill or copy some, torch
         # would wait for threads that a forked process does not have.
         storage = torch.UntypedStorage._new_shared(sum(lengths) * torch.int64.itemsize)
         memory = torch.empty(0, dtype=torch.int64).set_(storage)
-        self._base, self._begun, self._dealt_out, *records = memory.split(lengths)
+        self._base, self._state, self._claims, self._dealt_out, *records = memory.split(lengths)
         self._proportions, self._cursors = records[:2], records[2:]
 
     def restart(self, start: RoundStart, sample_in_round: int) -> None:
-        """Begin (again) at the given round and sample: the next iteration of any worker plays it."""
-        for record in (*self._proportions, *self._cursors):
-            record.numpy()[:_HEADER] = 0
-        self._begun.numpy()[:] = 0
-        self._dealt_out.numpy()[:] = _NO_ROUND
-        self.publish_proportions(start.number, start.proportions)
-        self.publish_cursors(start.number, start.cursors)
-        self._base.numpy()[:] = start.number, sample_in_round
+        """Begin (again) at the given round and sample: the next iteration plays it."""
+        with locked(self._lock_path, os.O_RDWR | os.O_CREAT):
+            self._state.numpy()[_RESTARTS] += 1
+            for record in (*self._proportions, *self._cursors):
+                record.numpy()[:_HEADER] = 0
+            self._state.numpy()[_ITERATIONS] = self._claims.numpy()[:] = 0
+            self._dealt_out.numpy()[:] = _NO_ROUND
+            self.publish_proportions(start.number, start.proportions)
+            self.publish_cursors(start.number, start.cursors)
+            self._base.numpy()[:] = start.number, sample_in_round
 
     @property
     def base(self) -> tuple[int, int]:
@@ -79,26 +101,57 @@ class Ledger:
     @property
     def iterations(self) -> int:
         """How often iteration has begun since the base."""
-        return int(_table(self._begun).max(axis=1).sum())
+        return int(self._state.numpy()[_ITERATIONS])
 
-    def begin_iteration(self, worker: int, workers: int) -> int:
-        """Count one more iteration of this worker; returns how many came before it.
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted."""
+        return int(self._state.numpy()[_RESTARTS])
 
-        Each worker counts for itself, in a row for its number of workers: whatever order the workers
-        start in, and even if a loader with another number of workers went before, all of them arrive at
-        the same number.
+    @property
+    def is_retired(self) -> bool:
+        """Whether another ledger has taken its place."""
+        return bool(self._state.numpy()[_RETIRED])
+
+    @property
+    def process(self) -> int:
+        """Number of the process that iterates, 0 if none has."""
+        return int(self._state.numpy()[_PROCESS])
+
+    def retire(self) -> None:
+        """Another ledger takes this one's place; whoever still has this one shall know."""
+        self._state.numpy()[_RETIRED] = 1
+
+    def take(self, process: int) -> None:
+        """This process iterates from now on."""
+        self._state.numpy()[_PROCESS] = process
+
+    def claim(self, key: int = 0) -> Claim:
+        """Begin an iteration, or join the one that was begun under the same key.
+
+        Args:
+            key: What those who play one iteration together have in common; 0: this one is played alone.
         """
-        if workers > MAX_WORKERS:
-            raise InputError(f'`num_workers` must be at most {MAX_WORKERS}, but got: {workers}.')
-        table = _table(self._begun)
-        # The other rows are at rest: only loaders of this number of workers are being started now.
-        others = np.delete(table, workers, axis=0).max(axis=1).sum()
-        before = int(others + table[workers, worker])
-        table[workers, worker] += 1
-        return before
+        with locked(self._lock_path, os.O_RDWR | os.O_CREAT):
+            count, keys = self.iterations, self._claims.numpy()
+            places = np.flatnonzero(keys == key) if key else []
+            # A key stands where a claim was stored that many iterations ago.
+            joined = [count - 1 - (count - 1 - int(place)) % CLAIMS for place in places]
+            if joined and max(joined) >= 0:
+                return Claim(max(joined), self.restarts)
+            keys[count % CLAIMS] = key
+            self._state.numpy()[_ITERATIONS] = count + 1
+            return Claim(count, self.restarts)
+
+    def is_current(self, claim: Claim) -> bool:
+        """Whether no iteration has begun since this one, nothing was restarted, and this ledger counts."""
+        iterations, restarts, retired, _ = self._state.tolist()
+        return claim == (iterations - 1, restarts) and not retired
 
     def publish_dealt_out(self, worker: int, workers: int, number: int) -> None:
         """This worker, one of `workers`, has handed out its last batch of the given round."""
+        if workers > MAX_WORKERS:
+            raise InputError(f'`num_workers` must be at most {MAX_WORKERS}, but got: {workers}.')
         _table(self._dealt_out)[workers, worker] = number
 
     def is_dealt_out(self, number: int, batches: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch.utils.data import get_worker_info
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.loader.rounds import Rounds
+from skillit_stream.loader.rounds import Rounds, Turn
 
 PLACE_VERSION = 1
 Drawn = TypeVar('Drawn')
@@ -107,8 +107,8 @@ class OwnPlace:
         """A batch has been drawn."""
         self._place.batch += self._place.workers
 
-    def begin(self, rounds: Rounds, worker: int, workers: int) -> tuple[int, int] | None:
-        """Begin to iterate; returns round and global batch, or None where the place that was loaded is at its end.
+    def begin(self, rounds: Rounds, refusal: InputError | None, worker: int, workers: int) -> Turn | None:
+        """Begin to iterate, unless there is a refusal; None where the place that was loaded is at its round's end.
 
         Raises:
             InputError: That place is another worker's, or of another step than the dataset's state.
@@ -122,10 +122,10 @@ class OwnPlace:
             if own is None:
                 self._place = replace(loaded)
                 return None
-        number, first = rounds.begin(worker, workers)
-        first = first if own is None else own
-        self._place = Place(number, first + worker, worker, workers)
-        return number, first
+        turn = rounds.begin(refusal)
+        turn = turn if own is None else turn._replace(first=own)
+        self._place = Place(turn.number, turn.first + worker, worker, workers)
+        return turn
 
     def samples_drawn(self, rounds: Rounds) -> int:
         """Samples of the current round that a process which iterates by itself has drawn for all ranks.

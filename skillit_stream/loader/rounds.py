@@ -4,20 +4,51 @@ Everything of the loader but the samples' bytes. One object a rank, copied into 
 share is in the :class:`~skillit_stream.loader.ledger.Ledger`.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.loader.ledger import Ledger, RoundStart
+from skillit_stream.loader.host.loader_identity import iterating_process, loader_identity
+from skillit_stream.loader.host.processes import is_running
+from skillit_stream.loader.ledger import Claim, Ledger, RoundStart
 from skillit_stream.order.cursor import Cursors
 from skillit_stream.order.plan import RoundShape, Window, look_up, round_counts, walk_round
 from skillit_stream.order.tape import Tape
 
 Int64 = NDArray[np.int64]
 Proportions = NDArray[np.float64]
+
+
+_LOADED_SINCE = 'A state was loaded when {when}: call load_state_dict between iterations, then iter() again.'
+_CANNOT_FOLLOW = (
+    'The workers of this DataLoader were started before a state of another seed, shuffle block, number of canonical '
+    'nodes or other streams was loaded (or `set_sample_orders` called), and cannot follow: make a new DataLoader after '
+    'it, or load the state before the first iteration.'
+)
+
+
+class Turn(NamedTuple):
+    """What somebody plays who has begun to iterate."""
+
+    number: int
+    """Of the round."""
+    first: int
+    """Global batch to begin at."""
+    claim: Claim
+    refusal: InputError | None = None
+    """Why it must not be played."""
+
+
+def _key_of(*numbers: int) -> int:
+    """A number, not 0, for what those have in common who play an iteration together."""
+    digest = blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, 'little', signed=True) or 1
 
 
 class Rounds:
@@ -31,6 +62,7 @@ class Rounds:
             one is refused.
         start: The first round.
         sample: Samples of that round that were consumed before; whole global batches.
+        lock_path: Of the ledger.
 
     Raises:
         InputError: `sample` is not a whole number of batches of a round, or a tape is too short.
@@ -45,13 +77,15 @@ class Rounds:
         may_repeat: bool,
         start: RoundStart,
         sample: int = 0,
+        lock_path: str,
     ) -> None:
         self.tapes = tapes
         self.shape = shape
         self._sample_offsets = sample_offsets
         self._may_repeat = may_repeat
         self._columns = start.cursors.taken.shape[1]
-        self._ledger = Ledger(len(tapes), self._columns)
+        self._ledger = Ledger(len(tapes), self._columns, lock_path)
+        self._iterations_here = (0, 0)
         self.restart(start, sample)
 
     def restart(self, start: RoundStart, sample: int) -> None:
@@ -67,6 +101,12 @@ class Rounds:
         self._set = {start.number: start.proportions}
         self._starts = {start.number: cursors}
         self._ledger.restart(RoundStart(start.number, cursors, start.proportions), sample)
+        self._restarts = self._ledger.restarts
+
+    def end_round(self) -> None:
+        """Go on at the start of the round after the base's, of which nothing is left."""
+        number = self.base[0] + 1
+        self.restart(RoundStart(number, self.cursors_at(number), self.proportions(number)), 0)
 
     @property
     def base(self) -> tuple[int, int]:
@@ -94,13 +134,67 @@ class Rounds:
         base, sample = self._ledger.base
         return self.current + 1 if self.begun or sample else base
 
-    def begin(self, worker: int, workers: int) -> tuple[int, int]:
-        """This worker begins to iterate; returns the round it plays and the global batch to begin at."""
+    def begin(self, refusal: InputError | None = None) -> Turn:
+        """Begin to iterate, as one of those who play a round together: the workers of a DataLoader, or a process alone.
+
+        Nothing is raised before the turn is played: a worker that lives on would die of it, and nobody see why.
+
+        Args:
+            refusal: Why this process must not.
+        """
+        loader = loader_identity()
+        process, here = self._iterations_here
+        here = here + 1 if process == os.getpid() else 0
+        self._iterations_here = (os.getpid(), here)
+        # A worker that was asked for before a state was loaded would take the place of those asked for after it.
+        if loader and not here and self._restarts != self._ledger.restarts:
+            refusal = refusal or InputError(_LOADED_SINCE.format(when='its workers started'))
+        refusal = refusal or self._other_process()
+        if refusal:
+            return Turn(0, 0, Claim(0, 0), refusal)
         number, sample = self._ledger.base
-        before = self._ledger.begin_iteration(worker, workers)
-        # A round that is begun and never drawn from must still leave the start of the next one behind.
-        self.cursors_at(number + before)
-        return number + before, 0 if before else sample // self.shape.global_batch
+        claim = self._ledger.claim(_key_of(*loader, here) if loader else 0)
+        self._ledger.take(iterating_process())
+        number += claim.before
+        if self._ledger.is_current(claim):
+            # A round that is begun and never drawn from must still leave the start of the next one behind.
+            self.cursors_at(number)
+        return Turn(number, 0 if claim.before else sample // self.shape.global_batch, claim)
+
+    def check_turn(self, turn: Turn) -> None:
+        """Raise InputError if another iteration has begun since, or a state was loaded: its order is played no more."""
+        ledger = self._ledger
+        if turn.refusal:
+            raise turn.refusal
+        if ledger.is_current(turn.claim):
+            return
+        if ledger.is_retired and loader_identity():
+            raise InputError(_CANNOT_FOLLOW)
+        if ledger.is_retired or ledger.restarts != turn.claim.restarts:
+            raise InputError(_LOADED_SINCE.format(when=f'round {turn.number} was iterated'))
+        raise InputError(
+            f'Another iteration of the dataset has begun round {self.current} while round {turn.number} was iterated: '
+            f'a dataset plays one round at a time, and the state would be of the wrong one. Begin the one when the '
+            f'other has ended; to look at samples, call `sample_ids` and `samples_by_id`.'
+        )
+
+    def refuse_other_process(self, refusal: InputError | None = None) -> None:
+        """Raise the refusal, if there is one, or InputError if another process, which is alive, iterates."""
+        if problem := refusal or self._other_process():
+            raise problem
+
+    def _other_process(self) -> InputError | None:
+        player, asking = self._ledger.process, iterating_process()
+        if player in (0, asking) or not is_running(player):
+            return None
+        return InputError(
+            f'Process {player} iterates this dataset, and process {asking} would take its next rounds from it: make a '
+            f'dataset in every process that trains.'
+        )
+
+    def retire(self) -> None:
+        """Other rounds take the place of these: workers that are alive have these alone, and must not go on."""
+        self._ledger.retire()
 
     def proportions(self, number: int) -> Proportions:
         """Proportions of a round, float64 [skills]."""

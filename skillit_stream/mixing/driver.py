@@ -15,8 +15,8 @@ from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRec
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.checks import STATE_VERSION, check_batch_size, check_same_skills, check_version
 from skillit_stream.mixing.last_decision import SAME, LastDecision
-from skillit_stream.mixing.played_round import PlayedRound, check_whole, place_after
 from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
+from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -83,7 +83,7 @@ class MixtureDriver:
         self._steps: int | None = None
         # The last round that was ended here, and one whose end was still to come when the state was taken.
         self._ended: int | None = None
-        self._unended: PlayedRound | None = None
+        self._unended: RoundSummary | None = None
 
     @property
     def started(self) -> bool:
@@ -207,7 +207,7 @@ class MixtureDriver:
         """
         if not self._unended and self._steps is not None:
             check_whole(self.dataset, self._steps)
-        dataset, played = self.dataset, self._unended or PlayedRound.of(self.dataset)
+        dataset, played = self.dataset, self._unended or RoundSummary.of(self.dataset)
         self._require(
             losses,
             f"at the end of round {played.number}: evaluate every round (in Composer: eval_interval='1ep')",
@@ -258,7 +258,7 @@ class MixtureDriver:
             steps: Of them, those of the round.
             figures: As :meth:`end_round`'s, and so are `clocks` and `trained`.
         """
-        record = PlayedRound.beginning_of(self.dataset, steps).record(
+        record = RoundSummary.beginning_of(self.dataset, steps).record(
             step=step,
             ended_after=steps,
             losses=dict(losses),
@@ -310,7 +310,7 @@ class MixtureDriver:
         self._started = self._just_loaded = True
         if 'dataset' in state:
             self.dataset.load_state_dict(state['dataset'])
-            self._unended = PlayedRound(**state['unended']) if state['unended'] else None
+            self._unended = RoundSummary(**state['unended']) if state['unended'] else None
             self._steps = self._ended = None
 
     def _decide_again(self) -> None:
@@ -361,7 +361,7 @@ class MixtureDriver:
         decided = from_rank_zero(dict(zip(self.policy.skills, map(float, decide()), strict=True)))
         return {skill: decided[skill] for skill in self.dataset.skills}
 
-    def _steps_by_end(self, played: PlayedRound) -> int:
+    def _steps_by_end(self, played: RoundSummary) -> int:
         return sum(played.samples_seen.values()) // self.dataset.global_batch_size
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:

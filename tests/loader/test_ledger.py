@@ -1,13 +1,14 @@
-"""The shared numbers of a rank's processes: agreed on without locks, never half read."""
+"""The shared numbers of a rank's processes: claimed by one at a time, never half read."""
 
 import multiprocessing
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.loader.ledger import MAX_WORKERS, Ledger, RoundStart
+from skillit_stream.loader.ledger import CLAIMS, MAX_WORKERS, Ledger, RoundStart
 from skillit_stream.order.cursor import Cursors
 
 SHARES = np.array([0.25, 0.75])
@@ -19,16 +20,11 @@ def cursors_of(number: int) -> Cursors:
 
 
 @pytest.fixture
-def ledger() -> Ledger:
+def ledger(tmp_path: Path) -> Ledger:
     """A ledger of two skills and three canonical nodes at round 5, sample 16."""
-    made = Ledger(2, 3)
+    made = Ledger(2, 3, tmp_path / 'lock')
     made.restart(RoundStart(5, cursors_of(5), SHARES), 16)
     return made
-
-
-def begin_all(ledger: Ledger, workers: int) -> set[int]:
-    """One iteration of a loader with so many workers; the round counts they arrive at."""
-    return {ledger.begin_iteration(worker, workers) for worker in range(workers)}
 
 
 def test_a_restart_can_be_read_back(ledger: Ledger):
@@ -43,7 +39,7 @@ def test_a_restart_can_be_read_back(ledger: Ledger):
 
 
 def test_a_restart_forgets_what_was_before(ledger: Ledger):
-    begin_all(ledger, 3)
+    ledger.claim(1)
     ledger.publish_dealt_out(0, 1, 2)
     ledger.publish_proportions(6, np.array([1.0, 0.0]))
     ledger.publish_cursors(6, cursors_of(6))
@@ -54,25 +50,51 @@ def test_a_restart_forgets_what_was_before(ledger: Ledger):
     assert ledger.latest_cursors(6)[0] == 2
 
 
-@pytest.mark.parametrize('order', list(permutations(range(3))))
-def test_workers_arrive_at_the_same_round_in_whatever_order_they_start(
-    ledger: Ledger, order: tuple[int, ...]
+@pytest.mark.parametrize('order', list(permutations('aab')))
+def test_those_with_one_key_join_one_iteration_in_whatever_order_they_come(
+    ledger: Ledger, order: tuple[str, ...]
 ):
-    for before in range(3):
-        assert [ledger.begin_iteration(worker, 3) for worker in order] == [before] * 3
-        assert ledger.iterations == before + 1
+    keys = {'a': 11, 'b': -22}
+    claims = [(one, ledger.claim(keys[one])) for one in order]
+    assert len({claim for one, claim in claims if one == 'a'}) == 1
+    assert {claim.before for _, claim in claims} == {0, 1}
+    assert ledger.iterations == 2
+    newest = max(claim for _, claim in claims)
+    assert [ledger.is_current(claim) for _, claim in claims] == [claim == newest for _, claim in claims]
 
 
-def test_loaders_of_changing_numbers_of_workers_play_the_rounds_in_sequence(ledger: Ledger):
-    for before, workers in enumerate([1, 3, 1, 2, 3, 3, 1]):
-        assert begin_all(ledger, workers) == {before}
-    assert ledger.iterations == 7
+def test_claims_without_a_key_are_iterations_of_their_own(ledger: Ledger):
+    assert [ledger.claim().before for _ in range(3)] == [0, 1, 2]
+    assert ledger.claim(7).before == 3
+    assert ledger.claim().before == 4
+    assert ledger.claim(7).before == 3
+
+
+def test_the_newest_iterations_are_remembered_and_the_oldest_forgotten(ledger: Ledger):
+    for number in range(CLAIMS + 5):
+        assert ledger.claim(number + 1).before == number
+    assert ledger.claim(6).before == 5
+    assert ledger.claim(5).before == CLAIMS + 5
+
+
+def test_a_process_that_ends_between_the_stores_of_a_claim_has_claimed_nothing(ledger: Ledger):
+    ledger.claim(1)
+    ledger._claims[1] = 2
+    assert ledger.claim(3).before == 1
+    assert ledger.claim(2).before == 2
+
+
+def test_a_restart_ends_what_was_claimed(ledger: Ledger):
+    before = ledger.claim(1)
+    ledger.restart(RoundStart(5, cursors_of(5), SHARES), 16)
+    assert not ledger.is_current(before)
+    assert ledger.claim(1).before == 0
+    assert not ledger.is_current(before)
 
 
 def test_too_many_workers_are_refused(ledger: Ledger):
     with pytest.raises(InputError, match=r'^`num_workers` must be at most 128, but got: 129\.$'):
-        ledger.begin_iteration(0, MAX_WORKERS + 1)
-    assert begin_all(ledger, MAX_WORKERS) == {0}
+        ledger.publish_dealt_out(0, MAX_WORKERS + 1, 5)
 
 
 def test_a_round_is_dealt_out_when_all_its_workers_say_so(ledger: Ledger):
@@ -149,7 +171,7 @@ def test_a_half_written_record_is_written_over(ledger: Ledger):
 
 def test_what_a_forked_process_publishes_is_seen(ledger: Ledger):
     def publish() -> None:
-        ledger.begin_iteration(0, 1)
+        ledger.claim(1)
         ledger.publish_cursors(6, cursors_of(6))
         ledger.publish_dealt_out(0, 1, 5)
 

@@ -135,3 +135,15 @@ def test_weights_alone_start_a_fresh_run(
     assert [line['round'] for line in mixture_lines(run_folder)] == [0]
     assert drawn_samples(run_folder) == {step: straight['samples'][step] for step in range(STEPS)}
     assert dataset.round == 0
+
+
+@pytest.mark.parametrize('step', [STEPS, STEPS + 1])
+def test_a_trainer_without_data_mixing_goes_on_from_the_last_batch_of_a_round(
+    streams: Path, run_folder: Path, tmp_path: Path, release_datasets: Release, step: int
+):
+    train(streams, run_folder, algorithms=[], evaluators=[], save_interval='1ba', max_duration='2ep')
+    release_datasets()
+    path = run_folder / 'checkpoints' / f'ep{(step - 1) // STEPS}-ba{step}-rank0.pt'
+    train(streams, tmp_path / 'on', algorithms=[], evaluators=[], load_path=str(path), max_duration='2ep')
+    whole = drawn_samples(run_folder)
+    assert drawn_samples(tmp_path / 'on') == {number: whole[number] for number in range(step, 2 * STEPS)}

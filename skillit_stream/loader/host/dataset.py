@@ -35,6 +35,7 @@ from streaming.base.storage import CloudDownloader
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.loader.host.construction import blaming_index, quick_construction
+from skillit_stream.loader.host.job_rank import as_rank_of_its_job, known_rank
 from skillit_stream.loader.host.processes import is_running
 from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
@@ -68,7 +69,7 @@ class HostDataset(StreamingDataset):
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
         self.skills = tuple(streams)
         blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
-        with quick_construction(), own_prefix(), blame:
+        with as_rank_of_its_job() as self.made_for, quick_construction(), own_prefix(), blame:
             super().__init__(streams=list(streams.values()), **kwargs)
         _connected.update(self.streams)
         self.has_remote = any(stream.remote for stream in self.streams)
@@ -82,6 +83,21 @@ class HostDataset(StreamingDataset):
         """Number of this DataLoader worker, and how many the rank has; (0, 1) in the main process."""
         world = self._parallel_rank_world.detect_workers()
         return world.worker_of_rank, world.workers_per_rank
+
+    @property
+    def lock_path(self) -> str:
+        """A file that processes of this dataset lock for a few stores; it is removed with the shared memory."""
+        return self._cache_filelock_path
+
+    def rank_problem(self) -> InputError | None:
+        """Why this process must not take samples: it is another rank than the one the dataset was made for."""
+        now, made_for = known_rank(), self.made_for
+        if now is None or (now.rank, now.ranks) == (made_for.rank, made_for.ranks):
+            return None
+        return InputError(
+            f'The dataset was made for rank {made_for.rank} of {made_for.ranks}, but this process is rank {now.rank} '
+            f'of {now.ranks}: make a dataset in every rank, after its process group.'
+        )
 
     @property
     def nodes(self) -> int:

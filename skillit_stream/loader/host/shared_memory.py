@@ -30,7 +30,7 @@ from streaming.base.world import World
 from torch import distributed as dist
 
 from skillit_stream.base.errors import InputError, first_line
-from skillit_stream.loader.host.processes import is_running
+from skillit_stream.loader.host.processes import is_running, locked
 from skillit_stream.loader.host.unfinished import remove_unfinished
 
 # Numbers below this are of plain StreamingDatasets, and never touched.
@@ -224,14 +224,8 @@ def _clear_at_exit(process: int) -> None:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Only one process of this machine at a time; nothing inside waits for other processes."""
-    descriptor = os.open(_SHARED_MEMORY, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(_SHARED_MEMORY, os.O_RDONLY):
         yield
-    finally:
-        # Not by closing alone: a fork made meanwhile has the descriptor too.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
 
 
 def _registration(prefix: int) -> Path:

@@ -11,7 +11,7 @@ from skillit_stream.loader.dataset import SkillStreamingDataset
 
 
 @dataclass(frozen=True)
-class PlayedRound:
+class RoundSummary:
     """A round, or the first steps of one, that was played; its fields are plain Python, for checkpoints."""
 
     number: int
@@ -24,7 +24,7 @@ class PlayedRound:
     """The dataset's at its start."""
 
     @classmethod
-    def of(cls, dataset: SkillStreamingDataset) -> 'PlayedRound':
+    def of(cls, dataset: SkillStreamingDataset) -> 'RoundSummary':
         """The dataset's present round."""
         return cls(
             number=dataset.round,
@@ -36,7 +36,7 @@ class PlayedRound:
         )
 
     @classmethod
-    def beginning_of(cls, dataset: SkillStreamingDataset, steps: int) -> 'PlayedRound':
+    def beginning_of(cls, dataset: SkillStreamingDataset, steps: int) -> 'RoundSummary':
         """The first `steps` global batches of the dataset's present round."""
         ids = dataset.sample_ids(dataset.round)[: steps * dataset.global_batch_size]
         skills = np.searchsorted(dataset.samples_per_stream.cumsum(), ids, side='right')
@@ -73,7 +73,7 @@ class PlayedRound:
 
 
 def place_after(
-    dataset: SkillStreamingDataset, steps: int, *, was_ended: bool, unended: PlayedRound | None
+    dataset: SkillStreamingDataset, steps: int, *, was_ended: bool, unended: RoundSummary | None
 ) -> dict[str, Any]:
     """Where a run goes on that has trained so much of the dataset's present round, in plain Python.
 
@@ -93,7 +93,7 @@ def place_after(
     if not 0 <= steps <= whole:
         raise InputError(f'`steps` must be from 0 to the {whole} of a round, but got: {steps}.')
     if steps == whole and not was_ended:
-        unended = unended or PlayedRound.of(dataset)
+        unended = unended or RoundSummary.of(dataset)
     if was_ended or unended:
         # Of the round that comes next.
         state = dataset.state_dict(0, from_beginning=True)
