@@ -110,18 +110,22 @@ class OwnPlace:
     def begin(self, rounds: Rounds, refusal: InputError | None, worker: int, workers: int) -> Turn | None:
         """Begin to iterate, unless there is a refusal; None where the place that was loaded is at its round's end.
 
-        Raises:
-            InputError: That place is another worker's, or of another step than the dataset's state.
+        A place of another worker, or of another step than the dataset's state, is a refusal too: one is raised when
+        the turn is played.
         """
         loaded, self._loaded = self._loaded, None
         own = None
         if loaded:
             base, sample = rounds.base
             step = sample // rounds.shape.global_batch
-            own = loaded.first_batch((worker, workers), (base, step), rounds.shape.batches)
-            if own is None:
-                self._place = replace(loaded)
-                return None
+            try:
+                own = loaded.first_batch((worker, workers), (base, step), rounds.shape.batches)
+            except InputError as error:
+                refusal = refusal or error
+            else:
+                if own is None:
+                    self._place = replace(loaded)
+                    return None
         turn = rounds.begin(refusal)
         turn = turn if own is None else turn._replace(first=own)
         self._place = Place(turn.number, turn.first + worker, worker, workers)
