@@ -96,7 +96,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train in the process group that torchrun describes."""
+    """Train in one process group, made before the datasets."""
     parser = argparse.ArgumentParser()
     parser.add_argument('streams', type=Path)
     parser.add_argument('run', type=Path)
@@ -108,7 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if torch.cuda.is_available():
         device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
         torch.cuda.set_device(device)
-    # Before the datasets: one process group serves all of them.
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     try:
         train(options, device)
