@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from streaming import Stream
+from torch.utils.data import get_worker_info
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.checks import (
@@ -24,6 +25,7 @@ from skillit_stream.loader.checks import (
 from skillit_stream.loader.fetch_ahead import fetched_ahead
 from skillit_stream.loader.host.composer_frames import is_called_by_composer
 from skillit_stream.loader.ledger import RoundStart
+from skillit_stream.loader.place import OwnPlace
 from skillit_stream.loader.played_rounds import PlayedRounds
 from skillit_stream.loader.rounds import Rounds, Turn
 from skillit_stream.mixture.apportion import checked_proportions
@@ -32,7 +34,7 @@ from skillit_stream.order.carry_over import (
     Continuation,
     carry_over,
     carry_proportions,
-    describe_stream,
+    describe_streams,
     find_changes,
     is_resumable_on,
     make_tapes,
@@ -90,6 +92,7 @@ class SkillStreamingDataset(PlayedRounds):
         check_arguments(streams, round_size, on_exhausted, on_changed, kwargs)
         self.on_exhausted, self.on_changed = on_exhausted, on_changed
         self.changes: dict[str, str] = {}
+        self._own_place = OwnPlace()
         kwargs.setdefault('shuffle', True)
         super().__init__(streams, epoch_size=round_size, **kwargs)
         self.shuffle_block_size = self.shuffle_block_size or DEFAULT_BLOCK_SIZE
@@ -146,11 +149,6 @@ class SkillStreamingDataset(PlayedRounds):
         Raises:
             InputError: The round lies before the one this process resumed at.
         """
-        base, _ = self._rounds.base
-        if round < base:
-            raise InputError(
-                f'`round` must be at least {base}, where this process resumed, but got: {round}.'
-            )
         return self._rounds.sample_ids(round)
 
     def describe(self) -> dict[str, Any]:
@@ -163,21 +161,19 @@ class SkillStreamingDataset(PlayedRounds):
             'shuffle': self.shuffle,
             'shuffle_seed': self.shuffle_seed,
             'shuffle_block_size': self.shuffle_block_size,
-            'streams': {
-                skill: describe_stream(shards, self.sample_orders.get(skill))
-                for skill, shards in self.shard_lists.items()
-            },
+            'streams': describe_streams(self.shard_lists, self.sample_orders),
         }
 
     def round_state(self) -> dict[str, Any]:
         """State at the start of the current round, in plain Python; with the indexes it gives the round's order."""
         return self._state(self.round, 0)
 
-    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+    def state_dict(self, num_samples: int | None = None, from_beginning: bool = True) -> dict[str, Any]:
         """State for a checkpoint, in plain Python; cursors and proportions are by skill name.
 
         Args:
-            num_samples: Samples consumed in this round by all ranks.
+            num_samples: Samples consumed in this round by all ranks; None: those that this process has drawn, and
+                in a worker of a DataLoader its place alone, for loaders that keep one of each.
             from_beginning: Whether they are counted from the start of the round or from where this process
                 resumed in it. Composer counts from the start, and says 0 after the last batch of a round.
 
@@ -189,6 +185,10 @@ class SkillStreamingDataset(PlayedRounds):
             InputError: They are not whole global batches of a round.
         """
         number, (base, offset) = self.round, self._rounds.base
+        if num_samples is None:
+            if get_worker_info():
+                return self._own_place.to_plain()
+            num_samples = self._own_place.samples_drawn(self._rounds) * (self.replication or 1)
         if from_beginning:
             # Composer counts what every device got; replicas got the same samples.
             sample = num_samples // (self.replication or 1)
@@ -226,6 +226,9 @@ class SkillStreamingDataset(PlayedRounds):
             InputError: The state is of other streams, or of another round size, global batch or batching
                 in the middle of a round.
         """
+        if 'place_version' in obj:
+            self._own_place.load(obj)
+            return
         self._rounds.refuse_other_process(self.rank_problem())
         obj, in_composer = upgrade_state(obj, STATE_VERSION), is_called_by_composer()
         if in_composer:
@@ -243,6 +246,7 @@ class SkillStreamingDataset(PlayedRounds):
         continuations, cursors = carry_over(saved, self.shard_lists, nodes, self.sample_orders)
         start = RoundStart(int(obj['epoch']), cursors, current)
         sample = int(obj['sample_in_epoch'])
+        self._own_place.restart(sample % self._round_size)
         same_settings = all(getattr(self, name) == value for name, value in settings.items())
         if same_settings and not changes and is_resumable_on(self._rounds.tapes, saved):
             # The same tapes: workers that are alive share this memory and follow.
@@ -264,7 +268,10 @@ class SkillStreamingDataset(PlayedRounds):
         The round is settled when this is called, not at the first sample: a worker that has no batch in a
         short round still counts the round.
         """
-        return self._play(self._rounds.begin(self.rank_problem()), *self.worker())
+        if self._own_place.begins_late():
+            return self._own_place.begin_late(self)
+        turn = self._own_place.begin(self._rounds, self.rank_problem(), *self.worker())
+        return self._play(turn, *self.worker()) if turn else iter(())
 
     def _lay_out(
         self,
@@ -319,6 +326,7 @@ class SkillStreamingDataset(PlayedRounds):
             *samples, last = self.samples_by_id(ids)
             yield from samples
             left -= 1
+            self._own_place.advance()
             if not left:
                 rounds.deal_out(worker, workers, number)
             yield last

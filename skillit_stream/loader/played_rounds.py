@@ -25,6 +25,11 @@ class PlayedRounds(SkillShards):
         return self._rounds.upcoming
 
     @property
+    def first_batch(self) -> int | None:
+        """Global batch of its round with which the first iteration begins; None once one has begun."""
+        return self._rounds.first_batch
+
+    @property
     def proportions(self) -> dict[str, float]:
         """Proportions asked for in the current round, by skill."""
         return self._by_skill(self._rounds.proportions(self.round))

@@ -34,6 +34,13 @@ def describe_stream(shards: ShardList, order: SampleOrder | None = None) -> dict
     return {'samples': shards.samples, 'shards': len(shards.sizes), 'digest': shards.digest(), **curriculum}
 
 
+def describe_streams(
+    streams: Mapping[str, ShardList], orders: Mapping[str, SampleOrder]
+) -> dict[str, dict[str, Any]]:
+    """Skill -> what identifies its stream and the order of its samples."""
+    return {skill: describe_stream(shards, orders.get(skill)) for skill, shards in streams.items()}
+
+
 def stream_states(
     shards: Mapping[str, ShardList], tapes: Sequence[Tape], cursors: Cursors
 ) -> dict[str, dict[str, Any]]:
