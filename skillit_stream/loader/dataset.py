@@ -294,7 +294,7 @@ class SkillStreamingDataset(SkillShards):
         The round is settled when this is called, not at the first sample: a worker that has no batch in a
         short round still counts the round.
         """
-        worker, workers = self.worker()
+        worker, workers = self.iterating_worker(resumed=self._rounds.base > (self.round, 0))
         number, first = self._rounds.begin(worker, workers)
         return self._play(number, first, worker, workers)
 
