@@ -13,11 +13,14 @@ Two objects go into any Composer Trainer: a :class:`SkillStreamingDataset` under
         algorithms=[DataMixing(SkillIt(graph, eta=0.5, window=3))],
     )
 
-Names are imported when they are first used: the mixture layer needs neither torch nor Composer.
+Names are imported when they are first used: the mixture layer needs neither torch nor Composer, and in a training
+loop of one's own (:class:`MixtureDriver`, :func:`evaluate_skills`) nothing needs Composer.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from skillit_stream.base.errors import naming_composer
 
 if TYPE_CHECKING:
     from skillit_stream.base.errors import InputError
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from skillit_stream.loader.dataset import SkillStreamingDataset
     from skillit_stream.loader.eval_streams import EvalStreams
     from skillit_stream.mixing.driver import MixtureDriver
+    from skillit_stream.mixing.evaluation import evaluate_skills
     from skillit_stream.mixture import (
         MixturePolicy,
         RoundObservation,
@@ -55,6 +59,7 @@ _HOMES = {
     'build_policy': 'skillit_stream.mixture',
     'causal_lm_inputs': 'skillit_stream.loader.batches',
     'collate': 'skillit_stream.loader.batches',
+    'evaluate_skills': 'skillit_stream.mixing.evaluation',
     'register': 'skillit_stream.mixture',
     'skill_evaluator': 'skillit_stream.training.evaluation',
 }
@@ -75,6 +80,7 @@ __all__ = [
     'build_policy',
     'causal_lm_inputs',
     'collate',
+    'evaluate_skills',
     'register',
     'skill_evaluator',
 ]
@@ -85,4 +91,5 @@ def __getattr__(name: str) -> Any:
     """Import a public name from where it lives."""
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(_HOMES[name]), name)
+    with naming_composer(f'skillit_stream.{name}'):
+        return getattr(import_module(_HOMES[name]), name)

@@ -65,6 +65,19 @@ def test_the_rooms_below_the_loader_need_neither_torch_nor_scipy(room: str):
     assert printed.strip() == '[]'
 
 
+# Of what a plain training loop needs, nothing may ask for it.
+WITHOUT_COMPOSER = ('base', 'formats', 'mixture', 'order', 'loader', 'mixing')
+
+
+@pytest.mark.parametrize('room', WITHOUT_COMPOSER)
+def test_the_rooms_below_training_import_neither_composer_nor_what_comes_with_it(room: str):
+    for file in (PACKAGE / room).rglob('*.py'):
+        imports = list(ast.walk(ast.parse(file.read_text(encoding='utf-8'))))
+        names = {node.module or '' for node in imports if isinstance(node, ast.ImportFrom)}
+        names |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+        assert not {name.split('.')[0] for name in names} & {'composer', 'torchmetrics', 'llmfoundry'}, file
+
+
 def test_every_package_is_installed():
     listed = (ROOT / 'pyproject.toml').read_text(encoding='utf-8').split('packages = [')[1].split(']')[0]
     for file in PACKAGE.rglob('__init__.py'):

@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 LONGEST_CAUSE = 300
@@ -18,6 +18,36 @@ class InputError(ValueError):
 
     The command line prints the message alone and exits with code 2; in Python it is a ``ValueError``.
     """
+
+
+class MissingPackageError(ModuleNotFoundError, InputError):
+    """What was asked for needs a package that is not installed: the message says how to install it."""
+
+
+COMPOSER = "pip install 'mosaicml[nlp]>=0.32.1,<0.33'"
+# What comes with it and nothing else here needs.
+_PACKAGES_OF_COMPOSER = ('composer', 'torchmetrics')
+
+
+@contextmanager
+def naming_composer(what: str) -> Iterator[None]:
+    """Within this context a missing Composer is one line that says how to install it.
+
+    Args:
+        what: That needs it: the beginning of the line.
+
+    Raises:
+        MissingPackageError: In place of Python's own error.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        is_of_composer = (error.name or '').partition('.')[0] in _PACKAGES_OF_COMPOSER
+        if isinstance(error, MissingPackageError) or not is_of_composer:
+            raise
+        raise MissingPackageError(
+            f'{what} needs Composer, which is not installed: {COMPOSER}', name=error.name
+        ) from error
 
 
 def first_line(error: BaseException) -> str:
@@ -129,9 +159,7 @@ def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
     With `debug` errors and warnings are Python's own, with their places in the source.
     """
     try:
-        if debug:
-            return action() or 0
-        with plain_warnings():
+        with nullcontext() if debug else plain_warnings(), naming_composer('This command'):
             return action() or 0
     except InputError as error:
         if debug:

@@ -5,15 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 from torchmetrics import Metric
 
 from skillit_stream.formats.manifest import SplitInfo
-from skillit_stream.loader.batches import IGNORE_INDEX
+from skillit_stream.mixing.sample_sums import sums_by_sample
 from skillit_stream.mixing.seen_losses import Figures
-
-# Scores that are widened to float32 at a time: 128 MiB of them.
-WIDENED = 1 << 25
 
 LOSSES, BITS_PER_BYTE, ACCURACY, EXACT_MATCH = 'losses', 'bits_per_byte', 'accuracy', 'exact_match'
 _LOGGED_AS = {
@@ -110,40 +106,6 @@ def as_logged(figures: Figures) -> dict[str, float]:
         for name, values in figures.items()
         for skill, value in values.items()
     }
-
-
-def sums_by_sample(
-    logits: torch.Tensor, labels: torch.Tensor, *, accuracy: bool = False, widened: int = WIDENED
-) -> torch.Tensor:
-    """What each sample of a batch adds to its skill's sums.
-
-    Args:
-        logits: [batch, sequence, vocabulary], of any floating type.
-        labels: int64 [batch, sequence], the token that each place should have predicted; -100 for none.
-        accuracy: Whether to look for the most likely token; without it the last three rows are zeros.
-        widened: Logits that are held in float32 at a time.
-
-    Returns:
-        float64 [5, batch]: nats, target tokens, targets predicted, samples with targets (1 or 0), samples all of
-        whose targets were predicted (1 or 0).
-    """
-    flat, targets = logits.flatten(0, 1), labels.flatten()
-    size = max(1, widened // flat.shape[1])
-    nats, right = [], []
-    for part, wanted in zip(flat.split(size), targets.split(size), strict=True):
-        scores = part.float()
-        nats.append(functional.cross_entropy(scores, wanted, ignore_index=IGNORE_INDEX, reduction='none'))
-        if accuracy:
-            right.append(scores.argmax(dim=-1) == wanted)
-    counts = (labels != IGNORE_INDEX).sum(dim=1)
-    sums = torch.zeros(5, len(labels), dtype=torch.float64, device=logits.device)
-    sums[0] = torch.cat(nats).view_as(labels).double().sum(dim=1)
-    sums[1] = counts
-    if accuracy:
-        sums[2] = torch.cat(right).view_as(labels).sum(dim=1)
-        sums[3] = counts > 0
-        sums[4] = (sums[2] == counts) & (counts > 0)
-    return sums
 
 
 def tokens_per_byte(splits: Mapping[str, SplitInfo]) -> dict[str, float]:

@@ -1,8 +1,6 @@
 """The driver of a mixture in a loop of one's own: no Composer, no torch.distributed."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +76,6 @@ def test_a_loss_that_is_missing_at_the_end_of_a_round_is_named(streams_root: Pat
 def test_other_skills_than_the_streams_are_refused_at_once(streams_root: Path):
     with pytest.raises(InputError, match=r'^There is a stream c, but the policy does not name it'):
         MixtureDriver(mixed_dataset(streams_root), StaticMixture({'a': 0.5, 'b': 0.5}))
-
-
-def test_the_driver_needs_no_composer():
-    code = 'import sys; from skillit_stream import MixtureDriver; print("composer" in sys.modules)'
-    printed = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == 'False'
 
 
 def test_an_evaluation_inside_a_round_is_written_down_where_it_belongs(streams_root: Path, tmp_path: Path):

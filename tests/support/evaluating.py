@@ -12,6 +12,7 @@ from composer.utils import dist, get_device
 from streaming import Stream
 
 from skillit_stream.loader.eval_streams import EvalStreams
+from skillit_stream.mixing.evaluation import evaluate_skills
 from skillit_stream.training.evaluation import (
     ALL_SKILLS,
     build_evaluators,
@@ -28,7 +29,7 @@ WAYS: list[tuple[int, int, int | None]] = [*product([1, 4, 7], [1, 3], [None]), 
 
 
 def evaluate_all(streams: Path) -> list[dict[str, Any]]:
-    """For each of `WAYS` the figures of one pass and, beside them, the losses of an Evaluator a skill."""
+    """For each of `WAYS` the figures of one pass, and the losses of an Evaluator a skill and without Composer."""
     model = tiny_model(streams)
     evals = EvalStreams({skill: Stream(local=str(streams / skill), split='eval') for skill in SKILLS})
     metrics = [LanguageCrossEntropy(), MeanSkillLoss(evals.skills, accuracy=True)]
@@ -51,9 +52,13 @@ def _evaluate(
     trainer.eval(at_once)
     trainer.eval(apart)
     found = trainer.state.eval_metrics
+    network: Any = trainer.state.model
+    plain = evaluate_skills(getattr(network, 'module', network).model, evals, **options)
+    assert [plain] * dist.get_world_size() == dist.all_gather_object(plain)
     return {
         'limit': limit,
         'at once': figures_of(trainer),
+        'plain': plain,
         'apart': {skill: float(found[skill][LOSS_METRIC].compute()) for skill in evals.skills},
     }
 

@@ -183,6 +183,7 @@ def test_one_pass_is_a_plain_loop_in_batches_of_any_size(ragged_streams: Path):
         assert_as_by_hand(model, ragged_streams, found['at once'], found['limit'])
         expected = pytest.approx(found['at once']['losses'], rel=FLOAT32_SUM)
         assert found['apart'] == expected
+        assert found['plain'] == pytest.approx(found['at once']['losses'], rel=1e-6)
 
 
 @pytest.mark.timeout(240)
@@ -200,6 +201,7 @@ def test_ranks_that_do_not_divide_the_samples_count_each_once(
     for found in every:
         assert_as_by_hand(model, ragged_streams, found['at once'], found['limit'])
         assert found['apart'] == pytest.approx(found['at once']['losses'], rel=FLOAT32_SUM)
+        assert found['plain'] == pytest.approx(found['at once']['losses'], rel=1e-6)
 
 
 def test_a_model_without_the_metric_of_one_pass_is_told_what_it_lacks(streams: Path):

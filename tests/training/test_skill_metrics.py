@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from skillit_stream.formats.manifest import SplitInfo
-from skillit_stream.training.skill_metrics import MeanSkillLoss, as_logged, sums_by_sample, tokens_per_byte
+from skillit_stream.mixing.sample_sums import sums_by_sample
+from skillit_stream.training.skill_metrics import MeanSkillLoss, as_logged, tokens_per_byte
 
 IGNORED = -100
 
