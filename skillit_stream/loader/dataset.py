@@ -114,6 +114,11 @@ class SkillStreamingDataset(SkillShards):
         return self._rounds.upcoming
 
     @property
+    def first_batch(self) -> int | None:
+        """Global batch of its round with which the first iteration begins; None once one has begun."""
+        return self._rounds.first_batch
+
+    @property
     def proportions(self) -> dict[str, float]:
         """Proportions asked for in the current round, by skill."""
         return self._by_skill(self._rounds.proportions(self.round))
@@ -193,11 +198,6 @@ class SkillStreamingDataset(SkillShards):
         Raises:
             InputError: The round lies before the one this process resumed at.
         """
-        base, _ = self._rounds.base
-        if round < base:
-            raise InputError(
-                f'`round` must be at least {base}, where this process resumed, but got: {round}.'
-            )
         return self._rounds.sample_ids(round)
 
     def describe(self) -> dict[str, Any]:

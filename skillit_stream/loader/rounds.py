@@ -84,6 +84,11 @@ class Rounds:
         return self._ledger.base[0] + max(0, self._ledger.iterations - 1)
 
     @property
+    def first_batch(self) -> int | None:
+        """Global batch of the base's round at which iteration will begin; None once it has."""
+        return None if self.begun else self._ledger.base[1] // self.shape.global_batch
+
+    @property
     def upcoming(self) -> int:
         """The first round that has not begun."""
         base, sample = self._ledger.base
@@ -128,7 +133,12 @@ class Rounds:
         )
 
     def sample_ids(self, number: int) -> Int64:
-        """The global order of a round at or after the base, int64 [round_size]."""
+        """The global order of a round, int64 [round_size]; raises InputError before the base."""
+        base, _ = self.base
+        if number < base:
+            raise InputError(
+                f'`round` must be at least {base}, where this process resumed, but got: {number}.'
+            )
         known = max(start for start in self._starts if start <= number)
         cursors = self._starts[known].copy()
         for between in range(known, number):

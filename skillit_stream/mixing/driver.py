@@ -1,10 +1,10 @@
 """MixtureDriver: the mixture of every round from the losses of the last, whatever the trainer."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,15 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
 from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog, Trained
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.checks import STATE_VERSION, check_batch_size, check_same_skills, check_version
 from skillit_stream.mixing.last_decision import SAME, LastDecision
+from skillit_stream.mixing.played_round import PlayedRound, check_whole, place_after
 from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 
-STATE_VERSION = 2
 Figures = Mapping[str, Mapping[str, float]]
 """What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
+Batch = TypeVar('Batch')
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,40 @@ class MixtureDriver:
         self._decided: LastDecision | None = None
         self._just_loaded = False
         self._warned: set[str] = set()
+        # Batches of the round under way that were handed out; None where somebody else counts them.
+        self._steps: int | None = None
+        # The last round that was ended here, and one whose end was still to come when the state was taken.
+        self._ended: int | None = None
+        self._unended: PlayedRound | None = None
 
     @property
     def started(self) -> bool:
         """Whether the mixture is set: :meth:`start` was called, here or before the state that was loaded."""
         return self._started
+
+    @property
+    def round(self) -> int:
+        """The round that :meth:`end_round` ends."""
+        return self._unended.number if self._unended else self.dataset.round
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches of the next round, or of what is left of one, counted for :meth:`state_dict`.
+
+        None are left where the state that was loaded is of after the last batch: then :meth:`end_round` is next.
+
+        Args:
+            loader: Of the dataset, and of its `batch_size`.
+
+        Raises:
+            InputError: It is a DataLoader of another batch size.
+        """
+        check_batch_size(loader, self.dataset)
+        if self._unended:
+            return
+        self._steps = self.dataset.first_batch or 0
+        for batch in loader:
+            self._steps += 1
+            yield batch
 
     def start(
         self,
@@ -111,7 +142,7 @@ class MixtureDriver:
             self._decide_again()
         self._just_loaded = False
         if self._log:
-            log, first = self._log, self.dataset.round if resumed else BEFORE_TRAINING
+            log, first = self._log, self.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
         if not self._started:
             before = RoundRecord(
@@ -140,7 +171,7 @@ class MixtureDriver:
         if step is not None:
             self._within.append(Evaluation(step=step, losses=dict(losses), **_plain(figures)))
         if all(skill in losses for skill in self.policy.eval_skills):
-            self.policy.observe(RoundObservation(round=self.dataset.round, eval_losses=dict(losses)))
+            self.policy.observe(RoundObservation(round=self.round, eval_losses=dict(losses)))
 
     def end_round(
         self,
@@ -166,23 +197,36 @@ class MixtureDriver:
             Skill -> proportion of the next round.
 
         Raises:
-            InputError: The policy needs a loss that is missing.
+            InputError: The policy needs a loss that is missing, or batches of the round are left.
         """
-        dataset = self.dataset
+        if not self._unended and self._steps is not None:
+            check_whole(self.dataset, self._steps)
+        dataset, played = self.dataset, self._unended or PlayedRound.of(self.dataset)
         self._require(
-            losses, f"at the end of round {dataset.round}: evaluate it every round (eval_interval='1ep')"
+            losses,
+            f"at the end of round {played.number}: evaluate every round (in Composer: eval_interval='1ep')",
         )
         observation = RoundObservation(
-            round=dataset.round,
+            round=played.number,
             eval_losses=dict(losses),
             train_losses=None if train_losses is None else dict(train_losses),
-            proportions=dataset.proportions,
-            samples_seen=dataset.samples_seen,
+            proportions=played.proportions,
+            samples_seen=played.samples_seen,
         )
-        record = self._record(observation, step, figures, clocks or Clocks())
-        record = replace(record, trained=trained)
+        record = played.record(
+            step=self._steps_by_end(played) if step is None else step,
+            losses=observation.eval_losses,
+            train_losses=observation.train_losses,
+            within=tuple(self._within),
+            trained=trained,
+            **_plain(figures),
+            **asdict(clocks or Clocks()),
+        )
+        self._within = []
         self._decided = LastDecision.of(self.policy, observation)
         dataset.set_proportions(self._agreed(lambda: self.policy.update(observation)))
+        self._ended, self._unended = played.number, None
+        self._steps = None if self._steps is None else 0
         self._append(record, self._warn_of_notes())
         self._warn_of_passes()
         return dataset.next_proportions
@@ -208,38 +252,42 @@ class MixtureDriver:
             steps: Of them, those of the round.
             figures: As :meth:`end_round`'s, and so are `clocks` and `trained`.
         """
-        dataset = self.dataset
-        counts = _samples_of_first(dataset, steps)
-        before = {skill: count - dataset.samples[skill] for skill, count in dataset.samples_seen.items()}
-        sizes = dict(zip(dataset.skills, dataset.samples_per_stream.tolist(), strict=True))
-        record = RoundRecord(
-            round=dataset.round,
+        record = PlayedRound.beginning_of(self.dataset, steps).record(
             step=step,
             ended_after=steps,
-            proportions=dataset.proportions,
-            realised={skill: count / sum(counts.values()) for skill, count in counts.items()},
-            samples=dict(counts),
-            passes={skill: (before[skill] + count) / sizes[skill] for skill, count in counts.items()},
             losses=dict(losses),
             within=tuple(one for one in self._within if one.step < step),
-            state=dataset.round_state(),
             trained=trained,
             **_plain(figures),
             **asdict(clocks or Clocks()),
         )
         self._append(record, [])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The policy's state, its last decision and the evaluations inside the round under way, in plain Python."""
-        return {
+    def state_dict(self, steps: int | None = None) -> dict[str, Any]:
+        """Policy, last decision, evaluations inside the round, and the dataset's state, in plain Python.
+
+        It is the same on every rank, and is loaded by any number of ranks and workers.
+
+        Args:
+            steps: Batches of the round under way that were trained, counted from its beginning; None: as many as
+                :meth:`batches` has handed out. Where it has handed out none, because a trainer iterates its loader
+                by itself, the dataset's state is left out, and is to be kept beside this one.
+        """
+        state = {
             'version': STATE_VERSION,
             'policy': self.policy.state_dict(),
             'within': [one.to_plain() for one in self._within],
             'decided': self._decided.to_plain() if self._decided else None,
         }
+        # A trainer that iterates by itself counts by itself; before it begins, the dataset knows.
+        counted = (one for one in (steps, self._steps, self.dataset.first_batch) if one is not None)
+        if (steps := next(counted, None)) is None:
+            return state
+        was_ended = self._ended == self.dataset.round
+        return {**state, **place_after(self.dataset, steps, was_ended=was_ended, unended=self._unended)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was taken; call it before :meth:`start`.
+        """Go on where the state was taken, with the dataset if its state is in it; call it before :meth:`start`.
 
         A state of other skills is refused there, unless the dataset has been allowed to go on with changed streams
         or the policy to begin anew: then it does. Where a round is about to begin, and the policy's options are not
@@ -254,6 +302,10 @@ class MixtureDriver:
         decided = state.get('decided')  # not in a state of before it was kept
         self._decided = LastDecision.from_plain(decided) if decided else None
         self._started = self._just_loaded = True
+        if 'dataset' in state:
+            self.dataset.load_state_dict(state['dataset'])
+            self._unended = PlayedRound(**state['unended']) if state['unended'] else None
+            self._steps = self._ended = None
 
     def _decide_again(self) -> None:
         """Have the policy's present options decide the round that is about to begin, if they decide otherwise."""
@@ -289,7 +341,7 @@ class MixtureDriver:
             self._append(record, [])
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.
-            self._require(losses, 'before training: call trainer.eval() before trainer.fit()')
+            self._require(losses, 'before training: call start(losses) (in Composer: trainer.eval() first)')
             self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
 
     def _require(self, losses: Mapping[str, float], when: str) -> None:
@@ -303,28 +355,8 @@ class MixtureDriver:
         decided = from_rank_zero(dict(zip(self.policy.skills, map(float, decide()), strict=True)))
         return {skill: decided[skill] for skill in self.dataset.skills}
 
-    def _record(
-        self, observation: RoundObservation, step: int | None, figures: Figures | None, clocks: Clocks
-    ) -> RoundRecord:
-        dataset = self.dataset
-        samples = dataset.samples
-        seen = sum(dataset.samples_seen.values())
-        within, self._within = tuple(self._within), []
-        train = observation.train_losses
-        return RoundRecord(
-            round=dataset.round,
-            step=seen // dataset.global_batch_size if step is None else step,
-            proportions=dataset.proportions,
-            realised={skill: count / dataset.round_size for skill, count in samples.items()},
-            samples=dict(samples),
-            passes=dataset.passes,
-            losses=dict(observation.eval_losses),
-            train_losses=None if train is None else dict(train),
-            within=within,
-            state=dataset.round_state(),
-            **_plain(figures),
-            **asdict(clocks),
-        )
+    def _steps_by_end(self, played: PlayedRound) -> int:
+        return sum(played.samples_seen.values()) // self.dataset.global_batch_size
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
         self.last_record = replace(record, notes=tuple(notes))
@@ -349,44 +381,6 @@ class MixtureDriver:
                     f'for its proportion of {self.dataset.next_proportions[skill]:.3f}.',
                     stacklevel=3,
                 )
-
-
-def _samples_of_first(dataset: SkillStreamingDataset, steps: int) -> dict[str, int]:
-    """Samples of each skill in the first global batches of the current round."""
-    ids = dataset.sample_ids(dataset.round)[: steps * dataset.global_batch_size]
-    skills = np.searchsorted(dataset.samples_per_stream.cumsum(), ids, side='right')
-    counts = np.bincount(skills, minlength=len(dataset.skills))
-    return dict(zip(dataset.skills, counts.tolist(), strict=True))
-
-
-def check_version(state: Mapping[str, Any]) -> None:
-    """Refuse a driver's state of another version; raises InputError."""
-    if state.get('version') != STATE_VERSION:
-        raise InputError(
-            f'The state of the mixture must be of version {STATE_VERSION}, but got: {state.get("version")}.'
-        )
-
-
-def check_same_skills(policy: MixturePolicy, skills: Sequence[str]) -> None:
-    """Refuse a policy of other train skills than there are streams; raises InputError."""
-    check_named(policy.skills, skills, 'stream')
-    for skill in skills:
-        if skill not in policy.skills:
-            raise InputError(
-                f'There is a stream {skill}, but the policy does not name it; it names: '
-                f'{", ".join(policy.skills)}. Add it to the graph (SkillsGraph.with_new_skills), or take the stream '
-                f'out.'
-            )
-
-
-def check_named(names: Sequence[str], known: Sequence[str], what: str) -> None:
-    """Refuse a policy that names what there is not; raises InputError."""
-    for name in names:
-        if name not in known:
-            raise InputError(
-                f'The policy names skill {name}, but there is no {what} of that name; there are: '
-                f'{", ".join(known) or "none"}. Add it, or take it out of the graph.'
-            )
 
 
 def _plain(figures: Figures | None) -> dict[str, Any]:

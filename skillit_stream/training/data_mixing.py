@@ -15,7 +15,8 @@ from composer.loggers import Logger
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.dataset import SkillStreamingDataset
-from skillit_stream.mixing.driver import Clocks, MixtureDriver, check_named, check_version
+from skillit_stream.mixing.checks import check_named, check_version
+from skillit_stream.mixing.driver import Clocks, MixtureDriver
 from skillit_stream.mixing.seen_losses import SeenLosses
 from skillit_stream.mixing.stopwatch import Stopwatch
 from skillit_stream.mixing.trained_steps import TrainedSteps

@@ -1,13 +1,16 @@
 """The driver of a mixture in a loop of one's own: no Composer, no torch.distributed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader
 
 from skillit_stream import InputError, MixtureDriver, SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.formats.run_log import read_rounds
+from tests.support.jobs import loader_of
 from tests.support.mds import SIZES, ids_of, mixed_dataset
 
 SKILLS = tuple(SIZES)
@@ -61,6 +64,78 @@ def test_saved_and_loaded_after_any_round_it_goes_on_the_same(streams_root: Path
     second.start()
     assert drawn + play(second, range(stop, 4)) == expected
     assert (tmp_path / 'parts.jsonl').read_text() == (tmp_path / 'whole.jsonl').read_text()
+
+
+def loop(driver: MixtureDriver, workers: int = 0) -> Iterator[list[int]]:
+    """Two rounds in a loop of one's own: the ids of each batch; none after a round's last batch and after its end."""
+    while driver.dataset.next_round < 2 or driver.round < 2:
+        for batch in driver.batches(loader_of(driver.dataset, workers)):
+            yield ids_of([batch])
+        yield []
+        driver.end_round(losses_of(driver.round + 1))
+        if driver.dataset.next_round == 2:
+            return
+        yield []
+
+
+@pytest.mark.parametrize(('before', 'after'), [(0, 0), (2, 0), (0, 3), (1, 2)])
+def test_a_state_of_any_moment_goes_on_the_same(
+    streams_root: Path, tmp_path: Path, before: int, after: int, release_datasets: Any
+):
+    whole = driver_of(streams_root, tmp_path / 'whole.jsonl')
+    whole.start(losses_of(0))
+    expected = list(loop(whole))
+    assert len(expected) == 2 * STEPS + 3
+    # With workers every process costs: the moments that differ are tried alone.
+    stops = range(len(expected)) if before == after == 0 else [1, STEPS, STEPS + 1, STEPS + 5]
+    for stop in stops:
+        log = tmp_path / f'{stop}.jsonl'
+        first = driver_of(streams_root, log)
+        first.start(losses_of(0))
+        played = loop(first, before)
+        drawn = [next(played) for _ in range(stop)]
+        state = json.loads(json.dumps(first.state_dict()))
+        del played
+        second = driver_of(streams_root, log)
+        second.load_state_dict(state)
+        assert json.loads(json.dumps(second.state_dict())) == state
+        second.start()
+        rest = list(loop(second, after))
+        assert [*filter(None, drawn), *filter(None, rest)] == [*filter(None, expected)], stop
+        assert log.read_text() == (tmp_path / 'whole.jsonl').read_text(), stop
+        release_datasets()
+
+
+def test_a_trainer_that_iterates_by_itself_says_how_far_it_is(streams_root: Path):
+    first = driver_of(streams_root)
+    first.start()
+    drawn = ids_of(first.dataset)
+    second = driver_of(streams_root)
+    second.load_state_dict(first.state_dict(steps=5))
+    second.start()
+    assert ids_of(second.dataset) == drawn[5 * 4 :]
+    with pytest.raises(InputError, match=r'^`steps` must be from 0 to the 12 of a round, but got: 13'):
+        first.state_dict(steps=13)
+
+
+def test_a_round_cannot_end_while_batches_are_left(streams_root: Path):
+    driver = driver_of(streams_root)
+    driver.start()
+    for number, _ in enumerate(driver.batches(loader_of(driver.dataset, 0))):
+        if number == 4:
+            break
+    with pytest.raises(InputError, match=r'^Round 0 cannot end after 5 of its 12 batches: train on all'):
+        driver.end_round(losses_of(1))
+
+
+def test_a_loader_of_another_batch_size_is_refused(streams_root: Path):
+    driver = driver_of(streams_root)
+    driver.start()
+    loader = DataLoader(driver.dataset, batch_size=8)
+    with pytest.raises(
+        InputError, match=r'^`batch_size` of the DataLoader must be that of the dataset, 4, but got: 8'
+    ):
+        next(driver.batches(loader))
 
 
 def test_a_loss_that_is_missing_at_the_end_of_a_round_is_named(streams_root: Path):

@@ -84,7 +84,10 @@ def test_another_dataset_is_refused_by_its_name(streams: Path, run_folder: Path)
 def test_evaluations_that_miss_the_end_of_a_round_are_refused(streams: Path, run_folder: Path, interval: str):
     evaluators = tiny_evaluators(streams, eval_interval=interval)
     message = refusal(streams, run_folder, SkillIt(GRAPH), evaluators=evaluators, max_duration='3ep')
-    assert "none was measured at the end of round 0: evaluate it every round (eval_interval='1ep')" in message
+    assert (
+        "none was measured at the end of round 0: evaluate every round (in Composer: eval_interval='1ep')"
+        in message
+    )
 
 
 def test_a_policy_without_losses_does_not_mind_when_evaluators_run(streams: Path, run_folder: Path):
@@ -95,7 +98,7 @@ def test_a_policy_without_losses_does_not_mind_when_evaluators_run(streams: Path
 
 def test_losses_before_training_are_asked_for(streams: Path, run_folder: Path):
     message = refusal(streams, run_folder, SkillIt(GRAPH, lag=1))
-    assert 'before training: call trainer.eval() before trainer.fit()' in message
+    assert 'before training: call start(losses) (in Composer: trainer.eval() first)' in message
 
 
 def test_a_metric_that_is_not_there_is_named_with_those_that_are(streams: Path, run_folder: Path):

@@ -1,0 +1,51 @@
+"""What a driver refuses: states of another version, policies of other skills than there are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from skillit_stream.base.errors import InputError
+from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixture import MixturePolicy
+
+STATE_VERSION = 2
+
+
+def check_version(state: Mapping[str, Any]) -> None:
+    """Refuse a driver's state of another version; raises InputError."""
+    if state.get('version') != STATE_VERSION:
+        raise InputError(
+            f'The state of the mixture must be of version {STATE_VERSION}, but got: {state.get("version")}.'
+        )
+
+
+def check_same_skills(policy: MixturePolicy, skills: Sequence[str]) -> None:
+    """Refuse a policy of other train skills than there are streams; raises InputError."""
+    check_named(policy.skills, skills, 'stream')
+    for skill in skills:
+        if skill not in policy.skills:
+            raise InputError(
+                f'There is a stream {skill}, but the policy does not name it; it names: '
+                f'{", ".join(policy.skills)}. Add it to the graph (SkillsGraph.with_new_skills), or take the stream '
+                f'out.'
+            )
+
+
+def check_named(names: Sequence[str], known: Sequence[str], what: str) -> None:
+    """Refuse a policy that names what there is not; raises InputError."""
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f'The policy names skill {name}, but there is no {what} of that name; there are: '
+                f'{", ".join(known) or "none"}. Add it, or take it out of the graph.'
+            )
+
+
+def check_batch_size(loader: Any, dataset: SkillStreamingDataset) -> None:
+    """Refuse a DataLoader that cuts a dataset's rounds into other batches; raises InputError."""
+    size = getattr(loader, 'batch_size', None)
+    if isinstance(loader, DataLoader) and size not in (None, dataset.batch_size):
+        raise InputError(
+            f'`batch_size` of the DataLoader must be that of the dataset, {dataset.batch_size}, but got: {size}.'
+        )
