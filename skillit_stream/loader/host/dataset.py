@@ -36,6 +36,7 @@ from streaming.base.storage import CloudDownloader
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.loader.host.construction import blaming_index, quick_construction
 from skillit_stream.loader.host.other_loaders import refuse_other_division
+from skillit_stream.loader.host.job_rank import as_rank_of_its_job
 from skillit_stream.loader.host.processes import is_running
 from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
@@ -69,7 +70,7 @@ class HostDataset(StreamingDataset):
     def __init__(self, streams: Mapping[str, Stream], **kwargs: Any) -> None:
         self.skills = tuple(streams)
         blame = blaming_index(streams, split=kwargs.get('split'), retries=kwargs.get('download_retry', 1))
-        with quick_construction(), own_prefix(), blame:
+        with as_rank_of_its_job() as self.made_for, quick_construction(), own_prefix(), blame:
             super().__init__(streams=list(streams.values()), **kwargs)
         _connected.update(self.streams)
         self.has_remote = any(stream.remote for stream in self.streams)
