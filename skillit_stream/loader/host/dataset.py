@@ -35,8 +35,8 @@ from streaming.base.storage import CloudDownloader
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.loader.host.construction import blaming_index, quick_construction
-from skillit_stream.loader.host.other_loaders import refuse_other_division
 from skillit_stream.loader.host.job_rank import as_rank_of_its_job
+from skillit_stream.loader.host.other_loaders import refuse_other_division
 from skillit_stream.loader.host.processes import is_running
 from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
