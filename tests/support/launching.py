@@ -213,17 +213,11 @@ class Launcher:
     ) -> Launch:
         """`composer OPTIONS -m skillit_stream.train YAML OVERRIDES`, behind a prefix."""
         command = [*prefix, sys.executable, str(COMPOSER), *options, '-m', 'skillit_stream.train', str(yaml)]
-        output = self._output()
-        with output.open('w') as file:
-            process = subprocess.Popen(
-                [*command, *overrides],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        return self._add(Launch([process.pid], process.poll, output, streams))
+        return self._start([*command, *overrides], streams)
+
+    def script(self, script: Path, streams: Path, *arguments: str) -> Launch:
+        """`python SCRIPT ARGUMENTS`, which may start ranks by itself."""
+        return self._start([sys.executable, str(script), *arguments], streams)
 
     def ranks(
         self,
@@ -260,6 +254,19 @@ class Launcher:
             return next(filter(None, codes.values()), 0 if len(codes) == ranks else None)
 
         return self._add(Launch(started, exit_code, output, streams))
+
+    def _start(self, command: Sequence[str], streams: Path) -> Launch:
+        output = self._output()
+        with output.open('w') as file:
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**_environment(), **IMPORTABLE},
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        return self._add(Launch([process.pid], process.poll, output, streams))
 
     def _output(self) -> Path:
         return self._folder / f'output-{len(self._launches)}.txt'
