@@ -228,10 +228,12 @@ class Launcher:
         nodes: int = 1,
         overrides: Sequence[str] = (),
         script: Path | None = None,
+        imports: Sequence[str] = (),
     ) -> Launch:
         """The processes that the launcher would start, on one node or as so many nodes of one machine.
 
-        With a `script` they run its `main`, whose first argument is then `yaml`.
+        With a `script` they run its `main`, whose first argument is then `yaml`. The `imports` are those of all of
+        them: the server does them once.
         """
         output, local = self._output(), ranks // nodes
         world: dict[str, Any] = {'WORLD_SIZE': ranks, 'LOCAL_WORLD_SIZE': local}
@@ -243,7 +245,7 @@ class Launcher:
             own = {'RANK': rank, 'LOCAL_RANK': rank % local, 'NODE_RANK': rank // local}
             environment = {name: str(value) for name, value in {**world, **own}.items()}
             arguments = [str(yaml), *overrides]
-            request = {'arguments': arguments, 'script': script and str(script)}
+            request = {'arguments': arguments, 'script': script and str(script), 'imports': imports}
             started.append(self._server.ask(environment=environment, output=str(output), **request))
         codes: dict[int, int] = {}
 
