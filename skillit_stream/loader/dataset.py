@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from streaming import Stream
+from torch.utils.data import get_worker_info
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.checks import (
@@ -21,6 +22,7 @@ from skillit_stream.loader.checks import (
     upgrade_state,
 )
 from skillit_stream.loader.ledger import RoundStart
+from skillit_stream.loader.place import OwnPlace
 from skillit_stream.loader.rounds import Rounds
 from skillit_stream.loader.skill_shards import SkillShards
 from skillit_stream.mixture.apportion import checked_proportions
@@ -29,20 +31,19 @@ from skillit_stream.order.carry_over import (
     Continuation,
     carry_over,
     carry_proportions,
-    describe_stream,
+    describe_streams,
     find_changes,
     is_resumable_on,
+    make_tapes,
     stream_states,
 )
 from skillit_stream.order.cursor import Cursors
-from skillit_stream.order.paced_tape import make_tape
 from skillit_stream.order.plan import RoundShape, shards_ahead
 from skillit_stream.order.tape import DEFAULT_BLOCK_SIZE
 
 Int64 = NDArray[np.int64]
 
 STATE_VERSION = 3
-# These would choose an order; here the tapes and the plan do.
 _TAKEN_FROM_STATE = ('shuffle_seed', 'shuffle_block_size', 'num_canonical_nodes')
 
 
@@ -87,6 +88,7 @@ class SkillStreamingDataset(SkillShards):
         check_arguments(streams, round_size, on_exhausted, on_changed, kwargs)
         self.on_exhausted, self.on_changed = on_exhausted, on_changed
         self.changes: dict[str, str] = {}
+        self._own_place = OwnPlace()
         kwargs.setdefault('shuffle', True)
         super().__init__(streams, epoch_size=round_size, **kwargs)
         self.shuffle_block_size = self.shuffle_block_size or DEFAULT_BLOCK_SIZE
@@ -210,25 +212,27 @@ class SkillStreamingDataset(SkillShards):
             'shuffle': self.shuffle,
             'shuffle_seed': self.shuffle_seed,
             'shuffle_block_size': self.shuffle_block_size,
-            'streams': {
-                skill: describe_stream(shards, self.sample_orders.get(skill))
-                for skill, shards in self.shard_lists.items()
-            },
+            'streams': describe_streams(self.shard_lists, self.sample_orders),
         }
 
     def round_state(self) -> dict[str, Any]:
         """State at the start of the current round, in plain Python; with the indexes it gives the round's order."""
         return self._state(self.round, 0)
 
-    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+    def state_dict(self, num_samples: int | None = None, from_beginning: bool = True) -> dict[str, Any]:
         """State for a checkpoint, in plain Python; cursors and proportions are by skill name.
 
         Args:
-            num_samples: Samples consumed in this round by all ranks.
+            num_samples: Samples consumed in this round by all ranks; None: those that this process has drawn, and
+                in a worker of a DataLoader its place alone, for loaders that keep one of each.
             from_beginning: Whether they are counted from the start of the round or from where this process
                 resumed in it. Composer counts from the start, and says 0 after the last batch of a round.
         """
         number, (base, offset) = self.round, self._rounds.base
+        if num_samples is None:
+            if get_worker_info():
+                return self._own_place.to_plain()
+            num_samples = self._own_place.samples_drawn(self._rounds) * (self.replication or 1)
         if from_beginning:
             # Composer counts what every device got; replicas got the same samples.
             sample = num_samples // (self.replication or 1)
@@ -261,6 +265,9 @@ class SkillStreamingDataset(SkillShards):
             InputError: The state is of other streams, or of another round size, global batch or batching
                 in the middle of a round.
         """
+        if 'place_version' in obj:
+            self._own_place.load(obj)
+            return
         obj = upgrade_state(obj, STATE_VERSION)
         saved = obj.get('streams', {})
         changes = find_changes(saved, self.shard_lists, self.sample_orders)
@@ -274,7 +281,7 @@ class SkillStreamingDataset(SkillShards):
         nodes = settings['num_canonical_nodes']
         continuations, cursors = carry_over(saved, self.shard_lists, nodes, self.sample_orders)
         start = RoundStart(int(obj['epoch']), cursors, current)
-        sample = int(obj['sample_in_epoch'])
+        self._own_place.restart(sample := int(obj['sample_in_epoch']))
         same_settings = all(getattr(self, name) == value for name, value in settings.items())
         if same_settings and not changes and is_resumable_on(self._rounds.tapes, saved):
             # The same tapes: workers that are alive share this memory and follow.
@@ -295,8 +302,10 @@ class SkillStreamingDataset(SkillShards):
         short round still counts the round.
         """
         worker, workers = self.iterating_worker(resumed=self._rounds.base > (self.round, 0))
-        number, first = self._rounds.begin(worker, workers)
-        return self._play(number, first, worker, workers)
+        if self._own_place.begins_late():
+            return self._own_place.begin_late(self)
+        begun = self._own_place.begin(self._rounds, worker, workers)
+        return self._play(*begun, worker, workers) if begun else iter(())
 
     def _lay_out(
         self,
@@ -311,21 +320,15 @@ class SkillStreamingDataset(SkillShards):
         """Tapes and rounds from a start on, with the dataset's own settings or a state's."""
         seed = self.shuffle_seed if shuffle_seed is None else shuffle_seed
         nodes = int(num_canonical_nodes or self.num_canonical_nodes or 1)
-        continuations = continuations or [Continuation()] * len(self.skills)
-        tapes = [
-            make_tape(
-                skill,
-                shards.sizes,
-                order=self.sample_orders.get(skill),
-                seed=seed,
-                canonical_nodes=nodes,
-                block_size=int(shuffle_block_size or self.shuffle_block_size or DEFAULT_BLOCK_SIZE),
-                shuffle=self.shuffle,
-                grown_in=continuation.grown_in,
-                grown_at=continuation.grown_at,
-            )
-            for (skill, shards), continuation in zip(self.shard_lists.items(), continuations, strict=True)
-        ]
+        tapes = make_tapes(
+            self.shard_lists,
+            self.sample_orders,
+            continuations,
+            seed=seed,
+            canonical_nodes=nodes,
+            block_size=int(shuffle_block_size or self.shuffle_block_size or DEFAULT_BLOCK_SIZE),
+            shuffle=self.shuffle,
+        )
         global_batch = int(self.batch_size or 0) * self.ranks
         shape = RoundShape(self._round_size, global_batch, nodes, self._batching, seed)
         return Rounds(
@@ -350,6 +353,7 @@ class SkillStreamingDataset(SkillShards):
             *samples, last = self.samples_by_id(ids)
             yield from samples
             left -= 1
+            self._own_place.advance()
             if not left:
                 self._rounds.deal_out(worker, workers, number)
             yield last

@@ -22,6 +22,7 @@ from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.cursor import Cursors
 from skillit_stream.order.grown_tape import GrownTape
 from skillit_stream.order.index import ShardList
+from skillit_stream.order.paced_tape import make_tape
 from skillit_stream.order.tape import Tape
 
 StreamState = Mapping[str, Any]
@@ -31,6 +32,13 @@ def describe_stream(shards: ShardList, order: SampleOrder | None = None) -> dict
     """What identifies a stream and the order of its samples, in plain Python."""
     curriculum = {'curriculum': order.describe()} if order else {}
     return {'samples': shards.samples, 'shards': len(shards.sizes), 'digest': shards.digest(), **curriculum}
+
+
+def describe_streams(
+    streams: Mapping[str, ShardList], orders: Mapping[str, SampleOrder]
+) -> dict[str, dict[str, Any]]:
+    """Skill -> what identifies its stream and the order of its samples."""
+    return {skill: describe_stream(shards, orders.get(skill)) for skill, shards in streams.items()}
 
 
 def stream_states(
@@ -158,3 +166,31 @@ def carry_proportions(saved: Mapping[str, float], sizes: Mapping[str, int]) -> N
     if not is_new.any() and len(saved) == len(sizes):
         return kept
     return np.where(is_new, by_size, kept * (1 - by_size[is_new].sum()) / kept.sum())
+
+
+def make_tapes(
+    streams: Mapping[str, ShardList],
+    orders: Mapping[str, SampleOrder],
+    continuations: Sequence[Continuation] | None,
+    **settings: Any,
+) -> list[Tape]:
+    """One tape a stream.
+
+    Args:
+        streams: Skill -> shards.
+        orders: Skill -> order of its samples, of those that are not shuffled.
+        continuations: How each stream's pass goes on, in the order of `streams`; None: none has grown.
+        **settings: Tape's own.
+    """
+    continuations = continuations or [Continuation()] * len(streams)
+    return [
+        make_tape(
+            skill,
+            shards.sizes,
+            order=orders.get(skill),
+            grown_in=continuation.grown_in,
+            grown_at=continuation.grown_at,
+            **settings,
+        )
+        for (skill, shards), continuation in zip(streams.items(), continuations, strict=True)
+    ]
