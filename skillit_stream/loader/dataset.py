@@ -301,11 +301,10 @@ class SkillStreamingDataset(SkillShards):
         The round is settled when this is called, not at the first sample: a worker that has no batch in a
         short round still counts the round.
         """
-        worker, workers = self.iterating_worker(resumed=self._rounds.base > (self.round, 0))
         if self._own_place.begins_late():
             return self._own_place.begin_late(self)
-        begun = self._own_place.begin(self._rounds, worker, workers)
-        return self._play(*begun, worker, workers) if begun else iter(())
+        begun = self._own_place.begin(self._rounds, *self.worker())
+        return self._play(*begun, *self.worker()) if begun else iter(())
 
     def _lay_out(
         self,

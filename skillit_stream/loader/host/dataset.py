@@ -36,7 +36,6 @@ from streaming.base.storage import CloudDownloader
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.loader.host.construction import blaming_index, quick_construction
 from skillit_stream.loader.host.job_rank import as_rank_of_its_job
-from skillit_stream.loader.host.other_loaders import refuse_other_division
 from skillit_stream.loader.host.processes import is_running
 from skillit_stream.loader.host.shared_memory import own_prefix
 from skillit_stream.loader.host.unfinished import remove_unfinished
@@ -84,14 +83,6 @@ class HostDataset(StreamingDataset):
         """Number of this DataLoader worker, and how many the rank has; (0, 1) in the main process."""
         world = self._parallel_rank_world.detect_workers()
         return world.worker_of_rank, world.workers_per_rank
-
-    def iterating_worker(self, *, resumed: bool) -> tuple[int, int]:
-        """:meth:`worker` of an iteration that begins, `resumed` if inside a round; raises InputError.
-
-        It is refused where another library would drop part of it; see :mod:`~skillit_stream.loader.host.other_loaders`.
-        """
-        refuse_other_division(resumed=resumed)
-        return self.worker()
 
     @property
     def nodes(self) -> int:
