@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import wraps
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,11 @@ def record_into(folder: Path) -> None:
         # What is evaluated keeps no gradients.
         if torch.is_grad_enabled():
             rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            with (folder / f'rank-{rank}.jsonl').open('a') as file:
+            with (folder / f'{rank}.jsonl').open('a') as file:
                 file.write(json.dumps(batch['sample_id'].tolist()) + '\n')
         return widen(batch, **options)
 
     batches.causal_lm_inputs = recorded
-
-
-def global_batches(folder: Path) -> list[list[int]]:
-    """The sample ids of every global batch, the ranks' parts in their order."""
-    files = sorted(folder.glob('rank-*.jsonl'))
-    ranks = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
-    return [list(chain(*parts)) for parts in zip(*ranks, strict=True)]
 
 
 def play(arguments: Sequence[str]) -> None:

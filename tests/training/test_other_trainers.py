@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.example_run import read_batches
 from tests.support.launching import NEEDS, Launch, Launcher, finish
 from tests.support.paths import ROOT
-from tests.support.recorded import global_batches
 
 pytestmark = [pytest.mark.timeout(240), *NEEDS]
 
@@ -58,10 +58,10 @@ def test_stopped_and_resumed_on_other_ranks_and_workers_the_order_is_the_same(
     for _, ranks, workers, end in LEGS[example]:
         finish(start(launcher, example, streams, parts, ranks=ranks, workers=workers, end=end))
     finish(undisturbed)
-    expected = global_batches(whole / f'until-{STEPS}')
+    expected = read_batches(whole / f'until-{STEPS}')
     assert len(expected) == STEPS
     for begin, _, _, end in LEGS[example]:
-        assert global_batches(parts / f'until-{end}') == expected[begin:end], (begin, end)
+        assert read_batches(parts / f'until-{end}') == expected[begin:end], (begin, end)
     # The mixture moved, and the same way but for float noise.
     proportions = mixtures(whole)
     assert len({tuple(one) for one in proportions}) == len(proportions) == STEPS // STEPS_PER_ROUND
@@ -82,4 +82,4 @@ def test_ranks_that_lightning_starts_by_itself_share_the_samples(
     options = ['--steps', str(steps), '--devices', '2', '--workers', '1']
     finish(launcher.script(RECORDED, streams, str(script), str(records), str(streams), str(run), *options))
     finish(alone)
-    assert global_batches(records) == global_batches(whole / f'until-{steps}')
+    assert read_batches(records) == read_batches(whole / f'until-{steps}')
