@@ -71,10 +71,8 @@ def main(arguments: list[str]) -> int:
         'each its own': partial(prepared, {'dispatch_batches': False}),
         'each its own, with workers': partial(prepared, {'dispatch_batches': False}, num_workers=2),
         'wrapped': partial(prepared, {'dispatch_batches': False}, Wrapped(dataset)),
+        'stateful': partial(prepared, {'dispatch_batches': False, 'use_stateful_dataloader': True}),
     }
-    if ranks > 1:
-        stateful = {'dispatch_batches': False, 'use_stateful_dataloader': True}
-        ways['stateful'] = partial(prepared, stateful)
     found = {name: outcome(play) for name, play in ways.items()}
     if rank == 0:
         # Rank 0 alone reads; the others would wait for what it hands around.
