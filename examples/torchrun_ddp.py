@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -58,8 +59,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     driver = MixtureDriver(dataset, SkillIt(graph, eta=0.2, window=3), options.run / 'mixture.jsonl')
 
     torch.manual_seed(17)  # the same weights on every rank
-    shape = {'hidden_size': 64, 'intermediate_size': 256, 'num_hidden_layers': 2, 'num_attention_heads': 4}
-    model = DistributedDataParallel(LlamaForCausalLM(LlamaConfig(vocab_size=20, **shape)).to(device))
+    config = LlamaConfig(
+        vocab_size=20, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
+    )
+    network: Any = LlamaForCausalLM(config)
+    model = DistributedDataParallel(network.to(device))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 
     step, checkpoint = 0, options.run / 'checkpoint.pt'

@@ -116,8 +116,14 @@ class MixtureDriver:
         if self._unended:
             return
         self._steps = self.dataset.first_batch or 0
+        yield from self._counted(loader)
+        if self.dataset.first_batch is not None:
+            # A loader that keeps a state of its own has ended the round that it was stopped at the end of.
+            yield from self._counted(loader)
+
+    def _counted(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         for batch in loader:
-            self._steps += 1
+            self._steps = (self._steps or 0) + 1
             yield batch
 
     def start(

@@ -17,8 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     handed_out = MixtureDriver.batches
 
-    def batches(driver: MixtureDriver, loader: Iterable[Any]) -> Iterator[Any]:
-        for batch in handed_out(driver, loader):
+    def batches(self: MixtureDriver, loader: Iterable[Any]) -> Iterator[Any]:
+        for batch in handed_out(self, loader):
             with file.open('a') as lines:
                 lines.write(json.dumps(batch['sample_id'].tolist()) + '\n')
             yield batch
