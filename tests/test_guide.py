@@ -43,7 +43,7 @@ MADE = {
     'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml'],
     'docs/graphs.md': ['from-runs.json', 'written.json'],
     'docs/report.md': ['round-1.npy'],
-    'docs/python.md': ['own-loop/mixture.jsonl'],
+    'docs/any-trainer.md': ['own-loop/mixture.jsonl'],
     'docs/extending.md': ['streams/lines/skills.json', 'runs/mine-steepest-s1/mixture.jsonl'],
 }
 

@@ -31,10 +31,7 @@ def test_the_samples_are_those_of_a_run_that_was_not_stopped(
 
     def run(folder: str, steps: int, workers: int) -> list[int]:
         drawn.clear()
-        assert (
-            main([str(streams), str(tmp_path / folder), '--steps', str(steps), '--workers', str(workers)])
-            == 0
-        )
+        assert main([str(streams), str(tmp_path / folder), str(steps), str(workers)]) == 0
         return list(drawn)
 
     whole = run('whole', 44, 0)
