@@ -32,11 +32,11 @@ GLOBAL_BATCH, STEPS_PER_ROUND = 16, 8
 
 
 class MixedData(LightningDataModule):
-    """The train loader and the eval samples; one round of the mixture is one epoch of Lightning."""
+    """The train loader, whose mixture a driver sets, and the eval samples; a round is one epoch of Lightning."""
 
-    def __init__(self, streams: Path, graph: SkillsGraph, workers: int) -> None:
+    def __init__(self, streams: Path, run: Path, workers: int) -> None:
         super().__init__()
-        self.streams, self.graph, self.workers = streams, graph, workers
+        self.streams, self.run, self.workers = streams, run, workers
 
     def setup(self, stage: str) -> None:
         # Not before: it is here that Lightning has started its ranks.
@@ -44,14 +44,19 @@ class MixedData(LightningDataModule):
             return {skill: Stream(local=f'{self.streams}/{skill}', split=split) for skill in skills}
 
         trainer: Any = self.trainer
+        graph = SkillsGraph.load(self.streams / 'graph.json')
         self.dataset = SkillStreamingDataset(
-            streams=of(self.graph.train_skills, 'train'),
+            streams=of(graph.train_skills, 'train'),
             round_size=STEPS_PER_ROUND * GLOBAL_BATCH,
             batch_size=GLOBAL_BATCH // trainer.world_size,
         )
-        self.evals = EvalStreams(of(self.graph.eval_skills, 'eval'))
+        self.evals = EvalStreams(of(graph.eval_skills, 'eval'))
+        policy = SkillIt(graph, eta=0.2, window=3)
+        self.driver = MixtureDriver(self.dataset, policy, self.run / 'mixture.jsonl')
 
     def train_dataloader(self) -> DataLoader:
+        # All that is restored is, and the first round has not been asked for: at the start of training it has.
+        self.driver.start()
         workers = {'num_workers': self.workers, 'persistent_workers': self.workers > 0}
         return DataLoader(self.dataset, batch_size=self.dataset.batch_size, collate_fn=collate, **workers)
 
@@ -59,22 +64,14 @@ class MixedData(LightningDataModule):
 class Mixing(Callback):
     """Evaluates each skill at the end of a round, sets the next mixture, and puts both into Lightning's checkpoints."""
 
-    def __init__(self, data: MixedData, policy: SkillIt, log_path: Path) -> None:
-        self.data, self.policy, self.log_path = data, policy, log_path
-        self.steps = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.driver = MixtureDriver(self.data.dataset, self.policy, self.log_path)
+    def __init__(self, data: MixedData) -> None:
+        self.data, self.steps = data, None
 
     def state_dict(self) -> dict[str, Any]:
-        return self.driver.state_dict(self.steps)
+        return self.data.driver.state_dict(self.steps)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.driver.load_state_dict(state_dict)
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not at the start of training: by then Lightning has asked the loader for its first round.
-        self.driver.start()
+        self.data.driver.load_state_dict(state_dict)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -82,7 +79,7 @@ class Mixing(Callback):
         self.steps = batch_idx + 1
         # Not at the end of the epoch: a checkpoint of this step has the next mixture in it.
         if self.steps == STEPS_PER_ROUND:
-            self.driver.end_round(evaluate_skills(pl_module.model, self.data.evals, batch_size=64))
+            self.data.driver.end_round(evaluate_skills(pl_module.model, self.data.evals, batch_size=64))
 
 
 class TinyLlama(LightningModule):
@@ -112,14 +109,13 @@ if __name__ == '__main__':
     parser.add_argument('--workers', type=int, default=2)
     options = parser.parse_args()
     torch.manual_seed(17)
-    graph = SkillsGraph.load(options.streams / 'graph.json')
-    data = MixedData(options.streams, graph, options.workers)
+    data = MixedData(options.streams, options.run, options.workers)
     trainer = Trainer(
         devices=options.devices,
         accelerator='auto' if torch.cuda.is_available() else 'cpu',
         max_steps=options.steps,
         callbacks=[
-            Mixing(data, SkillIt(graph, eta=0.2, window=3), options.run / 'mixture.jsonl'),
+            Mixing(data),
             ModelCheckpoint(options.run, every_n_train_steps=options.save_every, save_last=True),
         ],
         logger=False,
