@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from torch.utils.data import get_worker_info
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.loader.host.other_loaders import refuse_other_division
 from skillit_stream.loader.rounds import Rounds, Turn
 
 PLACE_VERSION = 1
@@ -76,18 +77,22 @@ class OwnPlace:
     def __init__(self) -> None:
         self._place = Place(round=-1, batch=0)
         self._loaded: Place | None = None
-        # A state of a round's start has been loaded, and nothing was drawn since.
-        self._at_start = False
+        # A state of a round's start, or of its middle, has been loaded, and nothing was drawn since.
+        self._at_start = self._is_within = False
 
     def restart(self, sample: int) -> None:
         """The dataset has loaded a state of so many samples of a round."""
-        self._at_start = not sample
+        self._at_start, self._is_within = not sample, sample > 0
 
     def begins_late(self) -> bool:
         """Whether the next iteration counts from its first sample on alone.
 
         A loader that keeps states, and was stopped between two rounds, iterates once in vain after it has loaded one.
+
+        Raises:
+            InputError: Another library would drop part of that iteration.
         """
+        refuse_other_division(resumed=self._is_within)
         return self._at_start and get_worker_info() is None
 
     def begin_late(self, dataset: Iterable[Drawn]) -> Iterator[Drawn]:
@@ -113,7 +118,7 @@ class OwnPlace:
         A place of another worker, or of another step than the dataset's state, is a refusal too: one is raised when
         the turn is played.
         """
-        loaded, self._loaded = self._loaded, None
+        loaded, self._loaded, self._is_within = self._loaded, None, False
         own = None
         if loaded:
             base, sample = rounds.base

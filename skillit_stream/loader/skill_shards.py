@@ -11,6 +11,7 @@ import skillit_stream.loader.padding  # noqa: F401 (so that tokenizers pad whole
 from skillit_stream.loader.batches import Sample, samples_of
 from skillit_stream.loader.host.dataset import HostDataset
 from skillit_stream.loader.host.fetch import ShardFetcher
+from skillit_stream.loader.host.other_loaders import refuse_other_division
 from skillit_stream.loader.shards import BatchReader, common_dtype
 from skillit_stream.order.index import ShardList
 
@@ -99,6 +100,8 @@ class SkillShards(HostDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker gets: no open maps, no threads."""
+        # It does not see who asked for it.
+        refuse_other_division()
         return {name: value for name, value in self.__dict__.items() if name not in ('_reader', '_fetcher')}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
-"""What a driver refuses: states of another version, policies of other skills than there are."""
+"""What a driver refuses or warns of: states of another version, policies of other skills, a start that comes late."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,4 +49,15 @@ def check_batch_size(loader: Any, dataset: SkillStreamingDataset) -> None:
     if isinstance(loader, DataLoader) and size not in (None, dataset.batch_size):
         raise InputError(
             f'`batch_size` of the DataLoader must be that of the dataset, {dataset.batch_size}, but got: {size}.'
+        )
+
+
+def warn_of_late_start(dataset: SkillStreamingDataset) -> None:
+    """Warn where the first mixture comes too late for the first round: its loader has been asked to iterate."""
+    if dataset.first_batch is None:
+        warnings.warn(
+            f'Round {dataset.round} has begun with the proportions that the dataset had: the first mixture of the '
+            f'policy is that of round {dataset.next_round}. Call start() before the loader is iterated (in a trainer, '
+            f'in a hook that comes before the first batches are fetched).',
+            stacklevel=3,
         )

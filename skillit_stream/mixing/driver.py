@@ -13,7 +13,13 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
 from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog, Trained
 from skillit_stream.loader.dataset import SkillStreamingDataset
-from skillit_stream.mixing.checks import STATE_VERSION, check_batch_size, check_same_skills, check_version
+from skillit_stream.mixing.checks import (
+    STATE_VERSION,
+    check_batch_size,
+    check_same_skills,
+    check_version,
+    warn_of_late_start,
+)
 from skillit_stream.mixing.last_decision import SAME, LastDecision
 from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
 from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
@@ -151,6 +157,7 @@ class MixtureDriver:
             log, first = self._log, self.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
         if not self._started:
+            warn_of_late_start(self.dataset)
             before = RoundRecord(
                 round=BEFORE_TRAINING,
                 step=step,

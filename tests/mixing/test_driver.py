@@ -138,6 +138,15 @@ def test_a_loader_of_another_batch_size_is_refused(streams_root: Path):
         next(driver.batches(loader))
 
 
+def test_a_first_mixture_that_comes_too_late_for_the_first_round_is_reported(streams_root: Path):
+    driver = driver_of(streams_root)
+    iterator = iter(loader_of(driver.dataset, 0))
+    with pytest.warns(UserWarning, match=r'^Round 0 has begun with the proportions .* that of round 1\.'):
+        driver.start()
+    assert len(ids_of(iterator)) == 48
+    assert driver.dataset.round == 0
+
+
 def test_a_loss_that_is_missing_at_the_end_of_a_round_is_named(streams_root: Path):
     driver = driver_of(streams_root)
     driver.start()

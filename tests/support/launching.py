@@ -213,17 +213,11 @@ class Launcher:
     ) -> Launch:
         """`composer OPTIONS -m skillit_stream.train YAML OVERRIDES`, behind a prefix."""
         command = [*prefix, sys.executable, str(COMPOSER), *options, '-m', 'skillit_stream.train', str(yaml)]
-        output = self._output()
-        with output.open('w') as file:
-            process = subprocess.Popen(
-                [*command, *overrides],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        return self._add(Launch([process.pid], process.poll, output, streams))
+        return self._start([*command, *overrides], streams)
+
+    def script(self, script: Path, streams: Path, *arguments: str) -> Launch:
+        """`python SCRIPT ARGUMENTS`, which may start ranks by itself."""
+        return self._start([sys.executable, str(script), *arguments], streams)
 
     def ranks(
         self,
@@ -234,10 +228,12 @@ class Launcher:
         nodes: int = 1,
         overrides: Sequence[str] = (),
         script: Path | None = None,
+        imports: Sequence[str] = (),
     ) -> Launch:
         """The processes that the launcher would start, on one node or as so many nodes of one machine.
 
-        With a `script` they run its `main`, whose first argument is then `yaml`.
+        With a `script` they run its `main`, whose first argument is then `yaml`. The `imports` are those of all of
+        them: the server does them once.
         """
         output, local = self._output(), ranks // nodes
         world: dict[str, Any] = {'WORLD_SIZE': ranks, 'LOCAL_WORLD_SIZE': local}
@@ -249,7 +245,7 @@ class Launcher:
             own = {'RANK': rank, 'LOCAL_RANK': rank % local, 'NODE_RANK': rank // local}
             environment = {name: str(value) for name, value in {**world, **own}.items()}
             arguments = [str(yaml), *overrides]
-            request = {'arguments': arguments, 'script': script and str(script)}
+            request = {'arguments': arguments, 'script': script and str(script), 'imports': imports}
             started.append(self._server.ask(environment=environment, output=str(output), **request))
         codes: dict[int, int] = {}
 
@@ -260,6 +256,19 @@ class Launcher:
             return next(filter(None, codes.values()), 0 if len(codes) == ranks else None)
 
         return self._add(Launch(started, exit_code, output, streams))
+
+    def _start(self, command: Sequence[str], streams: Path) -> Launch:
+        output = self._output()
+        with output.open('w') as file:
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**_environment(), **IMPORTABLE},
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        return self._add(Launch([process.pid], process.poll, output, streams))
 
     def _output(self) -> Path:
         return self._folder / f'output-{len(self._launches)}.txt'

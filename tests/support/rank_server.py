@@ -3,7 +3,7 @@
 Reads lines of JSON: ``{"environment": ..., "arguments": ..., "output": path}`` starts a process in a session of
 its own and answers with its number; ``{"ended": number}`` answers with its exit code, or null while it runs.
 With ``"folder": path`` it runs there. With ``"script": path`` it is the `main` of that file that is run, in
-place of ``skillit_stream.train``.
+place of ``skillit_stream.train``. With ``"imports": [module, ...]`` these are imported here first.
 """
 
 import atexit
@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import sys
+from importlib import import_module
 from typing import Any
 
 from composer.utils.collect_env import get_cpu_model
@@ -22,6 +23,8 @@ from skillit_stream.train import main
 
 def start(request: dict[str, Any]) -> int:
     """The number of a process that trains; it does not return there."""
+    for module in request.get('imports', ()):
+        import_module(module)
     process = os.fork()
     if process:
         return process

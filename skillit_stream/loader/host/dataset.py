@@ -127,9 +127,7 @@ class HostDataset(StreamingDataset):
     @property
     def lasting_usage(self) -> int:
         """Bytes in the cache that are never evicted: indexes, and streams without a remote."""
-        kept = (
-            shard for number, shard in enumerate(self.shards) if not is_refetchable(self._stream(number))
-        )
+        kept = (shard for number, shard in enumerate(self.shards) if not is_refetchable(self._stream(number)))
         return sum(stream.get_index_size() for stream in self.streams) + sum(map(_bytes_present, kept))
 
     def size_in_cache(self, shard_id: int) -> int:
