@@ -8,7 +8,7 @@ Corpus``. For files of JSON rows it is a function from a row to the name of a sk
 The parts, in the order the data flows::
 
     readers.py       files -> lines            plain or .gz .zst .xz .bz2, memory flat
-    rows.py, tables.py, json_files.py          lines, columns, arrays -> rows
+    rows.py, tables.py, json_files.py          lines, columns, arrays -> rows; broken_json.py what is left of one
     corpus.py        rows -> documents         text, skill, perhaps an answer and a split
     generated.py     nothing -> documents      sentences that are computed; each skill is a file
     parts.py         the files in parts        what one process converts by itself, and what is kept of it
