@@ -19,7 +19,8 @@ The parts, in the order the data flows::
     shards.py        samples -> MDS shards     shard_writer.py has the writer
     existing.py      what streams that are added to decide on (--add)
     merge.py         parts -> streams          eval, indexes, what was held back
-    destinations.py  where the streams lie     a folder that appears complete, an object store
+    destinations.py  where the streams lie     an object store; staged_folder.py: a folder that appears complete
+    replacing.py     in the place of old ones  whose files contents.py knows; locks.py keeps others out
     grown_folder.py  a finished folder that is added to; history.py has its manifest
     runners.py       who does the parts        this process, several, Ray (base/tasks.py)
     pipeline.py      all of it

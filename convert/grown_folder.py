@@ -21,9 +21,10 @@ from typing import Any
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import write_json
-from skillit_stream.convert.destinations import Destination, StagedFolder, remove_folder
+from skillit_stream.convert.destinations import Destination, remove_folder
 from skillit_stream.convert.existing import Existing, index_entries
 from skillit_stream.convert.shards import index_hash
+from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.formats.manifest import MANIFEST_NAME, SPLITS, Manifest
 
 INDEX = 'index.json'
@@ -117,7 +118,7 @@ class GrownFolder(StagedFolder):
             if os.path.exists(os.path.join(folder, INDEX)):
                 kept |= {entry['raw_data']['basename'] for entry in index_entries(folder)}
         for name in os.listdir(os.path.join(self._target, skill, split)):
-            if name.endswith(NEXT) or (name.startswith(MARK) and name not in kept):
+            if name == INDEX + NEXT or (name.startswith(MARK) and name not in kept):
                 os.unlink(os.path.join(self._target, skill, split, name))
 
     @contextmanager

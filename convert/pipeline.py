@@ -11,7 +11,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.tasks import task_of
 from skillit_stream.convert.corpus import Corpus
-from skillit_stream.convert.destinations import Destination, ObjectStore, StagedFolder
+from skillit_stream.convert.destinations import Destination, ObjectStore
 from skillit_stream.convert.existing import BOUNDS, bound_in_words
 from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
@@ -30,6 +30,7 @@ from skillit_stream.convert.runners import (
     run_on_ray,
 )
 from skillit_stream.convert.shards import shard_bytes, token_columns
+from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
 from skillit_stream.formats.manifest import Manifest
 
@@ -100,11 +101,13 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         done = [DonePart(folder, record) for folder, record in records if record is not None]
         if args.task is not None:
             return _conversion(None, len(parts), done, passed_over)
-        with destination.cleared_if_refused():
+        with disk_in_one_line(), destination.cleared_if_refused():
+            destination.begin_assembly()
             assembly = Assembly(destination, options, tokenizer, done, corpus.generated)
             manifest = _assemble(assembly, tokenizer_hash, corpus, files)
             manifest = grown_manifest(existing, manifest, args)
-        destination.publish(manifest, corpus.companions())
+        with disk_in_one_line():
+            destination.publish(manifest, corpus.companions())
     return _conversion(manifest, len(parts), done, passed_over)
 
 
