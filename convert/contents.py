@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from skillit_stream.convert.existing import SIZES
@@ -19,6 +19,8 @@ TOKENIZER_FILE = re.compile(
     r'(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|config|chat_template)\.json'
     r'|(merges|vocab)\.txt|chat_template\.jinja|[\w.-]+\.model'
 )
+# With this begin the names of shards that were added.
+ADDED = 'shard.add'
 TOP_FILES = (MANIFEST_NAME, f'{MANIFEST_NAME}.next', LOCK_NAME)
 
 
@@ -63,6 +65,24 @@ def clashes(entries: list[str], root: str) -> list[str]:
         ):
             found.append(entry)
     return found
+
+
+def unlisted_skill(root: str, skills: Container[str]) -> str | None:
+    """A folder with streams that is none of the given skills; None if there is none.
+
+    What an addition that was stopped has left is nothing that anybody reads, and does not count.
+    """
+    for entry in sorted(_leaves(root)):
+        skill, *rest = entry.split(os.sep)
+        is_stream = len(rest) == 2 and rest[0] in SPLITS and SPLIT_FILE.fullmatch(rest[1])
+        if is_stream and skill not in skills and not skill.startswith('.') and not is_leftover(rest[1]):
+            return skill
+    return None
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of a split that no index lists is what an addition that was stopped has left."""
+    return name.startswith(ADDED) or name == 'index.json.next'
 
 
 def _manifest_of(path: str) -> dict[str, Any]:

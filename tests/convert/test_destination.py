@@ -1,5 +1,6 @@
 """Where streams come to lie: what others put there stays, and one command at a time writes there."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -217,3 +218,17 @@ def test_a_mount_point_is_filled(tmp_path: Path, command, skillit, refused, kind
         assert left_in(tmp_path) == ['S', 'corpus', 'disk']
     finally:
         subprocess.run(['umount', tmp_path / 'S'], check=True)
+
+
+def test_streams_that_nobody_lists_are_not_replaced_by_what_is_added(
+    tmp_path: Path, command, add_command, new_files, skillit, refused
+):
+    skillit(*command())
+    shutil.copytree(tmp_path / 'S' / 'verse', tmp_path / 'S' / 'law')
+    index = (tmp_path / 'S' / 'law' / 'train' / 'index.json').read_bytes()
+    error = refused(*add_command(new_files[1]), '--add')
+    assert 'S/law/train: streams that skills.json does not list; move them away' in error
+    assert (tmp_path / 'S' / 'law' / 'train' / 'index.json').read_bytes() == index
+    shutil.rmtree(tmp_path / 'S' / 'law')
+    skillit(*add_command(new_files[1]), '--add')
+    assert list(verify(str(tmp_path / 'S')).skills) == ['law', 'prose', 'verse']
