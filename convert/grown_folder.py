@@ -93,7 +93,8 @@ class GrownFolder(StagedFolder):
             place = os.path.join(self._target, skill, split)
             if split not in self.existing.splits(skill) and os.path.exists(os.path.join(place, INDEX)):
                 raise InputError(
-                    f'{place}: streams that {MANIFEST_NAME} does not list; move them away and run the same command again'
+                    f'{place}: streams that {MANIFEST_NAME} does not list; move them away and run the same '
+                    'command again'
                 )
 
     def _bring(self, skill: str, split: str) -> None:

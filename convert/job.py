@@ -23,6 +23,7 @@ class Job:
         encoder: As in :class:`~skillit_stream.convert.tokens.DocumentTokenizer`.
         facts: Of the tokenizer.
         destination: Where tokenizer and parts lie and where shards go, and what is there already.
+        code: Hash of the corpus' file; empty if it is one of the package.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Job:
     encoder: str
     facts: TokenizerFacts
     destination: Destination
+    code: str = ''
 
     def load_tokenizer(self) -> DocumentTokenizer:
         """The tokenizer, without transformers."""

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from skillit_stream.convert.parts import Part, plan_parts
 from skillit_stream.convert.progress import progress_display
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.runners import (
+    code_of,
     disk_in_one_line,
     load_module,
     prepare_processes,
@@ -29,6 +30,7 @@ from skillit_stream.convert.runners import (
     run_in_processes,
     run_on_ray,
 )
+from skillit_stream.convert.settings import custom_settings, settings_of
 from skillit_stream.convert.shards import shard_bytes, token_columns
 from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
@@ -89,12 +91,12 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
         existing.check_settings(options, tokenizer_hash, args.tokenizer)
         settings = {
-            'corpus': [corpus.name, dict(corpus.options())],
-            'options': {**asdict(options), 'tokenizer': tokenizer_hash, 'encoder': args.encoder},
+            **settings_of(corpus, options, tokenizer, tokenizer_hash, args.encoder),
+            **(custom_settings(module, args, files) if module.endswith('.py') else {}),
             **existing.settings(),
         }
         parts = plan_parts(files, part_size, settings)
-        job = Job(module, args, options, args.encoder, tokenizer.facts, destination)
+        job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
         missing = [part for part in task.share(parts) if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
