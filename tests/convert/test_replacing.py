@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ def killed_at(number: int, action: Callable[[], Any]) -> bool:
     return False
 
 
+def folders_until_done(root: Path, least: int, was_killed: list[bool]) -> Iterator[tuple[int, Path]]:
+    """(step, an empty folder) for every step that a kill can come at, as long as the last one was killed."""
+    while was_killed[-1]:
+        folder = root / str(len(was_killed))
+        folder.mkdir()
+        yield len(was_killed) - 1, folder
+    assert len(was_killed) > least
+
+
 def prepare(folder: Path, *, inside: bool) -> tuple[Path, Path, dict[str, str], dict[str, str]]:
     """(target, new, what the target is to hold at the end, what it holds now)."""
     target = folder / 'S'
@@ -91,34 +100,25 @@ def prepare(folder: Path, *, inside: bool) -> tuple[Path, Path, dict[str, str], 
 
 
 def test_a_kill_between_any_two_steps_loses_nothing_that_is_foreign(tmp_path: Path):
-    step = -1
-    was_killed = True
-    while was_killed:
-        step += 1
-        folder = tmp_path / str(step)
-        folder.mkdir()
+    kills = [True]
+    for step, folder in folders_until_done(tmp_path, 10, kills):
         target, new, expected, before = prepare(folder, inside=False)
         places = (str(target), str(folder / '.previous'))
-        was_killed = killed_at(step, partial(replace_folder, str(new), *places))
+        kills.append(killed_at(step, partial(replace_folder, str(new), *places)))
         finish_replacing(*places)
         found = tree(target)
-        assert found == expected or (was_killed and found == before)
+        assert found == expected or (kills[-1] and found == before)
         if found == before:
             replace_folder(str(new), *places)
         assert tree(target) == expected
         assert os.listdir(folder) == ['S']
-    assert step > 10
 
 
 def test_a_folder_that_must_stay_is_filled_whatever_step_a_kill_comes_at(tmp_path: Path):
-    step = -1
-    was_killed = True
-    while was_killed:
-        step += 1
-        folder = tmp_path / str(step)
-        folder.mkdir()
+    kills = [True]
+    for step, folder in folders_until_done(tmp_path, 20, kills):
         target, new, expected, _ = prepare(folder, inside=True)
-        was_killed = killed_at(step, partial(fill_folder, str(new), str(target)))
+        kills.append(killed_at(step, partial(fill_folder, str(new), str(target))))
         # Whoever reads it meanwhile finds whole streams or none.
         if (target / 'skills.json').exists():
             skills = json.loads((target / 'skills.json').read_text())['skills']
@@ -126,8 +126,7 @@ def test_a_folder_that_must_stay_is_filled_whatever_step_a_kill_comes_at(tmp_pat
         if (new / MADE).exists():
             finish_filling(str(new), str(target))
         assert {name: text for name, text in tree(target).items() if not name.startswith('.new')} == expected
-        assert was_killed or tree(target) == expected
-    assert step > 20
+        assert kills[-1] or tree(target) == expected
 
 
 @pytest.mark.parametrize('name', ['law', 'law/train/index.json', 'graph.json'])
