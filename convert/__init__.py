@@ -8,10 +8,11 @@ Corpus``. For files of JSON rows it is a function from a row to the name of a sk
 The parts, in the order the data flows::
 
     readers.py       files -> lines            plain or .gz .zst .xz .bz2, memory flat
-    rows.py, tables.py, json_files.py          lines, columns, arrays -> rows
+    rows.py, tables.py, json_files.py          lines, columns, arrays -> rows; broken_json.py what is left of one
     corpus.py        rows -> documents         text, skill, perhaps an answer and a split
     generated.py     nothing -> documents      sentences that are computed; each skill is a file
     parts.py         the files in parts        what one process converts by itself, and what is kept of it
+    settings.py      what decides on a part    if it differs, what was kept of it is done again
     conversion.py    a part -> train shards    and what only the whole corpus decides on (sinks.py)
     tokens.py        documents -> token ids    gigatoken, checked against the Hugging Face tokenizer
     splits.py        documents -> train, eval  by a hash of the text
@@ -19,7 +20,8 @@ The parts, in the order the data flows::
     shards.py        samples -> MDS shards     shard_writer.py has the writer
     existing.py      what streams that are added to decide on (--add)
     merge.py         parts -> streams          eval, indexes, what was held back
-    destinations.py  where the streams lie     a folder that appears complete, an object store
+    destinations.py  where the streams lie     an object store; staged_folder.py: a folder that appears complete
+    replacing.py     in the place of old ones  whose files contents.py knows; locks.py keeps others out
     grown_folder.py  a finished folder that is added to; history.py has its manifest
     runners.py       who does the parts        this process, several, Ray (base/tasks.py)
     pipeline.py      all of it

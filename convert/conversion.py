@@ -59,18 +59,19 @@ def convert_part(
         The record, which lies in the folder as well.
 
     Raises:
-        InputError: A record is bad and the policy is 'error', or the encoders differ.
+        InputError: A record is bad and the policy is 'error', the encoders differ, or another task is at this part.
     """
-    make_folder(job.part_folder(part))
-    work = _PartWork(part, job, corpus, tokenizer, report)
-    try:
-        for file in part.files:
-            work.convert_file(file)
-        record = work.finish()
-    except BaseException:
-        work.abort()
-        raise
-    record.save(job.part_folder(part))
+    with job.part_lock(part):
+        make_folder(job.part_folder(part))
+        work = _PartWork(part, job, corpus, tokenizer, report)
+        try:
+            for file in part.files:
+                work.convert_file(file)
+            record = work.finish()
+        except BaseException:
+            work.abort()
+            raise
+        record.save(job.part_folder(part))
     return record
 
 

@@ -66,6 +66,10 @@ class Corpus(ABC):
         """What the documents depend on besides the files, for the manifest: plain data."""
         return {}
 
+    def decisions(self) -> Mapping[str, Any]:
+        """What else they depend on, for the work alone: when it changes, parts are converted again."""
+        return {}
+
     def companions(self) -> Mapping[str, Any]:
         """JSON files to lie beside the manifest: name -> contents."""
         return {}

@@ -1,29 +1,30 @@
-"""Where the streams come to lie: a folder that appears complete or not at all, or an object store.
+"""Where the streams come to lie: a folder that appears complete or not at all (`staged_folder.py`), or an object store.
 
-A destination has two local folders. In ``work`` lie the parts that are done, and what else is in progress; in
-``root`` the streams are put together, or of an object store what is left to upload. A command that was stopped
-finds both again.
+A destination has two local folders. In ``work`` lie the parts that are done, and what else is in progress; a command
+that was stopped finds it again. In ``root`` the streams are put together, from nothing each time, or of an object
+store what is left to upload. Both are locked: one command writes the streams of a place, whatever its ``work``.
 """
 
-import fcntl
+import hashlib
 import logging
 import os
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.files import write_json
 from skillit_stream.convert.existing import Existing
+from skillit_stream.convert.locks import LOCK_NAME, locked
 from skillit_stream.convert.parts import RECORD_NAME
 from skillit_stream.convert.shards import index_hash, write_index
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
 from skillit_stream.formats.remote_folder import listed_objects
-
-WORK_FOLDER = '.work'
 
 
 class Destination(ABC):
@@ -42,11 +43,8 @@ class Destination(ABC):
     def __init__(self, root: str, work: str) -> None:
         self.root = root
         self.work = work
-
-    @property
-    def tokenizer(self) -> str:
-        """Folder of the tokenizer."""
-        return os.path.join(self.root, TOKENIZER_FOLDER)
+        self.tokenizer = ''
+        """Folder of the tokenizer, once it is saved."""
 
     def part_folder(self, name: str) -> str:
         """Folder of a part."""
@@ -54,32 +52,26 @@ class Destination(ABC):
 
     @contextmanager
     def opened(self, *, shared: bool) -> Iterator[None]:
-        """Make the folders and keep other commands out; nothing is left of them if no part was done.
+        """Make the folders and keep other commands out; of one that fails nothing is left if no part was done.
 
         Args:
-            shared: Whether other commands may open it too, if they ask for the same.
+            shared: Whether other commands may open it too, if they ask for the same. What they share is not removed.
 
         Raises:
             InputError: The folders cannot be made, or another command is at work there.
         """
         self._make_root()
-        os.makedirs(os.path.join(self.work, 'parts'), exist_ok=True)
-        lock = open(os.path.join(self.work, '.lock'), 'w')  # noqa: SIM115 (held to the end)
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise InputError(
-                f'{self.work}: another command is at work there; wait for it to end, or end it'
-            ) from None
-        try:
-            yield
-        except BaseException:
-            if not self._has_parts():
-                self.clear()
-            raise
-        finally:
-            lock.close()
+        parts = os.path.join(self.work, 'parts')
+        with ExitStack() as locks:
+            for folder in (self.root, self.work):
+                locks.enter_context(locked(os.path.join(folder, LOCK_NAME), shared=shared))
+            os.makedirs(parts, exist_ok=True)
+            try:
+                yield
+            except BaseException:
+                if not shared and not self._has_parts():
+                    self.clear()
+                raise
 
     @contextmanager
     def cleared_if_refused(self) -> Iterator[None]:
@@ -97,14 +89,31 @@ class Destination(ABC):
         return False
 
     def save_tokenizer(self, tokenizer: Any) -> str:
-        """Save the tokenizer with the streams and return its hash; several commands may do so at once."""
-        scratch = os.path.join(self.work, f'tokenizer.{os.getpid()}')
-        digest = save_tokenizer(tokenizer, scratch)
-        os.makedirs(self.tokenizer, exist_ok=True)
-        for name in os.listdir(scratch):
-            shutil.move(os.path.join(scratch, name), os.path.join(self.tokenizer, name))
-        os.rmdir(scratch)
-        return digest
+        """Save the tokenizer and return its hash; several commands may do so at once, also with different ones."""
+        scratch = tempfile.mkdtemp(prefix='.tokenizer.', dir=self.work)
+        found = save_tokenizer(tokenizer, scratch)
+        digest = hashlib.blake2b(digest_size=8)
+        for path in sorted(Path(scratch).iterdir()):
+            digest.update(path.name.encode() + path.read_bytes())
+        self.tokenizer = os.path.join(self.work, f'tokenizer.{digest.hexdigest()}')
+        try:
+            os.rename(scratch, self.tokenizer)
+        except OSError:  # another command, or an earlier one, has saved it
+            shutil.rmtree(scratch)
+        return found
+
+    def has_shards(self, folder: str, skill: str, split: str, shards: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the shards that a part has written are where they are to be found."""
+        del folder, skill, split, shards
+        return True
+
+    def begin_assembly(self) -> None:
+        """Empty the folder in which the streams are put together, but for the tokenizer."""
+        kept = {os.path.basename(self.work), LOCK_NAME}
+        for name in set(os.listdir(self.root)) - kept:
+            path = os.path.join(self.root, name)
+            (remove_folder if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
+        shutil.copytree(self.tokenizer, os.path.join(self.root, TOKENIZER_FOLDER))
 
     def clear(self) -> None:
         """Remove all that was made."""
@@ -142,87 +151,6 @@ class Destination(ABC):
     @abstractmethod
     def _make_root(self) -> None:
         """Make the root folder, or find it as an earlier command left it."""
-
-
-class StagedFolder(Destination):
-    """A local folder: made beside its place, and renamed into it at the end.
-
-    Args:
-        target: The folder.
-        work: Folder for work in progress, if not in the one that is made.
-        overwrite: Replace a finished streams folder.
-
-    Raises:
-        InputError: The target exists and may not be replaced.
-    """
-
-    def __init__(self, target: str, work: str | None, *, overwrite: bool) -> None:
-        self._target = os.path.abspath(target)
-        parent, name = os.path.split(self._target)
-        root = os.path.join(parent, f'.{name}.skillit-partial')
-        super().__init__(root, work or os.path.join(root, WORK_FOLDER))
-        self._previous = os.path.join(parent, f'.{name}.skillit-previous')
-        # A kill between the two renames of `publish`.
-        if not os.path.exists(self._target) and os.path.isdir(self._previous):
-            os.rename(self._previous, self._target)
-        self._check_target(overwrite)
-
-    def _check_target(self, overwrite: bool) -> None:
-        out = f'--out {self._target}'
-        if not os.path.lexists(self._target):
-            return
-        if not os.path.isdir(self._target):
-            raise InputError(f'{out}: is a file; choose another name')
-        if os.path.exists(os.path.join(self._target, MANIFEST_NAME)):
-            if not overwrite:
-                raise InputError(
-                    f'{out}: holds finished streams; pass --overwrite to replace them, or choose another folder'
-                )
-        elif os.listdir(self._target):
-            raise InputError(f'{out}: is not empty and no streams folder; choose another folder')
-
-    def _make_root(self) -> None:
-        try:
-            os.makedirs(self.root, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f'--out {self._target}: cannot be made ({error.strerror}); choose another folder'
-            ) from error
-
-    def writer_target(self, local: str, skill: str, split: str) -> str:
-        """The folder itself."""
-        del skill, split
-        return local
-
-    def finish_split(
-        self, skill: str, split: str, folders: Sequence[str], shards: Sequence[Mapping[str, Any]]
-    ) -> str:
-        """Move the shards into the split's folder and write the index there."""
-        target = os.path.join(self.root, skill, split)
-        os.makedirs(target, exist_ok=True)
-        for folder in folders:
-            # A command that was killed here finds some of them moved.
-            for name in os.listdir(folder) if folder != target and os.path.isdir(folder) else ():
-                shutil.move(os.path.join(folder, name), os.path.join(target, name))
-        write_index(target, shards)
-        return index_hash(target)
-
-    def publish(self, manifest: Manifest, companions: Mapping[str, Any]) -> None:
-        """Put the folder in the target's place; an older target is moved aside until it stands there."""
-        for name, contents in companions.items():
-            write_json(os.path.join(self.root, name), contents)
-        manifest.save(self.root)
-        shutil.rmtree(self.work)
-        remove_folder(self._previous)
-        if os.path.exists(self._target):
-            os.rename(self._target, self._previous)
-        os.rename(self.root, self._target)
-        remove_folder(self._previous)
-
-    def clear(self) -> None:
-        """Remove all that was made."""
-        super().clear()
-        remove_folder(self.root)
 
 
 class ObjectStore(Destination):
@@ -280,7 +208,8 @@ class ObjectStore(Destination):
 
     def publish(self, manifest: Manifest, companions: Mapping[str, Any]) -> None:
         """Upload the tokenizer and what lies beside the manifest, then the manifest."""
-        self._upload(self.tokenizer, f'/{TOKENIZER_FOLDER}', *sorted(os.listdir(self.tokenizer)))
+        tokenizer = os.path.join(self.root, TOKENIZER_FOLDER)
+        self._upload(tokenizer, f'/{TOKENIZER_FOLDER}', *sorted(os.listdir(tokenizer)))
         for name, contents in companions.items():
             write_json(os.path.join(self.root, name), contents)
         manifest.save(self.root)

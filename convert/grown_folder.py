@@ -21,15 +21,16 @@ from typing import Any
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import write_json
-from skillit_stream.convert.destinations import Destination, StagedFolder, remove_folder
+from skillit_stream.convert.contents import is_leftover
+from skillit_stream.convert.destinations import Destination, remove_folder
 from skillit_stream.convert.existing import Existing, index_entries
 from skillit_stream.convert.shards import index_hash
+from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.formats.manifest import MANIFEST_NAME, SPLITS, Manifest
 
 INDEX = 'index.json'
 NEXT = '.next'
 PENDING = MANIFEST_NAME + NEXT
-MARK = 'shard.add'
 
 
 class GrownFolder(StagedFolder):
@@ -79,11 +80,22 @@ class GrownFolder(StagedFolder):
             if Manifest.load(self._target) != self.existing.manifest:
                 raise InputError(f'--out {self._target}: was changed meanwhile; run the same command again')
             self._sweep()
+            self._check_new()
             for skill, split in self._grown:
                 self._bring(skill, split)
             write_json(os.path.join(self._target, PENDING), manifest.to_json())
             _roll_forward(self._target)
         self.clear()
+
+    def _check_new(self) -> None:
+        """Refuse to put a new skill where there are streams that the manifest does not list; raises InputError."""
+        for skill, split in self._grown:
+            place = os.path.join(self._target, skill, split)
+            if split not in self.existing.splits(skill) and os.path.exists(os.path.join(place, INDEX)):
+                raise InputError(
+                    f'{place}: streams that {MANIFEST_NAME} does not list; move them away and run the same '
+                    'command again'
+                )
 
     def _bring(self, skill: str, split: str) -> None:
         """Move the new shards of a split into the folder and put its new index beside the old one."""
@@ -117,7 +129,7 @@ class GrownFolder(StagedFolder):
             if os.path.exists(os.path.join(folder, INDEX)):
                 kept |= {entry['raw_data']['basename'] for entry in index_entries(folder)}
         for name in os.listdir(os.path.join(self._target, skill, split)):
-            if name.endswith(NEXT) or (name.startswith(MARK) and name not in kept):
+            if is_leftover(name) and name not in kept:
                 os.unlink(os.path.join(self._target, skill, split, name))
 
     @contextmanager

@@ -1,11 +1,14 @@
 """What a process has to know to convert parts of a corpus."""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from skillit_stream.convert.destinations import Destination
+from skillit_stream.convert.locks import locked
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.parts import Part, PartRecord
+from skillit_stream.convert.splits import TRAIN
 from skillit_stream.convert.tokens import DocumentTokenizer, TokenizerFacts, reload_tokenizer
 
 
@@ -20,6 +23,7 @@ class Job:
         encoder: As in :class:`~skillit_stream.convert.tokens.DocumentTokenizer`.
         facts: Of the tokenizer.
         destination: Where tokenizer and parts lie and where shards go, and what is there already.
+        code: Hash of the corpus' file; empty if it is one of the package.
     """
 
     module: str
@@ -28,6 +32,7 @@ class Job:
     encoder: str
     facts: TokenizerFacts
     destination: Destination
+    code: str = ''
 
     def load_tokenizer(self) -> DocumentTokenizer:
         """The tokenizer, without transformers."""
@@ -38,5 +43,20 @@ class Job:
         return self.destination.part_folder(part.name)
 
     def load_record(self, part: Part) -> PartRecord | None:
-        """The record of a part; None if it is not done."""
-        return PartRecord.load(self.part_folder(part), part.signature)
+        """The record of a part; None if it is not done, or its shards are gone."""
+        folder = self.part_folder(part)
+        record = PartRecord.load(folder, part.signature)
+        if record is None:
+            return None
+        there = (
+            self.destination.has_shards(folder, skill, TRAIN, one.train.shards)
+            for skill, one in record.skills.items()
+        )
+        return record if all(there) else None
+
+    def part_lock(self, part: Part) -> AbstractContextManager[None]:
+        """Keeps other tasks from a part; a command without --task has the whole folder for itself."""
+        if getattr(self.args, 'task', None) is None or self.args.ray:
+            return nullcontext()
+        folder = self.part_folder(part)
+        return locked(f'{folder}.lock', what=folder)

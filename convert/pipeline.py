@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.tasks import task_of
 from skillit_stream.convert.corpus import Corpus
-from skillit_stream.convert.destinations import Destination, ObjectStore, StagedFolder
+from skillit_stream.convert.destinations import Destination, ObjectStore
 from skillit_stream.convert.existing import BOUNDS, bound_in_words
 from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
@@ -22,6 +22,7 @@ from skillit_stream.convert.parts import Part, plan_parts
 from skillit_stream.convert.progress import progress_display
 from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.runners import (
+    code_of,
     disk_in_one_line,
     load_module,
     prepare_processes,
@@ -29,7 +30,9 @@ from skillit_stream.convert.runners import (
     run_in_processes,
     run_on_ray,
 )
+from skillit_stream.convert.settings import custom_settings, settings_of
 from skillit_stream.convert.shards import shard_bytes, token_columns
+from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
 from skillit_stream.formats.manifest import Manifest
 
@@ -88,23 +91,25 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
         existing.check_settings(options, tokenizer_hash, args.tokenizer)
         settings = {
-            'corpus': [corpus.name, dict(corpus.options())],
-            'options': {**asdict(options), 'tokenizer': tokenizer_hash, 'encoder': args.encoder},
+            **settings_of(corpus, options, tokenizer, tokenizer_hash, args.encoder),
+            **(custom_settings(module, args, files) if module.endswith('.py') else {}),
             **existing.settings(),
         }
         parts = plan_parts(files, part_size, settings)
-        job = Job(module, args, options, args.encoder, tokenizer.facts, destination)
+        job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
         missing = [part for part in task.share(parts) if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
         done = [DonePart(folder, record) for folder, record in records if record is not None]
         if args.task is not None:
             return _conversion(None, len(parts), done, passed_over)
-        with destination.cleared_if_refused():
+        with disk_in_one_line(), destination.cleared_if_refused():
+            destination.begin_assembly()
             assembly = Assembly(destination, options, tokenizer, done, corpus.generated)
             manifest = _assemble(assembly, tokenizer_hash, corpus, files)
             manifest = grown_manifest(existing, manifest, args)
-        destination.publish(manifest, corpus.companions())
+        with disk_in_one_line():
+            destination.publish(manifest, corpus.companions())
     return _conversion(manifest, len(parts), done, passed_over)
 
 

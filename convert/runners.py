@@ -1,5 +1,6 @@
 """Who converts the parts: this process, several, or a Ray cluster. The parts come out the same."""
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -54,10 +55,17 @@ def load_module(name: str) -> Any:
         raise InputError(f'{name}: cannot be loaded as a Python module')
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    with open(name, 'rb') as file:
+        module.source_hash = hashlib.blake2b(file.read()).hexdigest()  # type: ignore[attr-defined]
     spec.loader.exec_module(module)
     if not hasattr(module, 'corpus'):
         raise InputError(f'{name}: has no function corpus(args); see docs/extending.md for what a corpus is')
     return module
+
+
+def code_of(name: str) -> str:
+    """Hash of the file that a module was loaded from; empty if it is one of the package."""
+    return getattr(load_module(name), 'source_hash', '')
 
 
 def run_in_process(
@@ -65,6 +73,7 @@ def run_in_process(
 ) -> None:
     """Convert parts one after the other; gigatoken uses all cores."""
     corpus = load_module(job.module).corpus(job.args)
+    _check_code(job)
     tokenizer = tokenizer or job.load_tokenizer()
     for part in parts:
         convert_part(part, job, corpus, tokenizer, report)
@@ -164,12 +173,19 @@ def _convert_in_worker(part: Part) -> str | None:
     """Convert a part; the message of what is wrong with the input, if something is."""
     try:
         with disk_in_one_line():
+            _check_code(_Worker.job)
             convert_part(part, _Worker.job, _Worker.corpus, _Worker.tokenizer, _Worker.report)
     except InputError as error:
         return str(error)
     except StoppedError:
         pass
     return None
+
+
+def _check_code(job: Job) -> None:
+    """Refuse a corpus of one's own that was edited since the command began: its documents would be of two kinds."""
+    if code_of(job.module) != job.code:
+        raise InputError(f'{job.module}: was edited while it was at work; run the same command again')
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """`skillit verify STREAMS ...`: re-read streams folders and compare each with its manifest.
 
-Checked: the tokenizer's hash, every index's hash, every shard's size and hash, the columns, the counts of
-samples, tokens and target tokens, every token id, that no sample is in both splits of a skill, and that the counts
-of the history of conversions add up. Not checked: documents and bytes of text, which the shards no longer show.
+Checked: that all streams and shards in the folder are listed, the tokenizer's hash, every index's hash, every shard's
+size and hash, the columns, the counts of samples, tokens and target tokens, every token id, that no sample is in both
+splits of a skill, and that the counts of the history of conversions add up. Not checked: documents and bytes of text,
+which the shards no longer show, and files that are nobody's streams.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.convert.contents import SPLIT_FILE, is_leftover, unlisted_skill
 from skillit_stream.convert.grown_folder import PENDING
 from skillit_stream.convert.history import COUNTS
 from skillit_stream.convert.progress import bytes_bar
@@ -63,6 +65,11 @@ def verify(root: str) -> Manifest:
         )
     _check_history(root, manifest)
     _check_tokenizer(root, manifest)
+    other = unlisted_skill(root, manifest.skills)
+    if other is not None:
+        raise InputError(
+            f'{os.path.join(root, other)}: streams of a skill that {MANIFEST_NAME} does not list; move the folder away'
+        )
     total = sum(info.tokens for skill in manifest.skills.values() for info in skill.splits.values())
     with bytes_bar('verifying', total * np.dtype(manifest.dtype).itemsize) as advance:
         for name, skill in manifest.skills.items():
@@ -151,6 +158,10 @@ def _checked_shards(folder: str, manifest: Manifest, info: SplitInfo) -> Iterato
         raise _mismatch(path, f'broken index ({error})') from error
     if found != info.index_hash:
         raise _mismatch(path, f'has {found}, the manifest says {info.index_hash}')
+    listed = {'index.json', *(shard['raw_data']['basename'] for shard in shards)}
+    for name in sorted(set(os.listdir(folder)) - listed):
+        if SPLIT_FILE.fullmatch(name) and not is_leftover(name):
+            raise InputError(f'{os.path.join(folder, name)}: a shard that no index lists; move it away')
     for shard in shards:
         columns = dict(zip(shard['column_names'], shard['column_encodings'], strict=True))
         if columns != dict(manifest.columns):

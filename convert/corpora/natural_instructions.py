@@ -131,6 +131,10 @@ class NaturalInstructions(FileCorpus):
         given = {name: getattr(self.args, name) for name in names if getattr(self.args, name) is not None}
         return {**given, 'dev': self.dev.hash}
 
+    def decisions(self) -> Mapping[str, Any]:
+        """Which tasks the lists have trained on."""
+        return {'trained': self.trained}
+
     def documents(self, raw: HashingFile, file: InputFile) -> Iterator[Document | BadRecordError]:
         """The documents of an open task."""
         try:

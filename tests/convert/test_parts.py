@@ -128,7 +128,7 @@ def test_a_killed_command_goes_on_with_the_parts_that_are_missing(
         process.wait()
     last.unlink()
     last.write_bytes(content)
-    wait_until(lambda: not is_locked(parts.parent / '.lock'))
+    wait_until(lambda: not is_locked(parts.parent / '.skillit-lock'))
     wait_until(lambda: not of_session(process.pid))
     counted.clear()
     skillit(*command(tmp_path / 'S'))
@@ -215,7 +215,7 @@ def test_a_bad_record_in_another_process_is_one_line(tmp_path: Path, corpus: Pat
 def test_two_commands_do_not_work_on_the_same_streams(tmp_path: Path, command, refused, skillit):
     skillit(*command(tmp_path / 'S'), '--task', '0/2')
     work = tmp_path / '.S.skillit-partial' / '.work'
-    with (work / '.lock').open('w') as lock:
+    with (work / '.skillit-lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert 'another command is at work there; wait for it to end' in refused(*command(tmp_path / 'S'))
     skillit(*command(tmp_path / 'S'))

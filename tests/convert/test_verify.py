@@ -135,3 +135,24 @@ def test_a_sample_in_both_splits_is_found(streams):
 
 def test_a_folder_without_streams_is_refused(tmp_path, refused):
     assert 'skills.json: cannot be read (No such file' in refused('verify', tmp_path / 'nowhere')
+
+
+def test_streams_that_the_manifest_does_not_list_are_found(streams, refused):
+    shutil.copytree(streams / 'digit_0', streams / 'stale')
+    assert 'S/stale: streams of a skill that skills.json does not list; move' in refused('verify', streams)
+    shutil.rmtree(streams / 'stale' / 'train')
+    assert 'S/stale: streams of a skill' in refused('verify', streams)
+
+
+def test_a_shard_that_no_index_lists_is_found(streams, refused):
+    folder = streams / 'digit_1' / 'eval'
+    shutil.copyfile(folder / 'shard.00000.mds', folder / 'shard.00001.mds')
+    assert 'eval/shard.00001.mds: a shard that no index lists; move it' in refused('verify', streams)
+
+
+def test_files_that_are_nobodys_streams_are_no_business_of_it(streams, skillit):
+    (streams / 'notes.txt').write_text('mine')
+    (streams / 'digit_0' / 'notes.txt').write_text('mine')
+    (streams / 'plots' / 'train').mkdir(parents=True)
+    (streams / 'plots' / 'train' / 'loss.png').write_text('mine')
+    assert 'Verified' in skillit('verify', streams)

@@ -331,3 +331,67 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'scandir', scandir)
     with pytest.raises(InputError, match=r'locked: cannot be listed \(Permission denied\); check the folder'):
         find_inputs([str(tmp_path)], SUFFIXES)
+
+
+GOOD_TEXTS = [f'good row {number}' for number in range(100)]
+# Rows with damage among them -> how many faults there are to be; every good row comes out.
+DAMAGED = {
+    'lines, the first one broken': ('{"text": "abc\n{GOOD}', '\n', ['broken_json']),
+    'lines, the first one an array': ('[1]\n{GOOD}', '\n', ['not_an_object']),
+    'lines, the first two broken': ('{"text": "abc\n{"text":\n{GOOD}', '\n', ['broken_json'] * 2),
+    'an array, the first row broken': ('[\n{"text": "abc},\n{GOOD}\n]', ',\n', ['broken_json']),
+    'an array, one row in the middle': ('[{GOOD},\n{"text": b"x"},\n{GOOD}]', ',\n', ['broken_json']),
+    'an array without an end': ('[{GOOD},\n', ',\n', ['broken_json']),
+    'an array with a comma missing': ('[{GOOD}\n{"text": "x"}]', ',\n', ['broken_json']),
+    'an array with a byte of no text': ('[{GOOD},\n{"text": "\udcff"}]', ',\n', ['broken_json']),
+    'two arrays': ('[{GOOD}]\n[{GOOD}]', ',\n', ['broken_json']),
+    'objects over many lines': ('{\n "text": "a" "b"\n}\n{GOOD}', '\n', ['broken_json']),
+    'one line, broken': ('[{GOOD}, {"text": b}, {"text": "c"}]', ',', ['broken_rest']),
+}
+
+
+@pytest.mark.parametrize('case', DAMAGED)
+def test_a_broken_json_file_loses_what_is_broken_and_no_more(tmp_path, case):
+    form, between, reasons = DAMAGED[case]
+    indent = 1 if case == 'objects over many lines' else None
+    rows = between.join(json.dumps({'text': text}, indent=indent) for text in GOOD_TEXTS)
+    path = tmp_path / 'x.json'
+    path.write_bytes(form.replace('{GOOD}', rows).encode(errors='surrogateescape'))
+    found = read_corpus(jsonl, path, '--skill', 'x')
+    assert [text for text in found.texts if text != 'x'] == GOOD_TEXTS * form.count('{GOOD}')
+    assert found.reasons == reasons
+    assert 'x.json:' in str(found.faults[0])
+
+
+@pytest.mark.parametrize('indent', [None, 0, 2])
+def test_any_row_of_an_array_may_be_broken(tmp_path, indent):
+    texts = GOOD_TEXTS[:9]
+    rows = [{'meta': {'kind': [1, 2]}, 'text': text} for text in texts]
+    for number in range(len(rows)):
+        lines = json.dumps(rows, indent=indent)
+        if indent is None:
+            lines = lines.replace('}, {"meta"', '},\n{"meta"')
+        path = tmp_path / 'x.json'
+        path.write_text(lines.replace(f'"{texts[number]}"', f'{texts[number]}"'))
+        found = read_corpus(jsonl, path, '--skill', 'x')
+        assert found.texts == [*texts[:number], *texts[number + 1 :]]
+        assert found.reasons == ['broken_json']
+
+
+def test_the_file_of_lines_is_told_apart_before_it_is_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_files, 'LARGEST_WHOLE', 100)
+    path = tmp_path / 'x.json'
+    path.write_text('{"text": "abc\n' + '\n'.join(json.dumps({'text': text}) for text in GOOD_TEXTS))
+    found = read_corpus(jsonl, path, '--skill', 'x')
+    assert (found.texts, found.reasons) == (GOOD_TEXTS, ['broken_json'])
+
+
+def test_the_rows_before_the_end_of_a_cut_archive_are_read(tmp_path):
+    whole = json.dumps([{'text': text} for text in GOOD_TEXTS], indent=1).encode()
+    data = zstandard.compress(whole[:700]) + zstandard.compress(whole[700:])
+    path = tmp_path / 'x.json.zst'
+    path.write_bytes(data[:-5])
+    found = read_corpus(jsonl, path, '--skill', 'x')
+    assert found.texts == GOOD_TEXTS[: whole[:700].count(b'}')]
+    assert found.texts
+    assert found.reasons == ['truncated_file']
