@@ -10,10 +10,10 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Corpus, Document, Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.names import SkillNames
 from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
-from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.sinks import SkillSink, Stopwatches
 from skillit_stream.convert.splits import EncodedDocument, document_hash
 from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import (
-    SUFFIXES,
-    HashingFile,
-    InputFile,
-    Tap,
-    find_inputs,
-    open_input,
-    read_lines,
-)
+from skillit_stream.convert.inputs import SUFFIXES, InputFile, find_inputs
+from skillit_stream.convert.readers import HashingFile, Tap, open_input, read_lines
 from skillit_stream.convert.rows import Place, Row, find_text, line_rows
 from skillit_stream.convert.tokens import DocumentTokenizer
 

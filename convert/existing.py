@@ -21,9 +21,10 @@ import numpy as np
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_array
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile, VirtualFile
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Samples, sample_keys
-from skillit_stream.convert.readers import InputFile, VirtualFile, hash_file
+from skillit_stream.convert.readers import hash_file
 from skillit_stream.convert.splits import EVAL, HASH_BYTES, SplitRule, split_rule
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER
 from skillit_stream.formats.manifest import Manifest, SourceInfo, SplitInfo

@@ -34,6 +34,19 @@ READING = (
         {'default': '256mb', 'metavar': 'SIZE'},
     ),
 )
+FILES = (
+    (
+        '--include',
+        "read only files whose path below PATH, or a name on it, this shell pattern matches ('2024/*', '*.jsonl'); "
+        'may be given again; one that names a hidden or underscored folder has it looked into',
+        {'action': 'append', 'metavar': 'PATTERN'},
+    ),
+    (
+        '--exclude',
+        'pass over files that this pattern matches; may be given again',
+        {'action': 'append', 'metavar': 'PATTERN'},
+    ),
+)
 INSTRUCTIONS = (
     ('--one-per-sample', 'one example a sample, padded (default: packed)', {'action': 'store_true'}),
     (
@@ -144,8 +157,8 @@ def add_paths_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument('paths', nargs='+', metavar='PATH', help=f'folder or file of {what}')
 
 
-def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of a corpus of documents."""
+def add_corpus_arguments(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
+    """Options of a corpus of documents; `files`: found by :func:`~skillit_stream.convert.inputs.find_inputs`."""
     add_output_arguments(parser, grows=True)
     parser.add_argument('--tokenizer', required=True, metavar='NAME_OR_FOLDER', help='Hugging Face tokenizer')
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
@@ -155,7 +168,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     )
     split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
     split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')
-    add_options(parser, READING)
+    add_options(parser, (*FILES, *READING) if files else READING)
     add_work_arguments(parser)
 
 

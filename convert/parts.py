@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
 from skillit_stream.formats.manifest import write_json
 

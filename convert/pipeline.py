@@ -15,12 +15,12 @@ from skillit_stream.convert.destinations import Destination, ObjectStore, Staged
 from skillit_stream.convert.existing import BOUNDS, bound_in_words
 from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
+from skillit_stream.convert.inputs import InputFile, choosing_files
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.merge import Assembly, DonePart, assemble_skills, unplaced
 from skillit_stream.convert.options import options_of, part_size_of, workers_of
 from skillit_stream.convert.parts import Part, plan_parts
 from skillit_stream.convert.progress import progress_display
-from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.runners import (
     disk_in_one_line,
     load_module,
@@ -49,6 +49,7 @@ class Conversion:
         checked: Documents that both encoders have encoded.
         seconds: Where the time went, all processes together.
         passed_over: Input files that the streams had already.
+        files: How many were read and how many passed over, in words.
     """
 
     manifest: Manifest | None
@@ -58,6 +59,7 @@ class Conversion:
     checked: int
     seconds: Mapping[str, float]
     passed_over: Sequence[str] = ()
+    files: str = ''
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -76,7 +78,9 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     corpus = load_module(module).corpus(args)
     destination = _destination_of(args)
     existing = destination.existing
-    files, passed_over = existing.unknown(corpus.inputs())
+    with choosing_files(args) as choice:
+        files, passed_over = existing.unknown(corpus.inputs())
+    in_words = choice.in_words(len(files), known=len(passed_over))
     if not files and existing.manifest:
         return _nothing_to_add(existing.manifest, passed_over, args, destination)
     if _in_processes(args, workers, sum(file.size for file in files)):
@@ -99,13 +103,13 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
         done = [DonePart(folder, record) for folder, record in records if record is not None]
         if args.task is not None:
-            return _conversion(None, len(parts), done, passed_over)
+            return replace(_conversion(None, len(parts), done, passed_over), files=in_words)
         with destination.cleared_if_refused():
             assembly = Assembly(destination, options, tokenizer, done, corpus.generated)
             manifest = _assemble(assembly, tokenizer_hash, corpus, files)
             manifest = grown_manifest(existing, manifest, args)
         destination.publish(manifest, corpus.companions())
-    return _conversion(manifest, len(parts), done, passed_over)
+    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words)
 
 
 def _nothing_to_add(

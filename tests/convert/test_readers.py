@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import CHUNK_BYTES, HashingFile, find_inputs, read_lines
+from skillit_stream.convert.inputs import find_inputs
+from skillit_stream.convert.readers import CHUNK_BYTES, HashingFile, read_lines
 
 COMPRESS = {
     '': lambda data: data,

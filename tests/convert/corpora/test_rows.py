@@ -17,7 +17,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.convert import json_files
 from skillit_stream.convert.corpora import jsonl, law, redpajama_v2
 from skillit_stream.convert.corpora.published import LAW, PILE, PILE_SOURCES, SLIMPAJAMA
-from skillit_stream.convert.readers import SUFFIXES, find_inputs
+from skillit_stream.convert.inputs import SUFFIXES, find_inputs
 from tests.support.corpora_reading import make_corpus, read_corpus
 
 COMPRESS = {
