@@ -168,6 +168,13 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, files: bool = True)
     )
     split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
     split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')
+    parser.add_argument(
+        '--min-samples',
+        type=int,
+        metavar='N',
+        help='leave out skills with fewer samples, and name them in the manifest (default: a skill that fills none is '
+        'refused)',
+    )
     add_options(parser, (*FILES, *READING) if files else READING)
     add_work_arguments(parser)
 
@@ -194,6 +201,18 @@ def options_of(args: argparse.Namespace) -> ConvertOptions:
     """
     given = {one.name: getattr(args, one.name) for one in fields(ConvertOptions) if hasattr(args, one.name)}
     return ConvertOptions(**{**given, 'seq_len': SMALLEST_SAMPLE if args.seq_len is None else args.seq_len})
+
+
+def min_samples_of(args: argparse.Namespace) -> int | None:
+    """Samples that a skill must have not to be left out; None: none is left out.
+
+    Raises:
+        InputError: Fewer than one is asked for.
+    """
+    least = getattr(args, 'min_samples', None)  # generated corpora have no such option
+    if least is not None:
+        check_positive(args, 'min_samples')
+    return least
 
 
 def part_size_of(args: argparse.Namespace) -> int:

@@ -4,12 +4,14 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.tasks import task_of
+from skillit_stream.convert.assemble import assemble_skills, unplaced
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.destinations import Destination, ObjectStore, StagedFolder
 from skillit_stream.convert.existing import BOUNDS, bound_in_words
@@ -17,8 +19,8 @@ from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
 from skillit_stream.convert.inputs import InputFile, choosing_files
 from skillit_stream.convert.job import Job
-from skillit_stream.convert.merge import Assembly, DonePart, assemble_skills, unplaced
-from skillit_stream.convert.options import options_of, part_size_of, workers_of
+from skillit_stream.convert.merge import Assembly, DonePart
+from skillit_stream.convert.options import min_samples_of, options_of, part_size_of, workers_of
 from skillit_stream.convert.parts import Part, plan_parts
 from skillit_stream.convert.progress import progress_display
 from skillit_stream.convert.runners import (
@@ -31,7 +33,7 @@ from skillit_stream.convert.runners import (
 )
 from skillit_stream.convert.shards import shard_bytes, token_columns
 from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
-from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.manifest import LEFT_OUT, Manifest
 
 # Less is done by one process before others have started.
 ALONE_BYTES = 1 << 25
@@ -75,6 +77,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             command; there is nothing at ``--out``, or what was there before.
     """
     options, workers, part_size, task = options_of(args), workers_of(args), part_size_of(args), task_of(args)
+    least = min_samples_of(args)
     corpus = load_module(module).corpus(args)
     destination = _destination_of(args)
     existing = destination.existing
@@ -105,7 +108,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         if args.task is not None:
             return replace(_conversion(None, len(parts), done, passed_over), files=in_words)
         with destination.cleared_if_refused():
-            assembly = Assembly(destination, options, tokenizer, done, corpus.generated)
+            assembly = Assembly(destination, options, tokenizer, done, corpus.generated, least)
             manifest = _assemble(assembly, tokenizer_hash, corpus, files)
             manifest = grown_manifest(existing, manifest, args)
         destination.publish(manifest, corpus.companions())
@@ -182,7 +185,8 @@ def _assemble(
     assembly: Assembly, tokenizer_hash: str, corpus: Corpus, files: Sequence[InputFile]
 ) -> Manifest:
     options, tokenizer = assembly.options, assembly.tokenizer
-    assembled = assemble_skills(assembly)
+    made = assemble_skills(assembly)
+    assembled = made.skills
     if not assembled:
         raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')
     bounds = {
@@ -190,6 +194,10 @@ def _assemble(
         for skill, one in assembled.items()
         if one.eval_below is not None
     }
+    left_out: dict[str, Any] = {}
+    if assembly.min_samples is not None:
+        left_out = {name: asdict(amount) for name, amount in made.left_out.items()}
+        left_out = {'min_samples': assembly.min_samples, LEFT_OUT: left_out}
     return Manifest(
         tokenizer_name=tokenizer.facts.name,
         tokenizer_hash=tokenizer_hash,
@@ -202,7 +210,7 @@ def _assemble(
         corpus={
             'name': corpus.name,
             **corpus.options(),
-            **({} if corpus.generated else {**options.in_manifest(), BOUNDS: bounds}),
+            **({} if corpus.generated else {**options.in_manifest(), **left_out, BOUNDS: bounds}),
         },
     )
 
