@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import number_of
 from skillit_stream.convert.merge import AssembledSkill, Assembly, SkillDraft, draft_skill, parts_of
-from skillit_stream.convert.parts import Spool
+from skillit_stream.convert.names import clash
+from skillit_stream.convert.parts import SkillRecord, Spool
 from skillit_stream.convert.splits import Amount, SmallSkillsError, TooSmallError, WorkKeptError, amount_of
 
 
@@ -63,16 +63,16 @@ def assemble_skills(assembly: Assembly) -> AssembledSkills:
 
 def _raw_names(assembly: Assembly) -> dict[str, str]:
     """Safe name -> name, of all skills; raises InputError if two would have one name."""
-    raw_names: dict[str, str] = {}
+    found: dict[str, SkillRecord] = {}
     for part in assembly.parts:
         for skill, record in part.record.skills.items():
-            other = raw_names.setdefault(skill, record.raw_name)
-            if other != record.raw_name:
-                raise InputError(
-                    f'skills {other!r} and {record.raw_name!r} would both be stored as {skill!r}; rename one, or '
-                    'choose another --skill-field'
-                )
-    return raw_names
+            other = found.setdefault(skill, record)
+            if other.raw_name != record.raw_name:
+                places = [
+                    one.sources[0]['file'] if one.sources else 'a bad record' for one in (record, other)
+                ]
+                raise clash(other.raw_name, record.raw_name, skill, *places)
+    return {skill: record.raw_name for skill, record in found.items()}
 
 
 def _drafts(

@@ -103,7 +103,7 @@ class _PartWork:
         before = self.faults.counts[None].copy()
         skills: set[str] = set()
         number = 0
-        batches = self._batches(self.corpus.read(file, tap))
+        batches = self._batches(self._usable(self.corpus.read(file, tap), file))
         while True:
             with self.watches.time('read and parse'):
                 batch = next(batches, None)
@@ -123,6 +123,18 @@ class _PartWork:
         self.report(Done(read))
         for skill in skills if tap.hash else ():  # without one it was computed
             self.sources[skill].append({'file': file.name, 'hash': tap.hash, 'bytes': tap.bytes})
+
+    def _usable(
+        self, found: Iterator[Document | BadRecordError], file: InputFile
+    ) -> Iterator[Document | BadRecordError]:
+        """What a corpus has found, with a fault in the place of a document whose skill no folder can be named for."""
+        for number, one in enumerate(found, 1):
+            try:
+                if one.skill is not None:
+                    self.names.safe(one.skill, f'{file.path}: document {number}')
+                yield one
+            except BadRecordError as fault:
+                yield fault if isinstance(one, Document) else _of_no_skill(one)
 
     def _batches(self, found: Iterator[Document | BadRecordError]) -> Iterator[list[Document]]:
         """Group documents so that a batch is neither many nor long; faults go where faults go."""
@@ -228,6 +240,12 @@ class _PartWork:
     def abort(self) -> None:
         for sink in self.sinks.values():
             sink.abort()
+
+
+def _of_no_skill(fault: BadRecordError) -> BadRecordError:
+    """A fault whose skill has a name that cannot be used."""
+    fault.skill = None
+    return fault
 
 
 class _Checks:

@@ -206,7 +206,7 @@ def _stamp(file: InputFile) -> tuple[int, str] | None:
 def _sorted_keys(existing: Existing, skill: str) -> np.ndarray:
     """The keys of the samples in eval, uint64 ascending; every process of a conversion asks for them."""
     info = existing.splits(skill)[EVAL]
-    path = Path(existing.work, 'eval_keys', f'{skill}.{info.index_hash[-32:]}.npy')
+    path = Path(existing.work, 'eval_keys', skill, f'{info.index_hash[-32:]}.npy')
     if not path.exists():
         write_array(path, np.sort(np.concatenate(list(existing.keys(skill, EVAL)))))
     return np.load(path, mmap_mode='r')

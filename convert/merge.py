@@ -13,7 +13,14 @@ from skillit_stream.base.names import number_of
 from skillit_stream.convert.destinations import Destination
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder, Samples, new_packer, sample_keys
-from skillit_stream.convert.parts import PartRecord, SkillRecord, SplitRecord, Spool, make_folder
+from skillit_stream.convert.parts import (
+    PartRecord,
+    SkillRecord,
+    SplitRecord,
+    Spool,
+    make_folder,
+    shards_folder,
+)
 from skillit_stream.convert.shards import new_writer
 from skillit_stream.convert.splits import (
     EVAL,
@@ -217,7 +224,7 @@ class _SkillAssembly:
 
     def _keep_split(self, split: str, writer: Any, shards: Sequence[Mapping[str, Any]]) -> None:
         """Keep in mind where the shards of a split are."""
-        folders = [writer.local, *(os.path.join(folder, self.skill, split) for folder, _ in self.parts)]
+        folders = [writer.local, *(shards_folder(folder, self.skill, split) for folder, _ in self.parts)]
         self.shards[split] = (folders, shards)
 
     def _too_small(self, split: str, documents: int, tokens: int, empty: int) -> TooSmallError:
