@@ -5,14 +5,13 @@ so that the manifest can say exactly what went in.
 """
 
 import bz2
-import gzip
 import hashlib
 import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -27,6 +26,8 @@ HASH_CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 31
 # Frames written with `zstd --long` need a window larger than the library's default.
 ZSTD_WINDOW = 1 << 31
+# zlib's way to ask for gzip's header.
+GZIP_WINDOW = 31
 
 
 class Tap:
@@ -150,35 +151,59 @@ def read_lines(raw: HashingFile, path: str) -> Iterator[tuple[int, bytes]]:
 
 def _chunks(raw: HashingFile, path: str) -> Iterator[bytes]:
     archive = archive_of(path)
-    if archive == '.zst':
-        yield from _zstd_chunks(raw)
-        return
-    opened = raw
-    if archive == '.gz':
-        opened = gzip.GzipFile(fileobj=raw)  # type: ignore[arg-type]
+    if not archive:
+        while chunk := raw.read(CHUNK_BYTES):
+            yield chunk
+    elif archive == '.zst':
+        yield from _decompressed(raw, zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj)
+    elif archive == '.gz':
+        yield from _decompressed(raw, lambda: zlib.decompressobj(GZIP_WINDOW), padded=True)
     elif archive == '.xz':
-        opened = lzma.LZMAFile(raw)  # type: ignore[arg-type]  # noqa: SIM115
-    elif archive == '.bz2':
-        opened = bz2.BZ2File(raw)  # type: ignore[arg-type]
-    while chunk := opened.read(CHUNK_BYTES):
-        yield chunk
+        yield from _decompressed(raw, lzma.LZMADecompressor, padded=True, trailing=lzma.LZMAError)
+    else:
+        yield from _decompressed(raw, bz2.BZ2Decompressor, trailing=OSError)
 
 
-def _zstd_chunks(raw: HashingFile) -> Iterator[bytes]:
-    """Decompress frame after frame. The library's own stream reader takes a cut-off frame for a short one."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-    frame = decompressor.decompressobj()
-    inside = True  # an empty file has no frame at all: as broken as one that stops inside a frame
+def _decompressed(
+    raw: HashingFile,
+    new_frame: Callable[[], Any],
+    *,
+    padded: bool = False,
+    trailing: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[bytes]:
+    """Decompress frame after frame: of a file that is cut off all that is there; an empty one has none.
+
+    Args:
+        raw: The file.
+        new_frame: Makes a decompressor of one frame.
+        padded: Zeros may follow a frame.
+        trailing: What a decompressor raises of other data behind a frame, which is passed over as the archive's own
+            program does.
+
+    Raises:
+        EOFError: The last frame is not complete.
+    """
+    frame: Any = None
+    finished = 0
     while data := raw.read(CHUNK_BYTES):
         while data:
-            inside = True
-            yield frame.decompress(data)
+            begins = frame is None
+            if begins and padded and finished:
+                data = data.lstrip(b'\0')
+                if not data:
+                    break
+            frame = new_frame() if begins else frame
+            try:
+                chunk = frame.decompress(data)
+            except trailing:
+                if begins and finished:
+                    return
+                raise
+            yield chunk
             data = b''
             if frame.eof:
-                inside = False
-                data = frame.unused_data
-                frame = decompressor.decompressobj()
-    if inside:
+                data, frame, finished = frame.unused_data, None, finished + 1
+    if frame is not None:
         raise EOFError('the last frame is not complete')
 
 
