@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.corpus == 'custom':
         path, args = args.module, _parse_custom(args)
     conversion = convert(path, args)
+    if conversion.files:
+        print(conversion.files)
     if conversion.passed_over:
         print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
     if conversion.manifest is None:

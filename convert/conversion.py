@@ -10,10 +10,10 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Corpus, Document, Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.names import SkillNames
 from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
-from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.sinks import SkillSink, Stopwatches
 from skillit_stream.convert.splits import EncodedDocument, document_hash
 from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer
@@ -104,7 +104,7 @@ class _PartWork:
         before = self.faults.counts[None].copy()
         skills: set[str] = set()
         number = 0
-        batches = self._batches(self.corpus.read(file, tap))
+        batches = self._batches(self._usable(self.corpus.read(file, tap), file))
         while True:
             with self.watches.time('read and parse'):
                 batch = next(batches, None)
@@ -124,6 +124,18 @@ class _PartWork:
         self.report(Done(read))
         for skill in skills if tap.hash else ():  # without one it was computed
             self.sources[skill].append({'file': file.name, 'hash': tap.hash, 'bytes': tap.bytes})
+
+    def _usable(
+        self, found: Iterator[Document | BadRecordError], file: InputFile
+    ) -> Iterator[Document | BadRecordError]:
+        """What a corpus has found, with a fault in the place of a document whose skill no folder can be named for."""
+        for number, one in enumerate(found, 1):
+            try:
+                if one.skill is not None:
+                    self.names.safe(one.skill, f'{file.path}: document {number}')
+                yield one
+            except BadRecordError as fault:
+                yield fault if isinstance(one, Document) else _of_no_skill(one)
 
     def _batches(self, found: Iterator[Document | BadRecordError]) -> Iterator[list[Document]]:
         """Group documents so that a batch is neither many nor long; faults go where faults go."""
@@ -229,6 +241,12 @@ class _PartWork:
     def abort(self) -> None:
         for sink in self.sinks.values():
             sink.abort()
+
+
+def _of_no_skill(fault: BadRecordError) -> BadRecordError:
+    """A fault whose skill has a name that cannot be used."""
+    fault.skill = None
+    return fault
 
 
 class _Checks:

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import (
-    SUFFIXES,
-    HashingFile,
-    InputFile,
-    Tap,
-    find_inputs,
-    open_input,
-    read_lines,
-)
+from skillit_stream.convert.inputs import SUFFIXES, InputFile, find_inputs
+from skillit_stream.convert.names import SkillNames
+from skillit_stream.convert.readers import HashingFile, Tap, open_input, read_lines
 from skillit_stream.convert.rows import Place, Row, find_text, line_rows
 from skillit_stream.convert.tokens import DocumentTokenizer
 
@@ -126,6 +120,7 @@ class RowCorpus(FileCorpus):
     ) -> None:
         super().__init__(paths, suffixes)
         self.text_field = text_field
+        self.names = SkillNames()
 
     @abstractmethod
     def skill_of(self, row: Row, file: InputFile, where: str) -> str:
@@ -162,6 +157,8 @@ class RowCorpus(FileCorpus):
                 continue
             where, row = item
             try:
-                yield self.document(row, file, where)
+                document = self.document(row, file, where)
+                self.names.safe(document.skill, where)  # whose messages name the line
+                yield document
             except BadRecordError as fault:
                 yield fault

@@ -22,6 +22,7 @@ from skillit_stream.convert.existing import Existing
 from skillit_stream.convert.locks import LOCK_NAME, locked
 from skillit_stream.convert.parts import RECORD_NAME
 from skillit_stream.convert.shards import index_hash, write_index
+from skillit_stream.convert.splits import WorkKeptError
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
 from skillit_stream.formats.remote_folder import listed_objects
@@ -75,9 +76,14 @@ class Destination(ABC):
 
     @contextmanager
     def cleared_if_refused(self) -> Iterator[None]:
-        """Within this context an InputError means that the input has to change: the parts are removed."""
+        """Within this context an InputError means that the input has to change: the parts are removed.
+
+        Unless they serve a command with other options.
+        """
         try:
             yield
+        except WorkKeptError:
+            raise
         except InputError:
             self.clear()
             raise

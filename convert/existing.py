@@ -21,9 +21,10 @@ import numpy as np
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import write_array
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile, VirtualFile
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Samples, sample_keys
-from skillit_stream.convert.readers import InputFile, VirtualFile, hash_file
+from skillit_stream.convert.readers import hash_file
 from skillit_stream.convert.splits import EVAL, HASH_BYTES, SplitRule, split_rule
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER
 from skillit_stream.formats.manifest import Manifest, SourceInfo, SplitInfo
@@ -205,7 +206,7 @@ def _stamp(file: InputFile) -> tuple[int, str] | None:
 def _sorted_keys(existing: Existing, skill: str) -> np.ndarray:
     """The keys of the samples in eval, uint64 ascending; every process of a conversion asks for them."""
     info = existing.splits(skill)[EVAL]
-    path = Path(existing.work, 'eval_keys', f'{skill}.{info.index_hash[-32:]}.npy')
+    path = Path(existing.work, 'eval_keys', skill, f'{info.index_hash[-32:]}.npy')
     if not path.exists():
         write_array(path, np.sort(np.concatenate(list(existing.keys(skill, EVAL)))))
     return np.load(path, mmap_mode='r')

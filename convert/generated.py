@@ -14,9 +14,9 @@ import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Corpus, Document, Tap
+from skillit_stream.convert.inputs import InputFile, VirtualFile
 from skillit_stream.convert.names import GRAPH_NAME
 from skillit_stream.convert.options import SMALLEST_SAMPLE, add_output_arguments, add_work_arguments
-from skillit_stream.convert.readers import InputFile, VirtualFile
 from skillit_stream.convert.sampling import check_space
 from skillit_stream.convert.tokens import DocumentTokenizer
 

@@ -15,7 +15,8 @@ import orjson
 
 from skillit_stream.convert.broken_json import rows_of_broken
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import HashingFile, form_of, read_lines
+from skillit_stream.convert.inputs import form_of
+from skillit_stream.convert.readers import HashingFile, read_lines
 from skillit_stream.convert.rows import BOM, Line, Place, check_row, line_rows, load_json
 
 # Parsed, a file takes some ten times its size in memory.

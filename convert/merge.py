@@ -1,22 +1,35 @@
-"""Finished parts -> a streams folder: settle what waited for the whole corpus, write indexes and manifest."""
+"""Finished parts of a skill -> its shards: settle what waited for the whole corpus, and write it."""
 
 import os
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import number_of
 from skillit_stream.convert.destinations import Destination
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder, Samples, new_packer, sample_keys
-from skillit_stream.convert.parts import PartRecord, SkillRecord, SplitRecord, Spool, make_folder
+from skillit_stream.convert.parts import (
+    PartRecord,
+    SkillRecord,
+    SplitRecord,
+    Spool,
+    make_folder,
+    shards_folder,
+)
 from skillit_stream.convert.shards import new_writer
-from skillit_stream.convert.splits import EVAL, TRAIN, Amount, EncodedDocument, SkillSplitter
+from skillit_stream.convert.splits import (
+    EVAL,
+    TRAIN,
+    Amount,
+    EncodedDocument,
+    SkillSplitter,
+    TooSmallError,
+)
 from skillit_stream.convert.tokens import DocumentTokenizer
 from skillit_stream.formats.manifest import SkillInfo, SourceInfo, SplitInfo
 
@@ -42,6 +55,7 @@ class Assembly:
         tokenizer: Gives dtype and padding.
         parts: All of them, in order.
         generated: Whether the corpus is computed: what is not left out is not counted.
+        min_samples: Skills with fewer are left out; None: one that fills none is refused.
     """
 
     destination: Destination
@@ -49,6 +63,7 @@ class Assembly:
     tokenizer: DocumentTokenizer
     parts: Sequence[DonePart]
     generated: bool = False
+    min_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,42 +79,28 @@ class AssembledSkill:
     eval_below: int | None
 
 
-def assemble_skills(assembly: Assembly) -> dict[str, AssembledSkill]:
-    """Put the streams of all skills together; they are complete but for the manifest.
+@dataclass(frozen=True)
+class SkillDraft:
+    """A skill whose shards are written, but not brought together; `info` has no hashes yet."""
 
-    Raises:
-        InputError: A skill has too little for both splits, or two skills would have one name.
-    """
-    raw_names: dict[str, str] = {}
-    for part in assembly.parts:
-        for skill, record in part.record.skills.items():
-            other = raw_names.setdefault(skill, record.raw_name)
-            if other != record.raw_name:
-                raise InputError(
-                    f'skills {other!r} and {record.raw_name!r} would both be stored as {skill!r}; rename one, or '
-                    'choose another --skill-field'
-                )
-    return {skill: one for skill in sorted(raw_names) if (one := _assemble(assembly, skill)) is not None}
+    assembled: AssembledSkill
+    shards: Mapping[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]]
+    """Split -> (folders with its shards, entries of its index)."""
 
 
-def unplaced(assembly: Assembly, skills: Container[str]) -> dict[str, int]:
-    """Counts of bad records of no known skill, or of a skill that no document is left of."""
-    total: Counter[str] = Counter()
-    for part in assembly.parts:
-        total.update(part.record.faults)
-        for skill, record in part.record.skills.items():
-            if skill not in skills:
-                total.update(record.faults)
-    return dict(sorted((reason, count) for reason, count in total.items() if count))
-
-
-def _assemble(assembly: Assembly, skill: str) -> AssembledSkill | None:
-    parts = [
+def parts_of(assembly: Assembly, skill: str) -> list[tuple[str, SkillRecord]]:
+    """Folder and record of the parts that have something of a skill."""
+    return [
         (part.folder, part.record.skills[skill]) for part in assembly.parts if skill in part.record.skills
     ]
+
+
+def draft_skill(assembly: Assembly, skill: str) -> SkillDraft | None:
+    """Write what waited for all parts of a skill; None if it has no documents. Raises TooSmallError."""
+    parts = parts_of(assembly, skill)
     if not any(record.train.documents or record.eval.documents or record.sources for _, record in parts):
         return None
-    return _SkillAssembly(assembly, skill, parts).assemble()
+    return _SkillAssembly(assembly, skill, parts).draft()
 
 
 class _SkillAssembly:
@@ -113,23 +114,27 @@ class _SkillAssembly:
         self.spools = [Spool(folder, skill, dtype) for folder, _ in parts]
         self.added: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
         self.dropped: Counter[str] = Counter()
+        self.shards: dict[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]] = {}
         self.existing = assembly.destination.existing
 
-    def assemble(self) -> AssembledSkill:
+    def draft(self) -> SkillDraft:
+        """Write what waited for all parts; raises TooSmallError."""
         by_hash = any(record.by_hash for _, record in self.parts)
         by_corpus = any(record.by_corpus for _, record in self.parts)
         threshold = self._settle_held() if by_hash else None
         splits = {}
         train_keys: Iterator[np.ndarray] = iter(())
         if self._has(TRAIN):
-            splits[TRAIN], train_keys = self._finish_train()
+            splits[TRAIN], train_keys = self._write_train()
         if self._has(EVAL):
             splits[EVAL] = self._write_eval(train_keys)
         if not any(split.samples for split in splits.values()):
-            count = sum(split.documents for split in splits.values())
-            raise InputError(
-                f'skill {self.skill!r}: its {number_of(count, "new document")} cannot fill a sample of train or of '
-                'eval that is not in the other split; add more at once'
+            count = number_of(sum(split.documents for split in splits.values()), 'new document')
+            raise TooSmallError(
+                self.skill,
+                f'its {count} cannot fill a sample of train or of eval that is not in the other split',
+                'add more at once',
+                count,
             )
         for _, record in self.parts:
             self.dropped.update(record.faults)
@@ -137,7 +142,7 @@ class _SkillAssembly:
         dropped = +self.dropped if self.assembly.generated else self.dropped
         self.existing.check_sources(sources)
         info = SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
-        return AssembledSkill(info, None if by_corpus else threshold)
+        return SkillDraft(AssembledSkill(info, None if by_corpus else threshold), self.shards)
 
     def _has(self, split: str) -> bool:
         """Whether there is anything in a split; only a corpus that decides on splits itself leaves one out."""
@@ -159,11 +164,11 @@ class _SkillAssembly:
         splitter.finish()
         return splitter.threshold
 
-    def _finish_train(self) -> tuple[SplitInfo, Iterator[np.ndarray]]:
-        """Write what the parts left over of train, and the index of all of it."""
+    def _write_train(self) -> tuple[SplitInfo, Iterator[np.ndarray]]:
+        """Write what the parts left over of train."""
         packer = self._packer()
         pieces, in_eval = self._rest_of_train(packer)
-        writer = self._writer(os.path.join(self.assembly.destination.work, 'rest'), TRAIN, label='rest')
+        writer = self._writer(TRAIN, label='rest')
         for piece in pieces:
             writer.write_samples(piece)
         rest = SplitRecord(
@@ -182,7 +187,13 @@ class _SkillAssembly:
         self._count_cut(packer, records)
         if self.existing.splits(self.skill):
             self.dropped['train_samples_in_eval'] += sum(record.in_eval for record in records)
-        digest = self._finish_split(TRAIN, writer, [shard for record in records for shard in record.shards])
+        self._keep_split(TRAIN, writer, [shard for record in records for shard in record.shards])
+        if not self.shards[TRAIN][1] and TRAIN not in self.existing.splits(self.skill):
+            documents, tokens = (
+                sum(getattr(one, name) for one in records) for name in ('documents', 'tokens')
+            )
+            empty = sum(one.dropped_without_target for one in records)
+            raise self._too_small(TRAIN, documents, tokens, empty)
         samples = sum(record.samples for record in records)
         info = SplitInfo(
             samples=samples,
@@ -190,7 +201,7 @@ class _SkillAssembly:
             target_tokens=sum(record.targets for record in records),
             bytes=sum(record.bytes for record in records),
             documents=sum(record.documents for record in records),
-            index_hash=digest,
+            index_hash='',
             text_tokens=self._text_tokens(sum(record.tokens for record in records)),
             without_target=sum(record.without_target for record in records) or None,
         )
@@ -211,20 +222,33 @@ class _SkillAssembly:
         chosen = [one.select(which) for one, which in zip(pieces, kept, strict=True)]
         return [one for one in chosen if len(one)], sum(int((~which).sum()) for which in kept)
 
-    def _finish_split(self, split: str, writer: Any, shards: Sequence[Mapping[str, Any]]) -> str:
-        """Bring a split's shards together and write its index; returns the hash of that."""
-        if not shards and split not in self.existing.splits(self.skill):
-            raise InputError(
-                f'skill {self.skill!r}: no {split} sample could be filled; lower --seq-len, or add documents'
-            )
-        folders = [writer.local, *(os.path.join(folder, self.skill, split) for folder, _ in self.parts)]
-        return self.assembly.destination.finish_split(self.skill, split, folders, shards)
+    def _keep_split(self, split: str, writer: Any, shards: Sequence[Mapping[str, Any]]) -> None:
+        """Keep in mind where the shards of a split are."""
+        folders = [writer.local, *(shards_folder(folder, self.skill, split) for folder, _ in self.parts)]
+        self.shards[split] = (folders, shards)
+
+    def _too_small(self, split: str, documents: int, tokens: int, empty: int) -> TooSmallError:
+        """Why no sample of a split could be written: of so many tokens, and samples without a target left out."""
+        in_train, shared = (self.dropped[f'eval_{kind}_in_train'] for kind in ('documents', 'samples'))
+        size = f'{number_of(tokens, "token")} in {number_of(documents, "document")} of {split}'
+        if split == EVAL and shared:
+            brief = f'each of its {number_of(shared, "eval sample")} is in train too'
+            return TooSmallError(self.skill, brief, 'raise --seq-len, or add other documents', brief)
+        if split == EVAL and not documents and in_train:
+            brief = f'each of its {number_of(in_train, "eval document")} is in train too'
+            return TooSmallError(self.skill, brief, 'add other documents to eval', brief)
+        if empty:
+            brief = f'none of its {number_of(empty, f"{split} sample")} has a token that counts in the loss'
+            remedy = 'raise --seq-len, or leave out --drop-without-target'
+            return TooSmallError(self.skill, brief, remedy, brief)
+        what = f'its {size} do not fill a sample of {self.assembly.options.seq_len} tokens'
+        return TooSmallError(self.skill, what, f'lower --seq-len, or add documents to {split}', size)
 
     def _write_eval(self, train_keys: Iterator[np.ndarray]) -> SplitInfo:
         """Pack and write eval, without what is in train too."""
         documents, shared = self._eval_documents(), self._shared_samples(train_keys)
         packer = self._packer()
-        writer = self._writer(self.assembly.destination.root, EVAL)
+        writer = self._writer(EVAL)
         count = text = tokens = dropped = 0
         for batch in _batches(documents):
             count += len(batch)
@@ -238,18 +262,15 @@ class _SkillAssembly:
         self._count_cut(packer, [cut])
         self.dropped['eval_samples_in_train'] += dropped
         if not writer.samples and EVAL not in self.existing.splits(self.skill):
-            raise InputError(
-                f'skill {self.skill!r}: each of its {number_of(dropped, "eval sample")} is in train too; '
-                'raise --seq-len, or add other documents'
-            )
-        digest = self._finish_split(EVAL, writer, writer.finish_shards())
+            raise self._too_small(EVAL, count, tokens, cut.dropped_without_target)
+        self._keep_split(EVAL, writer, writer.finish_shards())
         return SplitInfo(
             samples=writer.samples,
             tokens=writer.samples * self.assembly.options.seq_len,
             target_tokens=writer.targets,
             bytes=text,
             documents=count,
-            index_hash=digest,
+            index_hash='',
             text_tokens=self._text_tokens(tokens),
             without_target=writer.without_target or None,
         )
@@ -292,9 +313,9 @@ class _SkillAssembly:
         if self.assembly.options.drop_without_target:
             self.dropped['samples_without_target'] += empty
 
-    def _writer(self, root: str, split: str, label: str = '') -> Any:
+    def _writer(self, split: str, label: str = '') -> Any:
         """A writer into an empty folder: MDSWriter takes no other."""
-        local = os.path.join(root, self.skill, split)
+        local = os.path.join(self.assembly.destination.work, 'rest', self.skill, split)
         make_folder(local)
         out = self.assembly.destination.writer_target(local, self.skill, split)
         label = self.existing.label(label)

@@ -34,6 +34,19 @@ READING = (
         {'default': '256mb', 'metavar': 'SIZE'},
     ),
 )
+FILES = (
+    (
+        '--include',
+        "read only files whose path below PATH, or a name on it, this shell pattern matches ('2024/*', '*.jsonl'); "
+        'may be given again; one that names a hidden or underscored folder has it looked into',
+        {'action': 'append', 'metavar': 'PATTERN'},
+    ),
+    (
+        '--exclude',
+        'pass over files that this pattern matches; may be given again',
+        {'action': 'append', 'metavar': 'PATTERN'},
+    ),
+)
 INSTRUCTIONS = (
     ('--one-per-sample', 'one example a sample, padded (default: packed)', {'action': 'store_true'}),
     (
@@ -144,8 +157,8 @@ def add_paths_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument('paths', nargs='+', metavar='PATH', help=f'folder or file of {what}')
 
 
-def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of a corpus of documents."""
+def add_corpus_arguments(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
+    """Options of a corpus of documents; `files`: found by :func:`~skillit_stream.convert.inputs.find_inputs`."""
     add_output_arguments(parser, grows=True)
     parser.add_argument('--tokenizer', required=True, metavar='NAME_OR_FOLDER', help='Hugging Face tokenizer')
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
@@ -155,7 +168,14 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     )
     split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
     split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')
-    add_options(parser, READING)
+    parser.add_argument(
+        '--min-samples',
+        type=int,
+        metavar='N',
+        help='leave out skills with fewer samples, and name them in the manifest (default: a skill that fills none is '
+        'refused)',
+    )
+    add_options(parser, (*FILES, *READING) if files else READING)
     add_work_arguments(parser)
 
 
@@ -181,6 +201,18 @@ def options_of(args: argparse.Namespace) -> ConvertOptions:
     """
     given = {one.name: getattr(args, one.name) for one in fields(ConvertOptions) if hasattr(args, one.name)}
     return ConvertOptions(**{**given, 'seq_len': SMALLEST_SAMPLE if args.seq_len is None else args.seq_len})
+
+
+def min_samples_of(args: argparse.Namespace) -> int | None:
+    """Samples that a skill must have not to be left out; None: none is left out.
+
+    Raises:
+        InputError: Fewer than one is asked for.
+    """
+    least = getattr(args, 'min_samples', None)  # generated corpora have no such option
+    if least is not None:
+        check_positive(args, 'min_samples')
+    return least
 
 
 def part_size_of(args: argparse.Namespace) -> int:

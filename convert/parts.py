@@ -4,9 +4,9 @@ The parts follow from the files alone, never from who converts them, and each is
 of processes and machines gives the same streams, and a command that was killed goes on with the parts that
 are missing. A part's folder::
 
-    part.json        written last: the part is done
-    <skill>/train/   its train shards, under names that no other part uses
-    <skill>.*        what only the whole corpus decides on (see `Spool`)
+    part.json               written last: the part is done
+    shards/<skill>/train/   its train shards, under names that no other part uses
+    spool/<skill>.*         what only the whole corpus decides on (see `Spool`)
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
 from skillit_stream.formats.manifest import write_json
 
 RECORD_NAME = 'part.json'
 # Of what a part keeps on disk: one that was kept in another form is converted again.
-FORM = 3
+FORM = 4
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Spool:
     """
 
     def __init__(self, folder: str, skill: str, dtype: Any) -> None:
-        self._stem = os.path.join(folder, skill)
+        self._stem = os.path.join(folder, 'spool', skill)
         self._dtype = np.dtype(dtype)
 
     def add_documents(self, kind: str, documents: Sequence[EncodedDocument]) -> None:
@@ -206,6 +206,7 @@ class Spool:
     def append(self, kind: str, array: np.ndarray) -> None:
         """Append an array to the file of a kind."""
         if len(array):
+            os.makedirs(os.path.dirname(self._stem), exist_ok=True)
             with open(self._path(kind), 'ab') as file:
                 file.write(array.tobytes())
 
@@ -217,6 +218,11 @@ class Spool:
 
     def _path(self, kind: str) -> str:
         return f'{self._stem}.{kind}'
+
+
+def shards_folder(folder: str, skill: str, split: str) -> str:
+    """Where a part has the shards of a split; the name of a skill meets nothing else there."""
+    return os.path.join(folder, 'shards', skill, split)
 
 
 def make_folder(folder: str) -> None:

@@ -3,24 +3,26 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.tasks import task_of
+from skillit_stream.convert.assemble import assemble_skills, unplaced
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.destinations import Destination, ObjectStore
 from skillit_stream.convert.existing import BOUNDS, bound_in_words
 from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
+from skillit_stream.convert.inputs import InputFile, choosing_files
 from skillit_stream.convert.job import Job
-from skillit_stream.convert.merge import Assembly, DonePart, assemble_skills, unplaced
-from skillit_stream.convert.options import options_of, part_size_of, workers_of
+from skillit_stream.convert.merge import Assembly, DonePart
+from skillit_stream.convert.options import min_samples_of, options_of, part_size_of, workers_of
 from skillit_stream.convert.parts import Part, plan_parts
 from skillit_stream.convert.progress import progress_display
-from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.runners import (
     code_of,
     disk_in_one_line,
@@ -34,7 +36,7 @@ from skillit_stream.convert.settings import custom_settings, settings_of
 from skillit_stream.convert.shards import shard_bytes, token_columns
 from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
-from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.manifest import LEFT_OUT, Manifest
 
 # Less is done by one process before others have started.
 ALONE_BYTES = 1 << 25
@@ -52,6 +54,7 @@ class Conversion:
         checked: Documents that both encoders have encoded.
         seconds: Where the time went, all processes together.
         passed_over: Input files that the streams had already.
+        files: How many were read and how many passed over, in words.
     """
 
     manifest: Manifest | None
@@ -61,6 +64,7 @@ class Conversion:
     checked: int
     seconds: Mapping[str, float]
     passed_over: Sequence[str] = ()
+    files: str = ''
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -76,10 +80,13 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             command; there is nothing at ``--out``, or what was there before.
     """
     options, workers, part_size, task = options_of(args), workers_of(args), part_size_of(args), task_of(args)
+    least = min_samples_of(args)
     corpus = load_module(module).corpus(args)
     destination = _destination_of(args)
     existing = destination.existing
-    files, passed_over = existing.unknown(corpus.inputs())
+    with choosing_files(args) as choice:
+        files, passed_over = existing.unknown(corpus.inputs())
+    in_words = choice.in_words(len(files), known=len(passed_over))
     if not files and existing.manifest:
         return _nothing_to_add(existing.manifest, passed_over, args, destination)
     if _in_processes(args, workers, sum(file.size for file in files)):
@@ -102,15 +109,15 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
         done = [DonePart(folder, record) for folder, record in records if record is not None]
         if args.task is not None:
-            return _conversion(None, len(parts), done, passed_over)
+            return replace(_conversion(None, len(parts), done, passed_over), files=in_words)
         with disk_in_one_line(), destination.cleared_if_refused():
             destination.begin_assembly()
-            assembly = Assembly(destination, options, tokenizer, done, corpus.generated)
+            assembly = Assembly(destination, options, tokenizer, done, corpus.generated, least)
             manifest = _assemble(assembly, tokenizer_hash, corpus, files)
             manifest = grown_manifest(existing, manifest, args)
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
-    return _conversion(manifest, len(parts), done, passed_over)
+    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words)
 
 
 def _nothing_to_add(
@@ -183,7 +190,8 @@ def _assemble(
     assembly: Assembly, tokenizer_hash: str, corpus: Corpus, files: Sequence[InputFile]
 ) -> Manifest:
     options, tokenizer = assembly.options, assembly.tokenizer
-    assembled = assemble_skills(assembly)
+    made = assemble_skills(assembly)
+    assembled = made.skills
     if not assembled:
         raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')
     bounds = {
@@ -191,6 +199,10 @@ def _assemble(
         for skill, one in assembled.items()
         if one.eval_below is not None
     }
+    left_out: dict[str, Any] = {}
+    if assembly.min_samples is not None:
+        left_out = {name: asdict(amount) for name, amount in made.left_out.items()}
+        left_out = {'min_samples': assembly.min_samples, LEFT_OUT: left_out}
     return Manifest(
         tokenizer_name=tokenizer.facts.name,
         tokenizer_hash=tokenizer_hash,
@@ -203,7 +215,7 @@ def _assemble(
         corpus={
             'name': corpus.name,
             **corpus.options(),
-            **({} if corpus.generated else {**options.in_manifest(), BOUNDS: bounds}),
+            **({} if corpus.generated else {**options.in_manifest(), **left_out, BOUNDS: bounds}),
         },
     )
 

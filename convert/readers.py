@@ -1,28 +1,24 @@
-"""Files -> lines: find the input files and decompress them a piece at a time.
+"""Files -> lines: decompress input files a piece at a time.
 
 Memory is flat: one chunk and one line are held, however large the file. Files are hashed while they are read,
 so that the manifest can say exactly what went in.
 """
 
 import bz2
-import gzip
 import hashlib
 import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
-from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile, archive_of
+from skillit_stream.convert.inputs import find_inputs as find_inputs  # noqa: PLC0414 - a corpus of one's own takes it from here
 
-FORMATS = ('.jsonl', '.json')
-ARCHIVES = ('.gz', '.zst', '.xz', '.bz2')
-SUFFIXES = tuple(form + archive for form in FORMATS for archive in ('', *ARCHIVES))
 # Small, because one compressed chunk is decompressed in one go and text compresses up to a hundredfold.
 CHUNK_BYTES = 1 << 16
 HASH_CHUNK_BYTES = 1 << 20
@@ -30,113 +26,8 @@ HASH_CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 31
 # Frames written with `zstd --long` need a window larger than the library's default.
 ZSTD_WINDOW = 1 << 31
-
-
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """One file of a corpus."""
-
-    path: str
-    """Where it is; error messages name it by this."""
-    name: str
-    """Relative to the PATH it was found under, with forward slashes; the manifest names it by this."""
-    folders: tuple[str, ...]
-    """Names of the folders above it, outermost first, starting with PATH itself (or a lone file's folder)."""
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk; 0 if it cannot be looked at (reading it says why)."""
-        try:
-            return os.stat(self.path).st_size
-        except OSError:
-            return 0
-
-    @property
-    def stamp(self) -> str:
-        """Changes when the file is written to; work done from an older one is done again."""
-        try:
-            return str(os.stat(self.path).st_mtime_ns)
-        except OSError:
-            return ''
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualFile(InputFile):
-    """Something that is read like a file of a corpus, but is none on disk."""
-
-    amount: int
-    """Bytes, or a guess."""
-    version: str
-    """Changes with its contents; empty where that is not known."""
-
-    @property
-    def size(self) -> int:
-        """Bytes, or a guess."""
-        return self.amount
-
-    @property
-    def stamp(self) -> str:
-        """Changes with its contents."""
-        return self.version
-
-
-def find_inputs(paths: list[str], suffixes: tuple[str, ...] = SUFFIXES) -> list[InputFile]:
-    """List the input files at and below `paths`, each PATH in turn, sorted by name.
-
-    Args:
-        paths: Files and folders.
-        suffixes: What the names of input files end in; others in a folder are passed over.
-
-    Raises:
-        InputError: A PATH is missing or of an unknown kind, a file is named twice, or there is none.
-    """
-    found: list[InputFile] = []
-    for path in paths:
-        if os.path.isdir(path):
-            found += _walk(path, suffixes)
-        elif not os.path.exists(path):
-            raise InputError(f'{path}: no such file or folder; check the PATH given to `skillit convert`')
-        elif path.endswith(suffixes):
-            folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
-            found.append(InputFile(path, os.path.basename(path), (folder,)))
-        else:
-            raise InputError(f'{path}: not one of {", ".join(suffixes)}; rename or convert the file')
-    if not found:
-        raise InputError(
-            f'{", ".join(paths)}: no input files; PATH must hold at least one of {", ".join(suffixes)}'
-        )
-    seen: dict[str, str] = {}
-    for file in found:
-        first = seen.setdefault(os.path.realpath(file.path), file.path)
-        if first is not file.path:
-            raise InputError(f'{file.path}: the same file as {first}; name each input once')
-    return found
-
-
-def _walk(root: str, suffixes: tuple[str, ...]) -> list[InputFile]:
-    top = os.path.basename(os.path.abspath(root))
-    found = []
-    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-        relative = os.path.relpath(folder, root)
-        parts = () if relative == '.' else tuple(relative.split(os.sep))
-        for name in sorted(names):
-            if name.endswith(suffixes) and not name.startswith('.'):
-                path = os.path.join(folder, name)
-                found.append(InputFile(path, '/'.join((*parts, name)), (top, *parts)))
-    return found
-
-
-def form_of(path: str) -> str:
-    """The suffix of a file's name without that of its archive: ``.jsonl`` for ``a.jsonl.zst``."""
-    for archive in ARCHIVES:
-        path = path.removesuffix(archive)
-    return os.path.splitext(path)[1]
-
-
-def _refuse_folder(error: OSError) -> None:
-    # os.walk itself passes over a folder that it cannot list: its files would be missing without a word.
-    raise InputError(f'{error.filename}: cannot be listed ({error.strerror}); check the folder') from error
+# zlib's way to ask for gzip's header.
+GZIP_WINDOW = 31
 
 
 class Tap:
@@ -259,35 +150,60 @@ def read_lines(raw: HashingFile, path: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _chunks(raw: HashingFile, path: str) -> Iterator[bytes]:
-    if path.endswith('.zst'):
-        yield from _zstd_chunks(raw)
-        return
-    opened = raw
-    if path.endswith('.gz'):
-        opened = gzip.GzipFile(fileobj=raw)  # type: ignore[arg-type]
-    elif path.endswith('.xz'):
-        opened = lzma.LZMAFile(raw)  # type: ignore[arg-type]  # noqa: SIM115
-    elif path.endswith('.bz2'):
-        opened = bz2.BZ2File(raw)  # type: ignore[arg-type]
-    while chunk := opened.read(CHUNK_BYTES):
-        yield chunk
+    archive = archive_of(path)
+    if not archive:
+        while chunk := raw.read(CHUNK_BYTES):
+            yield chunk
+    elif archive == '.zst':
+        yield from _decompressed(raw, zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj)
+    elif archive == '.gz':
+        yield from _decompressed(raw, lambda: zlib.decompressobj(GZIP_WINDOW), padded=True)
+    elif archive == '.xz':
+        yield from _decompressed(raw, lzma.LZMADecompressor, padded=True, trailing=lzma.LZMAError)
+    else:
+        yield from _decompressed(raw, bz2.BZ2Decompressor, trailing=OSError)
 
 
-def _zstd_chunks(raw: HashingFile) -> Iterator[bytes]:
-    """Decompress frame after frame. The library's own stream reader takes a cut-off frame for a short one."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-    frame = decompressor.decompressobj()
-    inside = True  # an empty file has no frame at all: as broken as one that stops inside a frame
+def _decompressed(
+    raw: HashingFile,
+    new_frame: Callable[[], Any],
+    *,
+    padded: bool = False,
+    trailing: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[bytes]:
+    """Decompress frame after frame: of a file that is cut off all that is there; an empty one has none.
+
+    Args:
+        raw: The file.
+        new_frame: Makes a decompressor of one frame.
+        padded: Zeros may follow a frame.
+        trailing: What a decompressor raises of other data behind a frame, which is passed over as the archive's own
+            program does.
+
+    Raises:
+        EOFError: The last frame is not complete.
+    """
+    frame: Any = None
+    finished = 0
     while data := raw.read(CHUNK_BYTES):
         while data:
-            inside = True
-            yield frame.decompress(data)
+            begins = frame is None
+            if begins and padded and finished:
+                data = data.lstrip(b'\0')
+                if not data:
+                    break
+            frame = new_frame() if begins else frame
+            try:
+                chunk = frame.decompress(data)
+            except trailing:
+                if begins and finished:
+                    return
+                raise
+            yield chunk
             data = b''
             if frame.eof:
-                inside = False
-                data = frame.unused_data
-                frame = decompressor.decompressobj()
-    if inside:
+                data, frame, finished = frame.unused_data, None, finished + 1
+    if frame is not None:
         raise EOFError('the last frame is not complete')
 
 

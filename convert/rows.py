@@ -15,6 +15,8 @@ Place = tuple[str, Row]
 """Where a row is, for messages (``file:line``, or ``file: row N`` from 1 in an array), and the row."""
 
 MISSING = object()
+# Digits, and a sign, of a 64-bit number at the most.
+LONGEST_INTEGER = 20
 # Some programs of Windows write it at the start of a file.
 BOM = codecs.BOM_UTF8
 
@@ -33,10 +35,16 @@ def load_json(data: bytes) -> Any:
             raise
         try:
             # Written and read again, what only Python takes for text (lone surrogates) is refused after all.
-            return orjson.loads(orjson.dumps(json.loads(data.decode())))
+            return orjson.loads(orjson.dumps(json.loads(data.decode(), parse_int=_whole_number)))
         except (ValueError, TypeError, RecursionError):
             pass
         raise
+
+
+def _whole_number(digits: str) -> int | float:
+    """A whole number as orjson reads it: beyond 64 bits it is a float."""
+    number = int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
+    return number if -(1 << 63) <= number < 1 << 64 else float(digits)
 
 
 def line_rows(lines: Iterator[Line], path: str) -> Iterator[Place | BadRecordError]:

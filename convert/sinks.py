@@ -1,6 +1,5 @@
 """Where the documents of one skill of a part go, and how long each stage takes."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import numpy as np
 
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.packing import Samples, new_packer, sample_keys
-from skillit_stream.convert.parts import SplitRecord, Spool
+from skillit_stream.convert.parts import SplitRecord, Spool, shards_folder
 from skillit_stream.convert.shards import new_writer
 from skillit_stream.convert.splits import EVAL, TRAIN, EncodedDocument, SkillSplitter
 from skillit_stream.convert.tokens import DocumentTokenizer
@@ -115,7 +114,7 @@ class SkillSink:
         if not len(samples):
             return
         if self._writer is None:
-            local = os.path.join(self._folder, self._skill, TRAIN)
+            local = shards_folder(self._folder, self._skill, TRAIN)
             out = self._job.destination.writer_target(local, self._skill, TRAIN)
             self._writer = new_writer(out, self._job.options, self._dtype, self._label)
         self._writer.write_samples(samples)

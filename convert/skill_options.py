@@ -9,9 +9,9 @@ from typing import Any
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import SUFFIXES, InputFile
 from skillit_stream.convert.names import check_skill_name
 from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
-from skillit_stream.convert.readers import SUFFIXES, InputFile
 from skillit_stream.convert.rows import MISSING, Row, keys_on_the_way, look_up
 
 SkillOf = Callable[[Row, InputFile, str], str]

@@ -13,7 +13,7 @@ corpus holds back its own; what the parts held back is enough to find the thresh
 
 import hashlib
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,6 +156,47 @@ def split_rule(options: ConvertOptions) -> SplitRule:
     return SplitRule(fraction, least, need)
 
 
+class TooSmallError(InputError):
+    """A skill that fills no sample of one of its splits.
+
+    Args:
+        skill: Its safe name.
+        what: What it has and what it lacks.
+        remedy: What to do about it, besides leaving the skill out.
+        brief: `what` in few words.
+    """
+
+    def __init__(self, skill: str, what: str, remedy: str, brief: str) -> None:
+        super().__init__(f'skill {skill!r}: {what}; {remedy}')
+        self.skill, self.what, self.remedy, self.brief = skill, what, remedy, brief
+
+
+class WorkKeptError(InputError):
+    """Refused as the options are; with others what is converted serves, and is kept."""
+
+
+class SmallSkillsError(WorkKeptError):
+    """All skills of a corpus that are too small.
+
+    Args:
+        skills: What is wrong with each, at least one.
+        generated: Whether the corpus is computed; then none can be left out.
+    """
+
+    def __init__(self, skills: Sequence[TooSmallError], *, generated: bool = False) -> None:
+        one = skills[0]
+        named, remedy = f'skill {one.skill!r}: {one.what}', one.remedy
+        if len(skills) > 1:
+            listed = ', '.join(f'{error.skill!r} ({error.brief})' for error in skills)
+            named, remedy = (
+                f'{len(skills)} skills are too small: {listed}',
+                'lower --seq-len, or add documents',
+            )
+        them = 'it' if len(skills) == 1 else 'them'
+        leave = f', or leave {them} out with --min-samples 1 (the work that is done is kept)'
+        super().__init__(f'{named}; {remedy}{"" if generated else leave}')
+
+
 class SkillSplitter:
     """Sends each document of one skill to train or eval.
 
@@ -206,7 +247,7 @@ class SkillSplitter:
         """Settle the documents held back.
 
         Raises:
-            InputError: The skill has too little for both splits.
+            TooSmallError: The skill has too little for both splits.
         """
         left = {split: reserve.drain() for split, reserve in self._reserves.items()}
         totals = {
@@ -223,19 +264,28 @@ class SkillSplitter:
                 totals[short] += amount_of(moved)
                 totals[other] -= amount_of(moved)
             if not all(totals[split].covers(need) for split, need in self._needs.items()):
-                self._refuse(before)
+                distinct = sum(map(len, left.values()))
+                raise self._too_small(before, alike=distinct == 1 and not any(self._settled_documents()))
         for split, documents in left.items():
             for document in documents:
                 self.settle(split, document)
 
-    def _refuse(self, totals: Mapping[str, Amount]) -> None:
+    def _settled_documents(self) -> list[int]:
+        return [amount.documents for amount in self.settled.values()]
+
+    def _too_small(self, totals: Mapping[str, Amount], *, alike: bool) -> TooSmallError:
         total = totals[TRAIN] + totals[EVAL]
-        raise InputError(
-            f'skill {self.skill!r}: its {number_of(total.tokens, "token")} in {number_of(total.documents, "document")} '
-            f'give {_in_words(totals[TRAIN])} to train and {_in_words(totals[EVAL])} to eval, but they need '
-            f'{_in_words(self._rule.train)} and {_in_words(self._rule.eval)}; lower --seq-len, change the size of '
-            'eval, or add documents'
+        if alike and total.documents > 1:
+            brief = f'all its {number_of(total.documents, "document")} are alike'
+            what = f'{brief}, and equal documents are in one split'
+            return TooSmallError(self.skill, what, 'add other documents', brief)
+        brief = f'{number_of(total.tokens, "token")} in {number_of(total.documents, "document")}'
+        what = (
+            f'its {brief} give {_in_words(totals[TRAIN])} to train and {_in_words(totals[EVAL])} to eval, but they '
+            f'need {_in_words(self._rule.train)} and {_in_words(self._rule.eval)}'
         )
+        remedy = 'lower --seq-len, change the size of eval, or add documents'
+        return TooSmallError(self.skill, what, remedy, brief)
 
 
 def _in_words(amount: Amount) -> str:

@@ -4,9 +4,9 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 
-from skillit_stream.base.names import is_url
+from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.terminal import default_console
-from skillit_stream.formats.manifest import Manifest
+from skillit_stream.formats.manifest import LEFT_OUT, Manifest
 
 HEAD = ('documents', 'MB of text', 'samples', 'tokens')
 GAP = '  '
@@ -19,6 +19,8 @@ MEANINGS = {
     'train_samples_in_eval': 'left out of train',
     'samples_without_target': 'no token of them counts in the loss',
 }
+# More skills that were left out are in the manifest alone.
+MOST_NAMED = 10
 Row = tuple[str, ...]
 
 
@@ -107,10 +109,21 @@ def left_out_lines(manifest: Manifest) -> list[str]:
             f'kept: {sum(empty.values()):,} samples_without_target (no token of them counts in the loss; '
             f'--drop-without-target leaves them out) {_where(empty)}'
         )
+    lines += _left_out_skills(manifest)
     return [
         *lines,
         *(f'left out, of no known skill: {count:,} {reason}' for reason, count in manifest.dropped.items()),
     ]
+
+
+def _left_out_skills(manifest: Manifest) -> list[str]:
+    skills = manifest.corpus.get(LEFT_OUT, {})
+    if not skills:
+        return []
+    documents = number_of(sum(one['documents'] for one in skills.values()), 'document')
+    names = ', '.join(list(skills)[:MOST_NAMED]) + (', ...' if len(skills) > MOST_NAMED else '')
+    least = manifest.corpus['min_samples']
+    return [f'left out: {number_of(len(skills), "skill")} under --min-samples {least}, {documents}: {names}']
 
 
 def _where(counts: Mapping[str, int]) -> str:

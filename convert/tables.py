@@ -1,11 +1,11 @@
 """Tables: rows with columns become documents; only the columns that are needed are read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from skillit_stream.convert.corpus import Tap
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.rows import Place
+from skillit_stream.convert.rows import Place, Row
 from skillit_stream.convert.skill_options import ChosenRows
 
 # Few, because a row can be a document of 200 MB.
@@ -73,6 +73,8 @@ def missing_column(field: str, option: str, names: Iterable[str], where: str) ->
 def python_rows(batch: Any, place: Callable[[int], str]) -> Iterator[Place | BadRecordError]:
     """The rows of an Arrow batch or table as dicts, and a fault in the place of one with a broken string.
 
+    A date that Python has not (in the year 300,000) becomes null: neither text nor skill can be one.
+
     Args:
         batch: The rows.
         place: Number of a row in the batch -> where it is, for messages.
@@ -80,13 +82,31 @@ def python_rows(batch: Any, place: Callable[[int], str]) -> Iterator[Place | Bad
     try:
         yield from ((place(number), row) for number, row in enumerate(batch.to_pylist()))
         return
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError):
         pass  # find out which
     for number in range(batch.num_rows):
         try:
-            yield place(number), batch.slice(number, 1).to_pylist()[0]
+            yield place(number), _python_row(batch.slice(number, 1))
         except UnicodeDecodeError as error:
             what = f'not UTF-8 ({error.reason} at byte {error.start})'
             yield BadRecordError(
                 'broken_encoding', where=place(number), what=what, remedy='write it as UTF-8'
             )
+
+
+def _python_row(batch: Any) -> Row:
+    """The only row of an Arrow batch or table; raises UnicodeDecodeError."""
+    return {name: _python_value(batch.column(name)[0]) for name in batch.schema.names}
+
+
+def _python_value(scalar: Any) -> Any:
+    """An Arrow scalar as a Python value, with null for what Python cannot hold; raises UnicodeDecodeError."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        if isinstance(scalar, Mapping):
+            return {name: _python_value(inside) for name, inside in scalar.items()}
+        inner = getattr(scalar, 'values', None)
+        return None if inner is None else [_python_value(inside) for inside in inner]

@@ -16,17 +16,17 @@ from skillit_stream.base.names import number_of
 from skillit_stream.convert.corpora import text as plain_text
 from skillit_stream.convert.corpus import Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
-from skillit_stream.convert.json_files import read_rows
-from skillit_stream.convert.options import BAD_RECORDS, add_options, parse_size
-from skillit_stream.convert.readers import (
+from skillit_stream.convert.inputs import (
     ARCHIVES,
     SUFFIXES,
-    HashingFile,
     InputFile,
+    choosing_files,
     find_inputs,
-    open_input,
-    read_lines,
+    has_suffix,
 )
+from skillit_stream.convert.json_files import read_rows
+from skillit_stream.convert.options import BAD_RECORDS, FILES, add_options, parse_size
+from skillit_stream.convert.readers import HashingFile, open_input, read_lines
 from skillit_stream.convert.rows import find_text
 
 END, PAD = '<|endoftext|>', '<|pad|>'
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `skillit tokenizer`."""
     kinds = 'plain text (.txt, .md) or JSON rows (.jsonl, .json), also compressed'
     parser.add_argument('paths', nargs='+', metavar='PATH', help=f'folder or file of {kinds}')
-    add_options(parser, OPTIONS)
+    add_options(parser, (*OPTIONS, *FILES))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,7 +100,8 @@ class TextSample:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.files = find_inputs(args.paths, (*SUFFIXES, *TEXT_SUFFIXES))
+        with choosing_files(args) as self.choice:
+            self.files = find_inputs(args.paths, (*SUFFIXES, *TEXT_SUFFIXES))
         self.bytes = 0
         self.faults = Faults(args.bad_records)
         self.beginning: list[str] = []
@@ -134,7 +135,7 @@ class TextSample:
             with open_input(file, Tap(lambda _: None)) as raw:
                 yield from (
                     self._row_texts(raw, file.path)
-                    if file.path.endswith(SUFFIXES)
+                    if has_suffix(file.path, SUFFIXES)
                     else _plain_texts(raw, file.path)
                 )
         except BadRecordError as fault:  # the rest of the file cannot be read
@@ -234,6 +235,7 @@ def _print_result(backend: Any, sample: TextSample, args: argparse.Namespace) ->
     few = '' if size == args.vocab_size else f' (the text gives no more; {args.vocab_size:,} were asked for)'
     files = number_of(len(sample.files), 'file')
     print(f'{args.out}: {size:,} tokens{few}, from {sample.bytes / 1e6:.2f} MB of text in {files}')
+    print(sample.choice.in_words(len(sample.files)))
     tokens = sum(len(one.ids) for one in backend.encode_batch(sample.beginning))
     held = sum(len(text.encode()) for text in sample.beginning)
     print(f'a token holds {held / tokens:.2f} bytes of that text; {END} ends a document, {PAD} fills up')

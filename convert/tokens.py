@@ -2,7 +2,8 @@
 
 The ids are gigatoken's where it can load the tokenizer: it is an order of magnitude faster. They are those of
 the Hugging Face tokenizer all the same: gigatoken is used only if it agrees on a list of awkward strings, and
-a part of all documents is encoded by both; a difference stops the conversion.
+a part of all documents is encoded by both; a difference stops the conversion. Documents with code points that an
+older Unicode does not have go through the tokenizer itself.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import numpy as np
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import is_missing_folder
+from skillit_stream.convert.unicode_tables import has_newer_signs
 
 TOKENIZER_FILE = 'tokenizer.json'
 TOKENIZER_FOLDER = 'tokenizer'
@@ -114,7 +116,21 @@ class DocumentTokenizer:
             texts: Any number, as strings or in UTF-8.
             eos: Whether each is followed by EOS.
         """
-        if self._fast is None:
+        apart = [] if self._fast is None else [i for i, text in enumerate(texts) if has_newer_signs(text)]
+        ids = self._encode(texts, fast=self._fast)
+        if apart:
+            lists = list(ids)
+            for i, one in zip(apart, self._encode([texts[i] for i in apart], fast=None), strict=True):
+                lists[i] = one
+            ids = Ids(np.concatenate(lists), np.array([0, *accumulate(map(len, lists))], np.int64))
+        if not eos:
+            return ids
+        flat = np.insert(ids.flat, ids.ends[1:], self.facts.eos_id)
+        return Ids(flat, ids.ends + np.arange(len(ids.ends)))
+
+    def _encode(self, texts: Sequence[str | bytes], *, fast: Any) -> Ids:
+        """Token ids of the texts, by gigatoken, or by the tokenizer itself where `fast` is None."""
+        if fast is None:
             strings = [text if isinstance(text, str) else text.decode() for text in texts]
             encodings = self._backend.encode_batch_fast(strings, add_special_tokens=False)
             lists = [encoding.ids for encoding in encodings]
@@ -123,13 +139,11 @@ class DocumentTokenizer:
         else:
             # As bytes: taken over as they are, where strings are looked through one by one.
             data = [text.encode() if isinstance(text, str) else text for text in texts]
-            encoded = self._fast.encode_batch(data).layout
+            encoded = fast.encode_batch(data).layout
             ends = np.asarray(encoded.offsets.data).astype(np.int64)
             flat = np.asarray(encoded.content.data)[ends[0] : ends[-1]].astype(self.dtype)
             ends -= ends[0]
-        if not eos:
-            return Ids(flat, ends)
-        return Ids(np.insert(flat, ends[1:], self.facts.eos_id), ends + np.arange(len(ends)))
+        return Ids(flat, ends)
 
     def check(self, text: str, where: str) -> None:
         """Encode the beginning of a document by both encoders.
@@ -137,6 +151,8 @@ class DocumentTokenizer:
         Raises:
             InputError: They differ; the message begins with `where`.
         """
+        if has_newer_signs(text):
+            return  # the tokenizer alone encodes it
         if self._fast is not None and not self._agree(self._fast, text[:CHECKED_CHARACTERS]):
             raise InputError(
                 f'{where}: gigatoken encodes it differently from --tokenizer {self.facts.name}; '

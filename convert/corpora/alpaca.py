@@ -13,6 +13,7 @@ from typing import Any
 
 from skillit_stream.convert.corpus import Document, FileCorpus
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.json_files import read_rows
 from skillit_stream.convert.options import (
     INSTRUCTIONS,
@@ -21,7 +22,7 @@ from skillit_stream.convert.options import (
     add_paths_argument,
     check_positive,
 )
-from skillit_stream.convert.readers import HashingFile, InputFile
+from skillit_stream.convert.readers import HashingFile
 from skillit_stream.convert.rows import Row, find_text
 from skillit_stream.convert.skill_options import skill_in_field
 

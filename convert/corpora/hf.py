@@ -14,8 +14,8 @@ from typing import Any
 from skillit_stream.base.errors import InputError, as_input_error, first_line
 from skillit_stream.convert.corpus import Document, Tap
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile, VirtualFile
 from skillit_stream.convert.options import add_corpus_arguments
-from skillit_stream.convert.readers import InputFile, VirtualFile
 from skillit_stream.convert.rows import Place, Row
 from skillit_stream.convert.skill_options import add_skill_arguments, add_text_field_argument
 from skillit_stream.convert.tables import BATCH_ROWS, RowProgress, TableCorpus, python_rows
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--streaming', action='store_true', help='read without downloading it first')
     add_skill_arguments(parser, files=False)
     add_text_field_argument(parser)
-    add_corpus_arguments(parser)
+    add_corpus_arguments(parser, files=False)
 
 
 def corpus(args: argparse.Namespace) -> TableCorpus:

@@ -7,7 +7,7 @@ The published files are ``train.<stem>.jsonl.xz`` and ``validation.<stem>.jsonl.
 import re
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.rows import Row
 
 SLICES = (

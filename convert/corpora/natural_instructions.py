@@ -23,6 +23,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Document, FileCorpus, Tap
 from skillit_stream.convert.dev_split import DevSplit, read_dev_split
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile, form_of
 from skillit_stream.convert.json_files import parse_whole
 from skillit_stream.convert.options import (
     INSTRUCTIONS,
@@ -30,7 +31,7 @@ from skillit_stream.convert.options import (
     add_options,
     check_positive,
 )
-from skillit_stream.convert.readers import HashingFile, InputFile, form_of, open_input, read_lines
+from skillit_stream.convert.readers import HashingFile, open_input, read_lines
 from skillit_stream.convert.rows import Row, check_row, find_text
 from skillit_stream.convert.skill_options import read_list
 

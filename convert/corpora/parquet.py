@@ -7,7 +7,8 @@ from functools import partial
 from skillit_stream.base.errors import first_line
 from skillit_stream.convert.corpus import Document, Tap
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import InputFile, hash_file
+from skillit_stream.convert.inputs import InputFile
+from skillit_stream.convert.readers import hash_file
 from skillit_stream.convert.rows import Place
 from skillit_stream.convert.skill_options import add_row_arguments
 from skillit_stream.convert.tables import BATCH_ROWS, RowProgress, TableCorpus, missing_column, python_rows

@@ -18,8 +18,8 @@ from typing import Any
 from skillit_stream.convert.corpora import law, redpajama
 from skillit_stream.convert.corpus import Document, RowCorpus
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
-from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import MISSING, Row, look_up
 from skillit_stream.convert.skill_options import SkillOf
 

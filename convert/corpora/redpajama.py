@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.rows import Row
 
 SKILLS = ('arxiv', 'book', 'c4', 'common_crawl', 'github', 'stackexchange', 'wikipedia')

@@ -12,8 +12,8 @@ from typing import Any
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import RowCorpus
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import InputFile, has_suffix
 from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
-from skillit_stream.convert.readers import InputFile
 from skillit_stream.convert.rows import Row, look_up
 from skillit_stream.convert.skill_options import read_list
 
@@ -79,7 +79,7 @@ class RedPajamaV2(RowCorpus):
 
     def inputs(self) -> list[InputFile]:
         """The files of documents; quality signals beside them are passed over."""
-        return [file for file in super().inputs() if not file.name.endswith(ANNOTATIONS)]
+        return [file for file in super().inputs() if not has_suffix(file.name, (ANNOTATIONS,))]
 
     def skill_of(self, row: Row, file: InputFile, where: str) -> str:
         """Language, bucket or domain of a row."""

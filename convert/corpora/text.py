@@ -8,8 +8,9 @@ from typing import Any
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Document, FileCorpus
 from skillit_stream.convert.faults import BadRecordError
+from skillit_stream.convert.inputs import ARCHIVES, InputFile
 from skillit_stream.convert.options import add_corpus_arguments, add_paths_argument
-from skillit_stream.convert.readers import ARCHIVES, HashingFile, InputFile, read_lines
+from skillit_stream.convert.readers import HashingFile, read_lines
 from skillit_stream.convert.skill_options import add_skill_arguments, choose_skill_of, chosen_options
 
 HELP = 'plain text files: one document a file, or several with a separating line'

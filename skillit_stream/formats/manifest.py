@@ -17,6 +17,8 @@ MANIFEST_NAME = 'skills.json'
 # Written where there is a history; without one, a manifest is of version 1.
 VERSION = 2
 SPLITS = ('train', 'eval')
+# Key of `Manifest.corpus`: skills that were too small -> their documents and tokens.
+LEFT_OUT = 'left_out'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,7 +222,7 @@ def test_a_skill_without_enough_tokens_is_refused(tmp_path, refused, write_rows,
     path = write_rows('a.jsonl', GOOD[:1])
     error = refused('convert', 'jsonl', path, '--skill', 'prose', *options)
     assert_matches(r"skill 'prose': its \d+ tokens? in \d+ documents? give .* lower --seq-len", error)
-    assert left_in(tmp_path) == ['corpus']
+    assert left_in(tmp_path) == ['.S.skillit-partial', 'corpus']
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_an_eval_split_all_of_which_is_in_train_is_refused(tmp_path, refused, wr
     path = write_rows('a.jsonl', [{'text': ' ' * (31 + 32 * i)} for i in range(1, 60)])
     error = refused('convert', 'jsonl', path, '--skill', 'prose', *options, '--eval-fraction', 0.2)
     assert_matches("skill 'prose': each of its .* eval samples? is in train too; raise --seq-len", error)
-    assert left_in(tmp_path) == ['corpus']
+    assert left_in(tmp_path) == ['.S.skillit-partial', 'corpus']
 
 
 def test_what_a_killed_replacement_left_is_put_right(tmp_path, refused, skillit, write_rows, options):

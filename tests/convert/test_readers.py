@@ -4,6 +4,8 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import random
+import zlib
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import CHUNK_BYTES, HashingFile, find_inputs, read_lines
+from skillit_stream.convert.inputs import find_inputs
+from skillit_stream.convert.readers import CHUNK_BYTES, HashingFile, read_lines
 
 COMPRESS = {
     '': lambda data: data,
@@ -66,11 +69,50 @@ def test_a_truncated_archive_is_an_error_after_its_whole_lines(tmp_path: Path, a
     assert caught.value.reason == 'truncated_file'
 
 
-def test_an_empty_zst_is_truncated(tmp_path: Path):
-    path = tmp_path / 'a.jsonl.zst'
+@pytest.mark.parametrize('archive', COMPRESS)
+def test_an_empty_file_has_no_lines_whatever_its_name(tmp_path: Path, archive: str):
+    path = tmp_path / f'a.jsonl{archive}'
     path.write_bytes(b'')
-    with pytest.raises(BadRecordError, match='truncated'):
-        read(path)
+    assert read(path) == []
+    path.write_bytes(COMPRESS[archive](b''))
+    assert read(path) == []
+
+
+@pytest.mark.parametrize('archive', ['.gz', '.zst', '.xz', '.bz2'])
+def test_of_a_file_that_is_cut_off_every_line_that_can_be_decoded_is_read(tmp_path: Path, archive: str):
+    generator = random.Random(0)
+    lines = [b'%x' % generator.getrandbits(200) for _ in range(20_000)]
+    data = COMPRESS[archive](b''.join(line + b'\n' for line in lines))
+    path = tmp_path / f'a.jsonl{archive}'
+    path.write_bytes(data[: len(data) * 2 // 3])
+    found, fault = [], None
+    raw = HashingFile(str(path), lambda _: None)
+    try:
+        for _, line in read_lines(raw, str(path)):
+            found.append(line)
+    except BadRecordError as error:
+        fault = error
+    raw.close()
+    assert fault is not None
+    assert fault.reason == 'truncated_file'
+    assert found == lines[: len(found)]
+    assert len(found) == decodable(data[: len(data) * 2 // 3], archive).count(b'\n')
+
+
+def decodable(data: bytes, archive: str) -> bytes:
+    """All that the format's own decompressor gives of a cut file."""
+    if archive == '.gz':
+        return zlib.decompressobj(31).decompress(data)
+    if archive == '.zst':
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return (lzma.LZMADecompressor() if archive == '.xz' else bz2.BZ2Decompressor()).decompress(data)
+
+
+def test_several_members_with_zeros_or_other_data_behind_them_are_one_file(tmp_path: Path):
+    for archive, behind in (('.gz', b'\0' * 100), ('.xz', b'\0' * 100), ('.bz2', b'not an archive')):
+        path = tmp_path / f'a.jsonl{archive}'
+        path.write_bytes(COMPRESS[archive](b'one\ntw') + COMPRESS[archive](b'o\nthree') + behind)
+        assert [line for _, line in read(path)] == [b'one', b'two', b'three']
 
 
 @pytest.mark.parametrize('archive', ['.gz', '.zst', '.xz', '.bz2'])

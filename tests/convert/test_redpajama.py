@@ -7,7 +7,7 @@ import pytest
 
 from skillit_stream.convert.corpora.redpajama import SKILLS, skill_of
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.verify import verify
 from tests.support.streams_reading import left_in, read_tokens
 

@@ -66,7 +66,9 @@ def test_every_document_is_in_one_split_whatever_the_order(
         first = None
     shuffled = data.draw(st.permutations(texts))
     if first is None:
-        with pytest.raises(InputError, match=r"skill 'prose': its \d+ tokens? in"):
+        with pytest.raises(
+            InputError, match=r"skill 'prose': (its \d+ tokens? in|all its \d+ documents are alike)"
+        ):
             split(shuffled, fraction)
         return
     again = split(shuffled, fraction)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skillit_stream.convert.corpora import lego
 from skillit_stream.convert.corpus import Document, Tap
-from skillit_stream.convert.readers import InputFile
+from skillit_stream.convert.inputs import InputFile
 
 HELP = 'LEGO behind a gate'
 DEADLINE = 120

@@ -17,7 +17,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.convert import json_files
 from skillit_stream.convert.corpora import jsonl, law, redpajama_v2
 from skillit_stream.convert.corpora.published import LAW, PILE, PILE_SOURCES, SLIMPAJAMA
-from skillit_stream.convert.readers import SUFFIXES, find_inputs
+from skillit_stream.convert.inputs import SUFFIXES, find_inputs
 from tests.support.corpora_reading import make_corpus, read_corpus
 
 COMPRESS = {
@@ -281,14 +281,19 @@ def test_an_endless_line_is_a_fault_and_no_end_of_memory(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['a.jsonl', 'a.json'])
 def test_numbers_that_only_python_writes_do_no_harm(tmp_path, name):
-    good = [b'{"text": "a NaN", "score": NaN}', b'{"text": "b", "score": -Infinity}']
+    good = [
+        b'{"text": "a NaN", "score": NaN}',
+        b'{"text": "b", "score": -Infinity}',
+        b'{"text": "c", "x": -Infinity, "id": 123456789012345678901, "low": -9223372036854775809}',
+        b'{"text": "d", "x": NaN, "id": 18446744073709551615, "long": %s}' % (b'7' * 5000),
+    ]
     bad = [b'{"text": "\\ud800", "score": NaN}', b'{"text": NaN}', b'{"text": "NaN"', b'\xff NaN']
     path = write(tmp_path / name, [*good, *bad])
     found = read_corpus(jsonl, path, '--skill', 'x')
-    assert found.texts == ['a NaN', 'b']
+    assert found.texts == ['a NaN', 'b', 'c', 'd']
     assert found.reasons == ['broken_json', 'mistyped_text', 'broken_json', 'broken_json']
     (tmp_path / 'whole.json').write_bytes(b'[' + b','.join(good) + b']')
-    assert read_corpus(jsonl, tmp_path / 'whole.json', '--skill', 'x').texts == ['a NaN', 'b']
+    assert read_corpus(jsonl, tmp_path / 'whole.json', '--skill', 'x').texts == ['a NaN', 'b', 'c', 'd']
 
 
 @pytest.mark.parametrize('name', ['a.jsonl', 'a.json'])

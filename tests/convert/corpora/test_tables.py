@@ -64,6 +64,20 @@ def test_only_the_columns_needed_are_read(tmp_path, monkeypatch):
     assert asked == [['text', 'n']]
 
 
+def test_a_date_that_python_has_not_costs_no_row(tmp_path):
+    when = pa.array([5, 2**62, None, -(2**62)], pa.int64()).cast(pa.timestamp('us'))
+    lists = pa.ListArray.from_arrays([0, 1, 2, 3, 4], when)
+    kinds = pa.array(['a', 'b', 'a', 'b'])
+    meta = pa.StructArray.from_arrays([kinds, when, lists], ['kind', 'when', 'all'])
+    path = tmp_path / 'a.parquet'
+    pq.write_table(pa.table({'text': ['one', 'two', 'three', 'four'], 'meta': meta, 'date': when}), path)
+    found = read_corpus(parquet, path, '--skill-field', 'meta.kind')
+    assert (found.texts, found.skills) == (['one', 'two', 'three', 'four'], ['a', 'b', 'a', 'b'])
+    assert found.faults == []
+    found = read_corpus(parquet, path, '--skill-field', 'date')
+    assert found.reasons == ['mistyped_skill'] * 4
+
+
 def test_bad_rows_of_parquet_are_named_and_the_others_kept(tmp_path):
     good = pa.array([b'a', b'b\xff', b'c', b'', None]).cast(pa.binary())
     broken = pa.Array.from_buffers(
