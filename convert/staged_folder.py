@@ -10,6 +10,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import write_json
 from skillit_stream.convert.destinations import Destination, remove_folder
 from skillit_stream.convert.locks import LOCK_NAME, locked
+from skillit_stream.convert.parts import shards_folder
 from skillit_stream.convert.replacing import (
     LOST,
     MADE,
@@ -116,7 +117,7 @@ class StagedFolder(Destination):
     def has_shards(self, folder: str, skill: str, split: str, shards: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the shards lie in the folder of the part, with all their bytes."""
         for shard in shards:
-            path = os.path.join(folder, skill, split, shard['raw_data']['basename'])
+            path = os.path.join(shards_folder(folder, skill, split), shard['raw_data']['basename'])
             if not os.path.exists(path) or os.path.getsize(path) != shard['raw_data']['bytes']:
                 return False
         return True

@@ -57,7 +57,7 @@ def test_all_small_skills_are_named_at_once_and_no_work_is_lost(tmp_path, refuse
     parts = {path: path.stat().st_mtime_ns for path in work.rglob('part.json')}
     assert len(parts) == 4
     # No shard has left its part: another command may want other skills.
-    assert left_in(tmp_path / '.S.skillit-partial') == ['.work', 'tokenizer']
+    assert left_in(tmp_path / '.S.skillit-partial') == ['.skillit-lock', '.work', 'tokenizer']
     refused(*command(corpus, '--min-samples', 1000))
     assert {path: path.stat().st_mtime_ns for path in work.rglob('part.json')} == parts
     printed = skillit(*command(corpus, '--min-samples', 1))
