@@ -79,7 +79,10 @@ def shared_storage(size: int) -> torch.UntypedStorage:
         if _FOLDER.is_dir() and shutil.disk_usage(_FOLDER).free < size:
             raise _refusal(size)
         return torch.UntypedStorage._new_shared(size)
-    storage = torch.UntypedStorage._new_shared(size)
+    try:
+        storage = torch.UntypedStorage._new_shared(size)
+    except RuntimeError as error:  # as newer releases of torch say it
+        raise (_refusal(size) if os.strerror(errno.ENOSPC) in str(error) else error) from None
     _allocate(storage._share_fd_cpu_()[0], size)
     return storage
 
