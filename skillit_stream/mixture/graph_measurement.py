@@ -15,7 +15,7 @@ EARLY, MIDDLE, FINISHED = 'early', 'middle', 'finished'
 # Parts of a run: the first third, and the last tenth, in which most schedules have come down.
 MIDDLE_FROM, FINISHED_FROM = 1 / 3, 0.9
 # Two-sided 95 % of Student's t with 1, 2, ... degrees of freedom.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
 
 
 @dataclass(frozen=True, kw_only=True)

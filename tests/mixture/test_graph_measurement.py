@@ -81,7 +81,7 @@ def test_an_effect_is_within_its_noise_if_its_interval_holds_zero():
 
 def test_intervals_are_those_of_students_t():
     for freedom in range(1, 501):
-        assert student_95(freedom) == pytest.approx(float(stats.t.ppf(0.975, freedom)), abs=2.1e-3)
+        assert student_95(freedom) == pytest.approx(float(stats.t.ppf(0.975, freedom)), abs=2e-3)
 
 
 @pytest.mark.parametrize(
