@@ -11,7 +11,7 @@ from typing import Any
 
 from counted import Outcome, compare, count_pass, refused
 from rank_processes import Played, play
-from resume_loaders import LOADERS, Proportions, Run, Stage
+from resume_loaders import LOADERS, LoaderRun, Proportions, Stage
 
 STREAMS = {'large': 256, 'medium': 128, 'small': 128}
 GROWN = {**STREAMS, 'small': 256}
@@ -55,7 +55,7 @@ class Scene:
     _starts: int = 0
 
     @property
-    def kind(self) -> type[Run]:
+    def kind(self) -> type[LoaderRun]:
         """The loader's class."""
         return LOADERS[self.loader]
 

@@ -81,7 +81,7 @@ class Stage:
         return sum(self.streams.values()) // self.global_batch
 
 
-class Run:
+class LoaderRun:
     """One rank's dataset and loader, made anew from its own state where the mixture changes.
 
     Attributes:
@@ -125,7 +125,7 @@ class Run:
         return True
 
 
-class Ours(Run):
+class Ours(LoaderRun):
     """skillit_stream: rounds, and a mixture that is set between two of them."""
 
     how_mixed = 'set_proportions, workers live on'
@@ -170,7 +170,7 @@ class Ours(Run):
         return False
 
 
-class Streaming(Run):
+class Streaming(LoaderRun):
     """StreamingDataset: a mixture is the `proportion` of its streams, fixed when it is made."""
 
     how_mixed = 'a new dataset at the end of an epoch, given the number of the next'
@@ -205,7 +205,7 @@ class Streaming(Run):
         return True
 
 
-class Litdata(Run):
+class Litdata(LoaderRun):
     """litdata: a CombinedStreamingDataset through its StreamingDataLoader."""
 
     ends_with_a_stream = True
@@ -232,7 +232,7 @@ class Litdata(Run):
         return StreamingDataLoader(combined, batch_size=stage.batch, num_workers=stage.workers)
 
 
-class Interleaved(Run):
+class Interleaved(LoaderRun):
     """torchdata's StatefulDataLoader over `datasets.interleave_datasets`, in the order of the files."""
 
     # Samples that each stream shuffles in memory; 0: nothing is shuffled.
@@ -267,7 +267,7 @@ class InterleavedShuffled(Interleaved):
     buffer = 8
 
 
-LOADERS: dict[str, type[Run]] = {
+LOADERS: dict[str, type[LoaderRun]] = {
     'skillit_stream': Ours,
     'StreamingDataset': Streaming,
     'litdata': Litdata,
