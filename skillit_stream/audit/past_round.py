@@ -1,7 +1,7 @@
 """One round of a run, planned again from the state in its line of mixture.jsonl."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -43,6 +43,7 @@ class StreamState:
     drawn: int
     owed: float
     curriculum: _Curriculum | None = None
+    subset: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +168,7 @@ class PastRound:
                     skill,
                     stream.sizes,
                     order=self._orders.get(skill),
+                    subset=stream.subset,
                     grown_in=continuation.grown_in,
                     grown_at=continuation.grown_at,
                     seed=state.shuffle_seed,
@@ -192,6 +194,10 @@ def checked_state(record: RoundRecord) -> RoundState:
                 raise ValueError(f"'state' lacks the proportion or the pass of skill {skill}")
             if stream.samples < 1 or stream.shards < 1:
                 raise ValueError(f"'state.streams.{skill}' has no samples")
+            if stream.subset is not None and not 1 <= stream.subset <= stream.samples:
+                raise ValueError(
+                    f"'state.streams.{skill}' is limited to more samples than it has, or to none"
+                )
     except ValueError as error:
         raise InputError(f'{record.where}: {error}; restore the file.') from None
     return state
@@ -200,6 +206,7 @@ def checked_state(record: RoundRecord) -> RoundState:
 def find_stream(folder: StreamsFolder, skill: str, state: StreamState) -> tuple[Stream, SampleOrder | None]:
     """A stream as a round had it, and the curriculum over its samples, if there was one and both are known."""
     found = folder.find(skill, samples=state.samples, shards=state.shards, digest=state.digest)
+    found = replace(found, subset=state.subset)
     if not state.curriculum or isinstance(found, LostStream):
         return found, None
     order = find_sample_order(skill, found, vars(state.curriculum))

@@ -30,6 +30,8 @@ class StreamIndex:
     """int64 [shards], samples in each."""
     digests: tuple[str, ...]
     """Hash of the first n shards at place n, 0 to all of them."""
+    subset: int | None = None
+    """Samples that the run was limited to; None: all."""
 
     @property
     def samples(self) -> int:
@@ -60,6 +62,8 @@ class LostStream:
     """Its digest."""
     problem: str
     """Why there is no index, with {rounds} for the rounds it is needed for; ends with the remedy."""
+    subset: int | None = None
+    """Samples that the run was limited to; None: all."""
 
     @property
     def sizes(self) -> Int64:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from skillit_stream.experiments.results import write_results
     from skillit_stream.experiments.running import train_all
     from skillit_stream.report import print_summary, write_report
-    from skillit_stream.training.config import load_yaml
+    from skillit_stream.training.yaml_files import load_yaml
 
     path = find_yaml(args.name)
     experiment = load_yaml(path, ExperimentConfig, args.overrides)

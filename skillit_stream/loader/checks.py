@@ -1,6 +1,7 @@
 """Checks of what comes into the loader: arguments, indexes, proportions and saved states."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.apportion import checked_proportions
 from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.index import ShardList
+from skillit_stream.order.subset_tape import subset_size
 
 ON_EXHAUSTED = ('repeat', 'error')
 ON_CHANGED = ('error', 'allow')
@@ -99,6 +101,19 @@ def proportions_by_skill(proportions: Mapping[str, float], skills: Sequence[str]
     return checked_proportions(values)
 
 
+def limited(shards: Mapping[str, ShardList], fraction: float) -> dict[str, ShardList]:
+    """Streams of which a fraction of the samples may be drawn.
+
+    Raises:
+        InputError: The fraction is not above 0 and at most 1.
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise InputError(f'`stream_fraction` must be above 0 and at most 1, but got: {fraction!r}.')
+    if fraction == 1:
+        return dict(shards)
+    return {skill: replace(one, subset=subset_size(one.samples, fraction)) for skill, one in shards.items()}
+
+
 def check_orders(
     orders: Mapping[str, SampleOrder], shards: Mapping[str, ShardList], on_exhausted: str
 ) -> None:
@@ -113,6 +128,11 @@ def check_orders(
             "`sample_orders` draws the first samples of an order again and again: pass on_exhausted='repeat'."
         )
     for skill, order in orders.items():
+        if shards[skill].subset is not None:
+            raise InputError(
+                f'Skill {skill} has an order of its samples and is limited to a part of them (`stream_fraction`, '
+                f'`match_passes`): a curriculum over samples goes through all of a stream; leave one of them out.'
+            )
         order.ranked.check_stream(skill, shards[skill].digest())
 
 
@@ -192,6 +212,10 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
     def samples(of: Mapping[str, Any], skill: str) -> str:
         return f'{of["streams"][skill]["samples"]} samples'
 
+    def part(of: Mapping[str, Any], skill: str) -> str:
+        subset = of['streams'][skill].get('subset')
+        return f'{subset if subset is not None else "all"} of its {samples(of, skill)}'
+
     parts = []
     for skill, change in changes.items():
         if change == 'added':
@@ -204,6 +228,11 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
             parts.append(
                 f'{skill} was drawn in another order (by the losses of its samples: name, pacing and length of the '
                 f'run must stay)'
+            )
+        elif change == 'limited':
+            parts.append(
+                f'{skill} was drawn from {part(state, skill)}, and now from {part(present, skill)} (`match_passes` or '
+                f'`stream_fraction`, and the length of the run must stay)'
             )
         else:
             parts.append(f'{skill} has other shards than its {samples(state, skill)} had')

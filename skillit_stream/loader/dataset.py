@@ -19,6 +19,7 @@ from skillit_stream.loader.checks import (
     check_arguments,
     check_orders,
     check_state,
+    limited,
     proportions_by_skill,
     upgrade_state,
 )
@@ -69,6 +70,8 @@ class SkillStreamingDataset(PlayedRounds):
             the end of a round (see :mod:`~skillit_stream.order.carry_over`).
         sample_orders: Skill -> order in which its samples are let in, for curricula over samples
             (``policy.sample_orders()``); skills without one are shuffled.
+        stream_fraction: Limits every stream to this fraction of its samples (above 0, at most 1; which, the seed
+            says), so that a short run repeats its data as a longer one will: the ratio of their lengths.
         **kwargs: StreamingDataset's own: ``batch_size`` (required), ``shuffle`` (here True by default),
             ``shuffle_seed``, ``shuffle_block_size``, ``num_canonical_nodes``, ``cache_limit``,
             ``replication``, ``predownload``, ...
@@ -87,6 +90,7 @@ class SkillStreamingDataset(PlayedRounds):
         on_exhausted: str = 'repeat',
         on_changed: str = 'error',
         sample_orders: Mapping[str, SampleOrder] | None = None,
+        stream_fraction: float = 1.0,
         **kwargs: Any,
     ) -> None:
         check_arguments(streams, round_size, on_exhausted, on_changed, kwargs)
@@ -100,6 +104,7 @@ class SkillStreamingDataset(PlayedRounds):
         self._batching = batching
         self._round_size = round_size
         self.sample_orders = dict(sample_orders or {})
+        self.shard_lists = limited(self.shard_lists, stream_fraction)
         check_orders(self.sample_orders, self.shard_lists, on_exhausted)
         self.length = round_size // self.ranks
         first = self.samples_per_stream / self.num_samples

@@ -56,8 +56,8 @@ class PlayedRounds(SkillShards):
 
     @property
     def passes(self) -> dict[str, float]:
-        """How often each stream has been walked: samples seen over the stream's samples."""
-        return self._by_skill(self._rounds.drawn_before(self.next_round) / self.samples_per_stream)
+        """How often each stream has been walked: samples seen over the samples that may be drawn of it."""
+        return self._by_skill(self._rounds.drawn_before(self.next_round) / self._rounds.sizes)
 
     @property
     def samples(self) -> dict[str, int]:
@@ -67,7 +67,7 @@ class PlayedRounds(SkillShards):
     @property
     def upcoming_passes(self) -> dict[str, float]:
         """How often each stream will have been walked at the end of the next round."""
-        return self._by_skill(self._rounds.drawn_before(self.next_round + 1) / self.samples_per_stream)
+        return self._by_skill(self._rounds.drawn_before(self.next_round + 1) / self._rounds.sizes)
 
     def _by_skill(self, values: NDArray) -> dict[str, Any]:
         return dict(zip(self.skills, values.tolist(), strict=True))

@@ -80,6 +80,8 @@ class Rounds:
         lock_path: str,
     ) -> None:
         self.tapes = tapes
+        self.sizes = np.array([tape.samples for tape in tapes], np.int64)
+        """int64 [skills]: samples in a pass of each tape."""
         self.shape = shape
         self._sample_offsets = sample_offsets
         self._may_repeat = may_repeat

@@ -14,9 +14,10 @@ How a sample id comes about::
     sample id = first id of `arxiv` + 1,204,551
 
 A tape (:mod:`.tape`) is the endless order of a stream, a cursor (:mod:`.cursor`) how far it is consumed, a plan
-(:mod:`.plan`) the order of one round. :mod:`.paced_tape` is the tape of a curriculum over samples, :mod:`.grown_tape`
-that of a stream that was lengthened in its pass; :mod:`.carry_over` takes a saved state to the streams there are now;
-:mod:`.index` finds the shard of a sample; :mod:`.keys` are the keyed shuffles under all of it.
+(:mod:`.plan`) the order of one round. Other tapes: :mod:`.paced_tape` of a curriculum over samples,
+:mod:`.subset_tape` of a part of a stream, :mod:`.grown_tape` of a stream that was lengthened in its pass.
+:mod:`.carry_over` takes a saved state to the streams there are now; :mod:`.index` finds the shard of a sample;
+:mod:`.keys` are the keyed shuffles under all of it.
 
 Words, beside those of the design (stream, round, tape, pass, cursor, canonical node):
 

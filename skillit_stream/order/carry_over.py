@@ -5,7 +5,8 @@ A corpus changes while a model trains. State is by skill name, so each stream is
 - *same*: goes on where it was;
 - *lengthened* (the shards it had, then new ones): goes on with what its pass has left and the new shards
   (:mod:`~skillit_stream.order.grown_tape`);
-- *added*, *changed* in any other way, or *reordered* (another curriculum): begins at its beginning;
+- *added*, *changed* in any other way, *reordered* (another curriculum) or *limited* (another part of it may be drawn):
+  begins at its beginning;
 - *removed*: forgotten.
 
 All of it is a function of the state and the new indexes alone, so an audit repeats it.
@@ -30,8 +31,12 @@ StreamState = Mapping[str, Any]
 
 def describe_stream(shards: ShardList, order: SampleOrder | None = None) -> dict[str, Any]:
     """What identifies a stream and the order of its samples, in plain Python."""
-    curriculum = {'curriculum': order.describe()} if order else {}
-    return {'samples': shards.samples, 'shards': len(shards.sizes), 'digest': shards.digest(), **curriculum}
+    described = {'samples': shards.samples, 'shards': len(shards.sizes), 'digest': shards.digest()}
+    if order:
+        described['curriculum'] = order.describe()
+    if shards.subset is not None:
+        described['subset'] = shards.subset
+    return described
 
 
 def describe_streams(
@@ -66,7 +71,7 @@ def find_changes(
     present: Mapping[str, ShardList],
     orders: Mapping[str, SampleOrder] | None = None,
 ) -> dict[str, str]:
-    """Skill -> 'removed', 'added', 'lengthened', 'changed' or 'reordered', for streams that are not as saved."""
+    """Skill -> how its stream differs from the saved one, if it does: 'removed', or a change of `carry_over`."""
     changes = {skill: 'removed' for skill in saved if skill not in present}
     for skill, shards in present.items():
         change = _change(saved.get(skill), shards, (orders or {}).get(skill))
@@ -79,10 +84,11 @@ def _change(saved: StreamState | None, shards: ShardList, order: SampleOrder | N
     if saved is None:
         return 'added'
     same_order = saved.get('curriculum') == (order.describe() if order else None)
+    same_part = saved.get('subset') == shards.subset
     if saved['digest'] == shards.digest():
-        return None if same_order else 'reordered'
-    if order or not same_order:
-        # The losses of the new samples move all the others' ranks.
+        return (None if same_part else 'limited') if same_order else 'reordered'
+    if order or not same_order or shards.subset is not None or not same_part:
+        # The losses of the new samples move all the others' ranks; a part of more samples is another part.
         return 'changed'
     had = int(saved['shards'])
     if had < len(shards.sizes) and saved['digest'] == shards.digest(had):
@@ -118,7 +124,7 @@ def carry_over(
     cursors = Cursors.at_start(len(present), canonical_nodes)
     for row, (skill, shards) in enumerate(present.items()):
         change = _change(saved.get(skill), shards, (orders or {}).get(skill))
-        if change in ('added', 'changed', 'reordered'):
+        if change in ('added', 'changed', 'reordered', 'limited'):
             continuations.append(Continuation())
             taken.append([])
             continue
@@ -188,6 +194,7 @@ def make_tapes(
             skill,
             shards.sizes,
             order=orders.get(skill),
+            subset=shards.subset,
             grown_in=continuation.grown_in,
             grown_at=continuation.grown_at,
             **settings,

@@ -53,10 +53,12 @@ class ShardList:
     Attributes:
         sizes: int64 [shards], samples in each.
         files: [shards], the uncompressed files.
+        subset: Samples that may be drawn, a part chosen by the seed; None: all.
     """
 
     sizes: NDArray[np.int64]
     files: Sequence[File]
+    subset: int | None = None
     # A state is taken at every checkpoint, and the shards stay the same.
     _digests: list[str] = field(default_factory=list, repr=False)
 

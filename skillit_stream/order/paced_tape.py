@@ -15,6 +15,7 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.sample_order import SampleOrder
 from skillit_stream.order.grown_tape import GrownTape
+from skillit_stream.order.subset_tape import SubsetTape
 from skillit_stream.order.tape import Int64, Tape
 
 
@@ -112,13 +113,18 @@ def make_tape(
     samples_per_shard: Int64,
     *,
     order: SampleOrder | None = None,
+    subset: int | None = None,
     grown_in: int = 0,
     grown_at: Sequence[int] = (),
     **settings: Any,
 ) -> Tape:
-    """The tape of a stream: paced if it has an order, grown if it was lengthened in the pass that is under way."""
+    """The tape of a stream: paced if it has an order, over a part if it is limited to `subset` samples, grown if it was
+    lengthened in the pass that is under way.
+    """
     if order is not None:
         return PacedTape(skill, samples_per_shard, order=order, **settings)
+    if subset is not None:
+        return SubsetTape(skill, samples_per_shard, subset=subset, **settings)
     if grown_at:
         return GrownTape(skill, samples_per_shard, grown_in=grown_in, grown_at=grown_at, **settings)
     return Tape(skill, samples_per_shard, **settings)

@@ -226,8 +226,11 @@ class Tape:
     def shards_at(self, number: int, line: int) -> Int64:
         """Stream-local numbers of the shards in the block at a line position, int64 [shards in block]."""
         positions = np.arange(*self.block_bounds(number, line))
-        ids = self.local_ids(np.full(len(positions), number), positions)
-        return np.unique(np.searchsorted(self.samples_per_shard.cumsum(), ids, side='right'))
+        return np.unique(self.shards_of(self.local_ids(np.full(len(positions), number), positions)))
+
+    def shards_of(self, ids: Int64) -> Int64:
+        """Shards that hold stream-local samples, int64 [n]."""
+        return np.searchsorted(self.samples_per_shard.cumsum(), ids, side='right')
 
 
 def draw_from_spans(edges: Int64, taken: Int64, nodes: Int64) -> Int64:

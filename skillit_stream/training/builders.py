@@ -54,6 +54,8 @@ from skillit_stream.training.run_policy import (
     policy_name,
     policy_of_run,
     rounds_of,
+    stream_fraction,
+    train_sizes,
 )
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
@@ -103,7 +105,7 @@ def build_run(config: TrainConfig) -> Run:
     others = build_algorithms(config.algorithms, sharded=sharding is not None)
     manifest = load_manifest(config)
     skills, eval_skills = chosen_skills(config, manifest)
-    sizes = {skill: manifest.skills[skill].splits['train'].samples for skill in skills}
+    sizes = train_sizes(config, manifest, skills)
     policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
     check_evaluated(policy, eval_skills, config)
     check_evaluated_rounds(config, policy, manifest.seq_len)
@@ -300,6 +302,7 @@ def build_dataset(
             on_exhausted=config.train_loader.on_exhausted,
             on_changed=config.train_loader.on_changed,
             sample_orders=orders,
+            stream_fraction=stream_fraction(config, manifest.seq_len),
             batch_size=config.global_train_batch_size // ranks,
             **options,
         )
@@ -365,6 +368,7 @@ def _plan(
         checkpoints=f'{where}, every {config.save_interval}, {stay}',
         loaded=loaded,
         kernels=kernels.line() if kernels and chosen else None,
+        stands_for=config.train_loader.match_passes,
     )
 
 

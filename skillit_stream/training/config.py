@@ -5,27 +5,23 @@ Every key stands here with what it means. Unknown keys are errors that name the 
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
 
-from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url
 from skillit_stream.formats.streams_folders import listed_folders
 from skillit_stream.mixture.registry import options_of
-from skillit_stream.training.other_words import hint
+from skillit_stream.training.yaml_files import TEXT_OR_LIST, load_yaml
 
 Options = dict[str, Any]
 INITS = ('default', 'fan_in')
 SAMPLES_PER_SKILL = 256
 KERNELS = ('auto', 'fused', 'compiled', 'eager')
-TEXT_OR_LIST = 'text_or_list'
-Schema = TypeVar('Schema')
 
 
 @dataclass
@@ -68,6 +64,9 @@ class TrainLoaderConfig:
     """Resuming with other streams than the checkpoint's: `error`, or `allow` at the end of a round."""
     skills: list[str] | None = None
     """Skills to train on; null: all of the streams folder."""
+    match_passes: int | None = None
+    """Tokens of the run that this one stands for: every stream is limited to a part of its samples, chosen by the seed,
+    which this run passes through as often as that one would through all of them. null: all."""
     warn_passes: float = 4.0
     """Warn before a round in which a skill's samples will have been walked more often than this."""
     num_workers: int | None = None
@@ -81,6 +80,8 @@ class TrainLoaderConfig:
 
     def __post_init__(self) -> None:
         _refuse('train_loader.skills', self.skills, self.skills == [], 'a list of skills or null')
+        target = self.match_passes
+        _refuse('train_loader.match_passes', target, target is not None and target < 1, 'tokens, at least 1')
         workers = self.num_workers
         _refuse('train_loader.num_workers', workers, workers is not None and workers < 0, 'at least 0')
         factor = self.prefetch_factor
@@ -291,52 +292,6 @@ def _switch_policy(loaded: DictConfig, given: DictConfig) -> None:
         del chosen[key]
 
 
-def load_yaml(
-    path: str | Path,
-    schema: type[Schema],
-    overrides: Sequence[str] = (),
-    before_merging: Callable[[DictConfig, DictConfig], None] | None = None,
-) -> Schema:
-    """Read any YAML that a dataclass describes; raises as :func:`load_config` does.
-
-    Args:
-        path: Of the YAML.
-        schema: The dataclass.
-        overrides: ``key=value``.
-        before_merging: May change what the YAML says, and the overrides, before these are put over it.
-    """
-    if not Path(path).is_file():
-        raise InputError(f'There is no YAML at {path}: see the ones under yamls/.')
-    try:
-        loaded = OmegaConf.load(path)
-        if not isinstance(loaded, DictConfig):
-            raise InputError(f'{path} must be a mapping of keys, but got: a list.')
-        given = _parsed(overrides, schema)
-        if before_merging is not None:
-            before_merging(loaded, given)
-        merged = OmegaConf.merge(loaded, given)
-        _refuse_unknown(cast(DictConfig, merged), schema, str(path))
-        config = OmegaConf.merge(OmegaConf.structured(schema), merged)
-        OmegaConf.resolve(config)
-        return cast(Schema, OmegaConf.to_object(config))
-    except InputError as error:
-        # One that a dataclass raised comes back with OmegaConf's own lines added.
-        raise InputError(str(error).splitlines()[0]) from error
-    except MissingMandatoryValue as error:
-        raise InputError(
-            f'{path}: `{error.full_key}` must be given: add it, or pass {error.full_key}=...'
-        ) from error
-    except OmegaConfBaseException as error:
-        key = getattr(error, 'full_key', None) or getattr(error, 'key', None) or 'a key'
-        raise InputError(f'{path}: `{key}`: {str(error).splitlines()[0]}') from error
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f'{path} cannot be read as YAML: {first_line(error)}') from error
-    except (TypeError, ValueError, AttributeError, AssertionError) as error:
-        # OmegaConf's own checks of what an override would make of a list or a value.
-        what = f'{path} with {" ".join(overrides)}' if overrides else str(path)
-        raise InputError(f'{what}: keys that do not go together: {first_line(error)}') from error
-
-
 def dump_config(config: TrainConfig) -> str:
     """The resolved configuration as YAML: the same run again."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
@@ -345,54 +300,3 @@ def dump_config(config: TrainConfig) -> str:
 def _refuse(key: str, value: Any, wrong: bool, must_be: str) -> None:
     if wrong:
         raise InputError(f'`{key}` must be {must_be}, but got: {value!r}.')
-
-
-def _parsed(overrides: Sequence[str], schema: type) -> DictConfig:
-    """Overrides as a configuration; what is to be text stays as it was typed (`run_name=no`, `run_name=1e3`)."""
-    for override in overrides:
-        if '=' not in override:
-            raise InputError(f'An override must look like key=value, but got: {override!r}.')
-    parsed = OmegaConf.from_dotlist(list(overrides))
-    for override in overrides:
-        key, _, value = override.partition('=')
-        if value in ('', '~') or value.lower() == 'null' or value[0] in '\'"':
-            continue
-        if (item := _field_at(key, schema)) and (
-            item.type in (str, str | None) or (TEXT_OR_LIST in item.metadata and value[0] != '[')
-        ):
-            OmegaConf.update(parsed, key, value)
-    return parsed
-
-
-def _field_at(key: str, schema: Any) -> Field[Any] | None:
-    """The field that the schema has at this key with dots."""
-    kind, item = schema, None
-    for name in key.split('.'):
-        if not (isinstance(kind, type) and is_dataclass(kind)):
-            return None
-        item = {one.name: one for one in fields(kind)}.get(name)
-        kind = item.type if item else None
-    return item
-
-
-def _refuse_unknown(
-    given: DictConfig, schema: type, where: str, prefix: str = '', *, whole: type | None = None
-) -> None:
-    """Unknown keys, before types: the message can name the nearest key of that level."""
-    types = {item.name: item.type for item in fields(schema)}
-    for key in given:
-        name = str(key)
-        if name not in types:
-            raise InputError(f'{where}: unknown key `{prefix}{name}`: {hint(name, types, whole or schema)}')
-        kind = types[name]
-        is_text = kind in (str, str | None) and not OmegaConf.is_interpolation(given, name)
-        if is_text and isinstance(given.get(key), bool):
-            raise InputError(
-                f'{where}: `{prefix}{name}` must be text, but YAML reads it as {given[key]}: put it in quotes.'
-            )
-        if isinstance(kind, type) and is_dataclass(kind):
-            if not isinstance(given[key], DictConfig):
-                raise InputError(
-                    f'{where}: `{prefix}{name}` must be a mapping of keys, but got: {given[key]!r}.'
-                )
-            _refuse_unknown(given[key], kind, where, f'{prefix}{name}.', whole=whole or schema)

@@ -126,6 +126,11 @@ def _train_streams(
             global_train_batch_size=device_batch_size * dist.get_world_size(),
             train_loader=cast(TrainLoaderConfig, OmegaConf.to_object(section)),
         )
+    if config.train_loader.match_passes is not None:
+        raise InputError(
+            '`match_passes` needs the length of the run, which a loader of llm-foundry does not know: leave it out, or '
+            'train with `skillit train`.'
+        )
     skills, _ = chosen_skills(config, manifest)
     return token_data_spec(build_loader(config, build_dataset(config, manifest, skills)))
 

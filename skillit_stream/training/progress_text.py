@@ -46,6 +46,8 @@ class RunPlan:
     loaded: str | None = None
     """Checkpoint that the run starts from."""
     kernels: str | None = None
+    stands_for: int | None = None
+    """Tokens of the run whose passes this one makes (`match_passes`); None: no other's."""
 
     @property
     def steps(self) -> int:
@@ -62,10 +64,11 @@ def start_lines(plan: RunPlan, resumed_at: str | None = None, changes: Sequence[
         changes: What differs from the run that goes on, a line a key.
     """
     total = sum(plan.skills.values())
+    repeating = f' (a part of the streams: match_passes={plan.stands_for:,})' if plan.stands_for else ''
     sizes = named(sorted(plan.skills.items(), key=lambda one: -one[1]), '{} {:,}', 6)
     rounds = f'{plan.rounds} of {plan.steps:,} steps' if plan.rounds else f'of {plan.steps:,} steps'
     rows = [
-        ('skills', f'{len(plan.skills)}, {total:,} samples of {plan.seq_len:,} tokens: {sizes}'),
+        ('skills', f'{len(plan.skills)}, {total:,} samples of {plan.seq_len:,} tokens{repeating}: {sizes}'),
         (
             'rounds',
             f'{rounds} (max_duration={plan.duration}); a step is {plan.batch_size:,} samples, '

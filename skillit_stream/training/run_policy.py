@@ -13,6 +13,7 @@ from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
 from skillit_stream.mixture.new_skills import ERROR, NewSkills
+from skillit_stream.order.subset_tape import subset_size
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.streams_folder import own_graph, stream_folders
 
@@ -47,6 +48,12 @@ def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str
                 f'`{split}_loader.skills` names skill {name!r}, but the streams have none: {nearest(name, known)}'
             )
     return list(names) if names else known
+
+
+def train_sizes(config: TrainConfig, manifest: Manifest, skills: Sequence[str]) -> dict[str, int]:
+    """Samples of each train stream that may be drawn: limits and proportions are by these."""
+    fraction = stream_fraction(config, manifest.seq_len)
+    return {skill: subset_size(manifest.skills[skill].splits['train'].samples, fraction) for skill in skills}
 
 
 def policy_of_run(
@@ -174,13 +181,51 @@ def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int 
         batch_size: Samples in a step, all ranks together.
         seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
     """
-    if duration.unit == TimeUnit.EPOCH:
-        return int(duration.value)
-    samples = {TimeUnit.BATCH: int(duration.value) * batch_size, TimeUnit.SAMPLE: int(duration.value)}
-    if seq_len:
-        samples[TimeUnit.TOKEN] = -(-int(duration.value) // seq_len)
-    drawn = samples.get(duration.unit)
+    drawn = _samples_of(duration, round_size=round_size, batch_size=batch_size, seq_len=seq_len)
     return None if drawn is None else -(-drawn // round_size)
+
+
+def _samples_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
+    """How many samples a run draws; arguments as of `rounds_of`."""
+    samples_each = {TimeUnit.EPOCH: round_size, TimeUnit.BATCH: batch_size, TimeUnit.SAMPLE: 1}
+    if duration.unit in samples_each:
+        return int(duration.value) * samples_each[duration.unit]
+    return -(-int(duration.value) // seq_len) if duration.unit == TimeUnit.TOKEN and seq_len else None
+
+
+def stream_fraction(config: TrainConfig, seq_len: int) -> float:
+    """The part of every stream that the run may draw from, by `train_loader.match_passes`.
+
+    Args:
+        config: Of the run.
+        seq_len: Tokens in a sample.
+
+    Returns:
+        Tokens of this run over those of the run that it stands for; 1 where it stands for itself.
+
+    Raises:
+        InputError: That run is shorter, or the length of this one is not known beforehand.
+    """
+    loader = config.train_loader
+    if loader.match_passes is None:
+        return 1.0
+    samples = _samples_of(
+        Time.from_timestring(config.max_duration),
+        round_size=loader.round_size,
+        batch_size=config.global_train_batch_size,
+        seq_len=seq_len,
+    )
+    if samples is None:
+        raise InputError(
+            f'`train_loader.match_passes` needs the length of this run: give `max_duration` in ep, ba, sp or tok, not '
+            f'{config.max_duration}.'
+        )
+    if samples * seq_len > loader.match_passes:
+        raise InputError(
+            f'`train_loader.match_passes` must be the tokens of a run that is no shorter than this one, '
+            f'{samples * seq_len:,} (max_duration={config.max_duration}), but got: {loader.match_passes:,}.'
+        )
+    return samples * seq_len / loader.match_passes
 
 
 def named_graph(

@@ -100,6 +100,7 @@ def test_replay_is_the_order_that_was_played(tmp_path: Path, streams: Path, batc
         {'shuffle_seed': 5, 'shuffle_block_size': 3},
         {'round_size': 36, 'batch_size': 12, 'num_canonical_nodes': 3},
         {'num_canonical_nodes': 1, 'shuffle_block_size': 1 << 15},
+        {'stream_fraction': 0.4},
     ],
 )
 def test_replay_takes_every_setting_from_the_run(tmp_path: Path, streams: Path, options: Mapping[str, Any]):

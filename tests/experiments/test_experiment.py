@@ -19,7 +19,8 @@ from skillit_stream.graphs.look import as_facts
 from skillit_stream.mixture.graph_measurement import Measurement
 from skillit_stream.report.methods import group_runs
 from skillit_stream.report.run_folder import read_runs
-from skillit_stream.training.config import dump_config, load_yaml
+from skillit_stream.training.config import dump_config
+from skillit_stream.training.yaml_files import load_yaml
 from tests.support.paths import ROOT
 
 TINY = """

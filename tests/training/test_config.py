@@ -180,7 +180,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(least: Path, overrid
 
 def test_an_unknown_key_near_nothing_gets_the_known_ones(least: Path):
     message = refusal(least, 'train_loader.xyzzy=1')
-    assert 'unknown key `train_loader.xyzzy`: known: batching, dataset, num_workers,' in message
+    assert 'unknown key `train_loader.xyzzy`: known: batching, dataset, match_passes, num_workers,' in message
 
 
 def test_unknown_keys_of_the_file_are_refused_too(tmp_path: Path):

@@ -149,6 +149,7 @@ def test_options_that_do_not_fit_are_one_line(streams: Path):
 
     assert 'round_size' in refused()
     assert 'roundsize' in refused(round_size=24, roundsize=24)
+    assert '`match_passes` needs the length of the run' in refused(round_size=24, match_passes=10**6)
     assert "no eval split of 'digit_9': did you mean" in refused(skill='digit_9')
     assert '`round_size` has no effect on a loader of one eval skill' in refused(
         skill='digit_0', round_size=24
