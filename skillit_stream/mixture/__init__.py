@@ -39,8 +39,8 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ===================== ============================================================================
 
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
-is cut off goes to the others in the ratio of their proportions) and ``on_bad_loss`` (`ForgivingPolicy`: what
-a loss that is missing or not finite does).
+is cut off goes to the others in the ratio of their proportions), ``on_bad_loss`` (`ForgivingPolicy`: what a loss
+that is missing or not finite does) and ``start`` (`WaitingPolicy`: begins inside the run, a fixed mixture until then).
 
 **One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`, and `remembers` if its state
 is more than its parameters. Of the fields of `RunContext` its constructor is given those that it names as
@@ -68,8 +68,8 @@ the rows and columns of skills that it does not know (``new_skills`` in a YAML).
 
 In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
 each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are of it;
-``limits`` and ``bad_losses`` wrap any policy; ``explain`` takes the moves of a finished round apart, by edge of the
-graph and loss; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
+``limits``, ``bad_losses`` and ``waiting`` wrap any policy; ``explain`` takes the moves of a finished round apart, by
+edge of the graph and loss; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
 """
 
 from skillit_stream.base.files import read_skill_names
@@ -91,6 +91,7 @@ from skillit_stream.mixture.schedule import Schedule
 from skillit_stream.mixture.skill_it import SkillIt
 from skillit_stream.mixture.skill_it_variant import SkillItVariant
 from skillit_stream.mixture.static import StaticMixture
+from skillit_stream.mixture.waiting import WaitingPolicy
 
 __all__ = [
     'AdaptiveDataOptimization',
@@ -114,6 +115,7 @@ __all__ = [
     'SkillItVariant',
     'SkillsGraph',
     'StaticMixture',
+    'WaitingPolicy',
     'build_policy',
     'largest_remainder',
     'policy_names',

@@ -42,6 +42,12 @@ class ForgivingPolicy(WrappedPolicy):
         self._mixture = self.policy.initial()
         return self._mixture.copy()
 
+    def begin(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Return the inner policy's first mixture inside a run, float64 ``[k]``; after a bad loss that of `initial`."""
+        mended = self._mended(observation)
+        self._mixture = self.policy.initial() if mended is None else self.policy.begin(mended)
+        return self._mixture.copy()
+
     def observe(self, observation: RoundObservation) -> None:
         """Pass an evaluation on; with 'keep' one that holds a bad loss is left out.
 

@@ -20,9 +20,10 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.bad_losses import ForgivingPolicy
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import Limits
-from skillit_stream.mixture.policy import RoundObservation
+from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.skill_it import LogitParts, SkillIt
 from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
+from skillit_stream.mixture.waiting import WaitingPolicy
 
 OWN = ('eta', 'window', 'lag', 'prior', 'initial')
 SAME = 1e-9
@@ -143,7 +144,7 @@ def _moves(
     policy: Mapping[str, Any], graph: SkillsGraph, rounds: Iterable[LoggedRound]
 ) -> Iterator[tuple[Move, bool]]:
     """Each move, and whether it is the one that the policy makes."""
-    shown: ForgivingPolicy | SkillIt | None = None
+    shown: MixturePolicy | None = None
     inner: SkillIt | None = None
     before: _Mixture | None = None
     first: RoundObservation | None = None
@@ -155,12 +156,13 @@ def _moves(
         if shown is None or inner is None or set(inner.skills) != set(record.proportions):
             # With other streams a run's policy begins anew.
             inner = _built(policy, graph.select(tuple(record.proportions)))
-            shown = ForgivingPolicy(inner, policy['on_bad_loss']) if 'on_bad_loss' in policy else inner
+            shown = _as_shown(policy, inner)
             own, before = shown.initial(), None
-            if inner.needs_initial_losses and first is not None:
+            if shown.needs_initial_losses and first is not None:
                 shown.observe(first)
-        after = _mixture(policy, inner, own, record)
-        if before is not None:
+        # Before a policy begins nothing moves the mixture.
+        after = _mixture(policy, inner, own, record) if inner.logit_parts else None
+        if before is not None and after is not None:
             yield _move(record.round, inner, before, after)
         before, first = after, None
         for one in record.within:
@@ -176,6 +178,15 @@ def _built(policy: Mapping[str, Any], graph: SkillsGraph) -> SkillIt:
     options = {key: policy[key] for key in OWN if key in policy}
     variant = SkillItVariant(**{key: policy[key] for key in VARIANT_OPTIONS if key in policy})
     return SkillIt(graph, **options, variant=variant)
+
+
+def _as_shown(policy: Mapping[str, Any], inner: SkillIt) -> MixturePolicy:
+    """The policy with what stands around it and sees its losses."""
+    shown: MixturePolicy = ForgivingPolicy(inner, policy['on_bad_loss']) if 'on_bad_loss' in policy else inner
+    if 'start' not in policy:
+        return shown
+    before = np.array([policy['before_start'].get(name, 0.0) for name in inner.skills])
+    return WaitingPolicy(shown, int(policy['start']), before)
 
 
 def _mixture(

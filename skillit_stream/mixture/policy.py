@@ -134,6 +134,16 @@ class MixturePolicy(ABC):
             InputError: If a needed loss is missing or not finite.
         """
 
+    def begin(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Return the first mixture of a policy that begins inside a run, float64 ``[k]``, in place of `initial`.
+
+        Args:
+            observation: The evaluation that ended the round before, as one before training: round -1.
+        """
+        if self.needs_initial_losses:
+            self.observe(observation)
+        return self.initial()
+
     def observe(self, observation: RoundObservation) -> None:  # noqa: B027 - doing nothing is a fine answer
         """Take in an evaluation that does not end a round: before training (round -1) or inside one."""
 

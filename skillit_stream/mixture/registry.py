@@ -5,17 +5,22 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import nearest
 from skillit_stream.mixture.bad_losses import ON_BAD_LOSS, ForgivingPolicy
-from skillit_stream.mixture.checks import one_of
-from skillit_stream.mixture.context import CONTEXT, RunContext
+from skillit_stream.mixture.checks import one_of, proportions_by_skill, whole_number
+from skillit_stream.mixture.context import CONTEXT, RunContext, required
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.policy import MixturePolicy
+from skillit_stream.mixture.waiting import WaitingPolicy
 
 ENTRY_POINT_GROUP = 'skillit_stream.policies'
 
@@ -23,7 +28,7 @@ Builder = Callable[..., MixturePolicy]
 BuilderT = TypeVar('BuilderT', bound=Builder)
 
 # Options of every policy: what is done around it.
-COMMON = ('floor', 'ceiling', 'max_passes', 'on_bad_loss')
+COMMON = ('floor', 'ceiling', 'max_passes', 'on_bad_loss', 'start', 'before_start')
 
 _BUILDERS: dict[str, Builder] = {}
 
@@ -70,9 +75,10 @@ def build_policy(name: str, context: RunContext | None = None, **options: Any) -
         name: One of `policy_names`, ``path/to/file.py:Class`` or ``package.module:Class``.
         context: What the run knows. Without it, its fields are among the options.
         **options: The policy's own parameters, as in the YAML, and those that every policy has:
-            `floor`, `ceiling` and `max_passes` (see `Limits.build`), and `on_bad_loss`: 'error', 'keep'
-            or 'last' (see `ForgivingPolicy`). A policy that has a parameter of one of these names gets
-            it instead.
+            `floor`, `ceiling` and `max_passes` (see `Limits.build`), `on_bad_loss`: 'error', 'keep' or 'last' (see
+            `ForgivingPolicy`), `start`: the round that the policy begins with (see `WaitingPolicy`), and
+            `before_start`: 'stratified', 'proportional' or a proportion by skill until then. A policy that has a
+            parameter of one of these names gets it instead.
 
     Raises:
         InputError: If the name or an option is unknown, or one is missing or out of range.
@@ -83,10 +89,12 @@ def build_policy(name: str, context: RunContext | None = None, **options: Any) -
     parameters = inspect.signature(builder).parameters
     common = {key: options.pop(key) for key in COMMON if key in options and key not in parameters}
     _check_options(name, parameters, options)
-    policy = builder(**context.named(parameters), **options)
+    start, before = _start(common, context)
+    own = replace(context, rounds=context.rounds - start) if start and context.rounds else context
+    policy = builder(**own.named(parameters), **options)
     if not isinstance(policy, MixturePolicy):
         raise InputError(f'policy {name!r} must be a MixturePolicy, but is a {type(policy).__name__}')
-    return _wrapped(policy, common, context)
+    return _wrapped(policy, common, context, start, before)
 
 
 def options_of(name: str) -> frozenset[str] | None:
@@ -129,12 +137,40 @@ def _check_options(
             raise InputError(f'policy {name!r} needs the option {key!r}')
 
 
-def _wrapped(policy: MixturePolicy, common: dict[str, Any], context: RunContext) -> MixturePolicy:
+def _start(common: dict[str, Any], context: RunContext) -> tuple[int, Any]:
+    """The round that the policy begins with, and what is mixed before it; taken out of the common options."""
+    if 'before_start' in common and 'start' not in common:
+        raise InputError(
+            "'before_start' is the mixture until 'start': give the round that the policy begins with"
+        )
+    start, before = whole_number('start', common.pop('start', 0)), common.pop('before_start', 'stratified')
+    if context.rounds is not None and start >= context.rounds:
+        raise InputError(f'start must be a round of the run, which has {context.rounds}, but got: {start}')
+    return start, before
+
+
+def _mixture_before(
+    before: Any, skills: Sequence[str], sizes: Mapping[str, int] | None
+) -> NDArray[np.float64]:
+    if isinstance(before, Mapping):
+        return proportions_by_skill('before_start', before, skills)
+    one_of('before_start', before, ('stratified', 'proportional'))
+    if before == 'stratified':
+        return np.full(len(skills), 1 / len(skills))
+    known = required('before_start=proportional', 'the sizes of the streams', sizes)
+    return proportions_by_skill('sizes', known, skills, any_sum=True)
+
+
+def _wrapped(
+    policy: MixturePolicy, common: dict[str, Any], context: RunContext, start: int, before: Any
+) -> MixturePolicy:
     """Put around a policy what the common options ask for; none of them leave it as it is."""
     on_bad_loss = common.pop('on_bad_loss', 'error')
     one_of('on_bad_loss', on_bad_loss, ON_BAD_LOSS)
     if on_bad_loss != 'error':
         policy = ForgivingPolicy(policy, on_bad_loss)
+    if start:
+        policy = WaitingPolicy(policy, start, _mixture_before(before, policy.skills, context.sizes))
     if not common:
         return policy
     known = context.named(('sizes', 'rounds', 'round_size'))

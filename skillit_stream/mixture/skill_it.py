@@ -153,6 +153,22 @@ class SkillIt(MixturePolicy):
         whole_number('round', observation.round)
         self.observe(observation)
         self._last_round = observation.round
+        proportions = self._decide(observation)
+        self._updates += 1
+        return proportions
+
+    def begin(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Return the first mixture of a run that is under way, float64 ``[k]``: by its losses, which are known.
+
+        With `lag` 1 or an explicit first mixture it is that of `initial`.
+        """
+        if self.lag or self._initial is not None:
+            return super().begin(observation)
+        self.observe(observation)
+        return self._decide(observation)
+
+    def _decide(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """The mixture by the losses in the window, float64 ``[k]``."""
         window = self._window()
         with np.errstate(over='ignore', invalid='ignore'):
             eta, weights, losses = self._eta_now(window), self._weights_now(), self._reduced(window)
@@ -162,7 +178,6 @@ class SkillIt(MixturePolicy):
         base = self._carried() if self.variant.compound else log(self._prior)
         logits = base + gain
         self._parts = LogitParts(base, eta * weights * losses)
-        self._updates += 1
         if self.variant.compound:
             self._log_mixture = logits - logits.max()
         proportions = self._mixture(logits)

@@ -30,6 +30,10 @@ class WrappedPolicy(MixturePolicy):
         """Return the inner policy's first mixture, float64 ``[k]``."""
         return self.policy.initial()
 
+    def begin(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Return the inner policy's first mixture inside a run, float64 ``[k]``."""
+        return self.policy.begin(observation)
+
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Return the inner policy's next mixture, float64 ``[k]``."""
         return self.policy.update(observation)

@@ -53,7 +53,7 @@ from skillit_stream.training.run_policy import (
     chosen_skills,
     policy_name,
     policy_of_run,
-    rounds_of,
+    run_units,
     stream_fraction,
     train_sizes,
 )
@@ -351,12 +351,7 @@ def _plan(
         skills=sizes,
         seq_len=manifest.seq_len,
         duration=config.max_duration,
-        rounds=rounds_of(
-            Time.from_timestring(config.max_duration),
-            round_size=dataset.round_size,
-            batch_size=dataset.global_batch_size,
-            seq_len=manifest.seq_len,
-        ),
+        rounds=run_units(config, manifest.seq_len).rounds(Time.from_timestring(config.max_duration)),
         round_size=dataset.round_size,
         batch_size=dataset.global_batch_size,
         eval_skills={skill: manifest.skills[skill].splits['eval'].samples for skill in eval_skills},

@@ -31,7 +31,7 @@ from skillit_stream.training.builders import build_dataset, build_loader
 from skillit_stream.training.config import TrainConfig, TrainLoaderConfig
 from skillit_stream.training.data_mixing import DataMixing, dataset_of
 from skillit_stream.training.evaluation import build_evaluators, token_data_spec
-from skillit_stream.training.run_policy import chosen_policy, chosen_skills, run_context
+from skillit_stream.training.run_policy import RunUnits, chosen_policy, chosen_skills, run_context
 
 EVAL_PREFIX = 'eval/'
 
@@ -53,7 +53,7 @@ class FoundryDataMixing(DataMixing):
         **options: Any,
     ) -> None:
         super().__init__(
-            lambda state: chosen_policy(options, self._context(state))[0],
+            lambda state: chosen_policy(options, self._context(state), _units(state))[0],
             metric=metric,
             warn_passes=warn_passes,
             log_path=log_path,
@@ -71,11 +71,14 @@ class FoundryDataMixing(DataMixing):
             # The labels of in-context learning tasks have no such prefix.
             [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)],
             duration=state.max_duration,
-            round_size=dataset.round_size,
-            batch_size=dataset.global_batch_size,
-            seq_len=None,
+            units=_units(state),
             train_folder=lambda skill: Path(streams[skill].local, streams[skill].split or ''),
         )
+
+
+def _units(state: State) -> RunUnits:
+    dataset = dataset_of(state)
+    return RunUnits(dataset.round_size, dataset.global_batch_size, seq_len=None)
 
 
 def build_skill_streams(

@@ -1,7 +1,7 @@
 """What decides the mixture of a run: its skills, its graph and its policy, from the configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,52 @@ DEFAULT_MIXING = {'policy': 'proportional'}
 """Without `algorithms.data_mixing`."""
 DEFAULT_POLICY = 'skill_it'
 """Of a `data_mixing` that names none."""
+
+
+@dataclass(frozen=True)
+class RunUnits:
+    """What a duration is in samples and rounds."""
+
+    round_size: int
+    """Samples in a round, all ranks together."""
+    batch_size: int
+    """Samples in a step, all ranks together."""
+    seq_len: int | None
+    """Tokens in a sample; None: a duration in tokens is not known in others."""
+
+    def samples(self, duration: Time) -> int | None:
+        """Samples that are drawn in it; None where that is not known beforehand."""
+        each = {TimeUnit.EPOCH: self.round_size, TimeUnit.BATCH: self.batch_size, TimeUnit.SAMPLE: 1}
+        if duration.unit in each:
+            return int(duration.value) * each[duration.unit]
+        in_tokens = duration.unit == TimeUnit.TOKEN and self.seq_len
+        return -(-int(duration.value) // in_tokens) if in_tokens else None
+
+    def rounds(self, duration: Time) -> int | None:
+        """Rounds that it takes, the last one perhaps a part; None where that is not known beforehand."""
+        samples = self.samples(duration)
+        return None if samples is None else -(-samples // self.round_size)
+
+    def first_round_after(self, option: str, text: str) -> int:
+        """The first round that begins when so much has been trained.
+
+        Raises:
+            InputError: The text is no time string of data.
+        """
+        try:
+            rounds = self.rounds(Time.from_timestring(text))
+        except ValueError:
+            rounds = None
+        if rounds is None:
+            raise InputError(
+                f'`{option}` must be a number of rounds, or a time string in ep, ba, sp or tok, but got: {text!r}.'
+            )
+        return rounds
+
+
+def run_units(config: TrainConfig, seq_len: int) -> RunUnits:
+    """The units of a run whose samples have so many tokens."""
+    return RunUnits(config.train_loader.round_size, config.global_train_batch_size, seq_len)
 
 
 def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], list[str]]:
@@ -70,18 +116,16 @@ def policy_of_run(
     Raises:
         InputError: It cannot be built from what is there.
     """
-    loader, folder = config.train_loader, stream_folders(config)
+    folder, units = stream_folders(config), run_units(config, seq_len)
     context = run_context(
         sizes,
         eval_skills,
         duration=Time.from_timestring(config.max_duration),
-        round_size=loader.round_size,
-        batch_size=config.global_train_batch_size,
-        seq_len=seq_len,
+        units=units,
         train_folder=lambda skill: folder(skill) / 'train',
     )
     options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
-    return chosen_policy(options, context, streams_graph=lambda: own_graph(config))
+    return chosen_policy(options, context, units, streams_graph=lambda: own_graph(config))
 
 
 def run_context(
@@ -89,9 +133,7 @@ def run_context(
     eval_skills: Sequence[str],
     *,
     duration: Time | None,
-    round_size: int,
-    batch_size: int,
-    seq_len: int | None,
+    units: RunUnits,
     train_folder: Callable[[str], Path],
 ) -> RunContext:
     """What a run knows when its policy is built, but for the graph, which the options name (`chosen_policy`).
@@ -100,14 +142,10 @@ def run_context(
         sizes: Samples in each train stream, by skill.
         eval_skills: Skills that are evaluated.
         duration: Of the run; None: not known.
-        round_size: Samples in a round, all ranks together.
-        batch_size: Samples in a step, all ranks together.
-        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
+        units: What its durations are in samples.
         train_folder: The folder here of a skill's train split or its cache, beside which losses of samples lie.
     """
-    rounds = None
-    if duration is not None:
-        rounds = rounds_of(duration, round_size=round_size, batch_size=batch_size, seq_len=seq_len)
+    rounds = None if duration is None else units.rounds(duration)
 
     def sample_losses(name: str) -> dict[str, RankedLosses]:
         return {skill: RankedLosses.load(losses_folder(train_folder(skill), name), skill) for skill in sizes}
@@ -117,25 +155,32 @@ def run_context(
         eval_skills=eval_skills,
         sizes=sizes,
         rounds=rounds,
-        round_size=round_size,
+        round_size=units.round_size,
         sample_losses=sample_losses,
     )
 
 
 def chosen_policy(
-    options: Mapping[str, Any], context: RunContext, *, streams_graph: Callable[[], Any] | None = None
+    options: Mapping[str, Any],
+    context: RunContext,
+    units: RunUnits,
+    *,
+    streams_graph: Callable[[], Any] | None = None,
 ) -> tuple[MixturePolicy, SkillsGraph | None]:
     """The policy that the options of `data_mixing` name, and its graph if it has one.
 
     Args:
         options: `policy`, `graph`, `new_skills`, and the policy's own.
         context: What the run knows.
+        units: What its durations are in samples.
         streams_graph: Finds the graph that ``graph: streams`` means; None: there is none.
 
     Raises:
         InputError: It cannot be built from what is there.
     """
     options = dict(options)
+    if isinstance(options.get('start'), str):
+        options['start'] = units.first_round_after('start', options['start'])
     name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
     if source == 'streams' and streams_graph is not None:
         source = streams_graph()
@@ -172,27 +217,6 @@ def check_evaluated(policy: MixturePolicy, eval_skills: list[str], config: Train
             )
 
 
-def rounds_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
-    """How many rounds a run has, the last one perhaps a part; None where that is not known beforehand.
-
-    Args:
-        duration: Of the run.
-        round_size: Samples.
-        batch_size: Samples in a step, all ranks together.
-        seq_len: Tokens in a sample; None: a duration in tokens is not known in rounds.
-    """
-    drawn = _samples_of(duration, round_size=round_size, batch_size=batch_size, seq_len=seq_len)
-    return None if drawn is None else -(-drawn // round_size)
-
-
-def _samples_of(duration: Time, *, round_size: int, batch_size: int, seq_len: int | None) -> int | None:
-    """How many samples a run draws; arguments as of `rounds_of`."""
-    samples_each = {TimeUnit.EPOCH: round_size, TimeUnit.BATCH: batch_size, TimeUnit.SAMPLE: 1}
-    if duration.unit in samples_each:
-        return int(duration.value) * samples_each[duration.unit]
-    return -(-int(duration.value) // seq_len) if duration.unit == TimeUnit.TOKEN and seq_len else None
-
-
 def stream_fraction(config: TrainConfig, seq_len: int) -> float:
     """The part of every stream that the run may draw from, by `train_loader.match_passes`.
 
@@ -209,12 +233,7 @@ def stream_fraction(config: TrainConfig, seq_len: int) -> float:
     loader = config.train_loader
     if loader.match_passes is None:
         return 1.0
-    samples = _samples_of(
-        Time.from_timestring(config.max_duration),
-        round_size=loader.round_size,
-        batch_size=config.global_train_batch_size,
-        seq_len=seq_len,
-    )
+    samples = run_units(config, seq_len).samples(Time.from_timestring(config.max_duration))
     if samples is None:
         raise InputError(
             f'`train_loader.match_passes` needs the length of this run: give `max_duration` in ep, ba, sp or tok, not '

@@ -26,13 +26,20 @@ OPTIONS = {
     'static': [{'weights': {'a': 1, 'b': 2, 'c': 3}}],
     'stratified': [{}, {'targets': ['a']}],
 }
-AROUND = [{}, {'floor': 0.05, 'ceiling': 0.5}, {'max_passes': 2, 'on_bad_loss': 'last'}]
+AROUND = [
+    {},
+    {'floor': 0.05, 'ceiling': 0.5},
+    {'max_passes': 2, 'on_bad_loss': 'last'},
+    {'start': 3, 'on_bad_loss': 'keep'},
+]
 
 cases = [
     pytest.param(name, {**options, **around}, id=f'{name}-{i}-{j}')
     for name, variants in OPTIONS.items()
     for i, options in enumerate(variants)
     for j, around in enumerate(AROUND)
+    # `start` is an option of its own there.
+    if name != 'sample_curriculum' or 'start' not in around
 ]
 
 

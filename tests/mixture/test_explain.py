@@ -90,6 +90,16 @@ def test_the_parts_add_up_to_the_true_change(options, within):
     assert not any(np.any(move.rest) for move in late)
 
 
+@pytest.mark.parametrize('within', [False, True])
+@pytest.mark.parametrize('options', [{}, {'lag': 1}, {'compound': True}, {'on_bad_loss': 'keep'}])
+def test_a_policy_that_begins_inside_the_run_is_explained_from_there_on(options, within):
+    policy, records = logged_run({'eta': ETA, 'start': 4, **options}, within=within)
+    explanation = explain_rounds(policy, GRAPH, records)
+    assert [move.round for move in explanation.moves] == [5, 6, 7, 8]
+    assert explanation.missing == ()
+    check_sums(explanation.moves)
+
+
 def test_an_edge_adds_eta_times_its_weight_times_the_newest_loss_less_the_one_dropped():
     policy, records = logged_run({'eta': ETA, 'window': 3})
     moves = explain_rounds(policy, GRAPH, records).moves

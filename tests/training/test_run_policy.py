@@ -11,13 +11,14 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.formats.sample_losses import losses_folder, save_losses
 from skillit_stream.mixture import RunContext, SkillsGraph, build_policy
 from skillit_stream.training.run_policy import (
+    RunUnits,
     chosen_policy,
     named_graph,
-    rounds_of,
     run_context,
 )
 
 SKILLS = ['ones', 'tens', 'hundreds']
+UNITS = RunUnits(round_size=4, batch_size=2, seq_len=None)
 
 
 def test_rows_written_out_are_a_graph_whose_other_edges_are_zero():
@@ -111,7 +112,7 @@ def test_new_skills_get_the_row_that_is_asked_for(tmp_path: Path, new, row: list
         weights = [list(one.values()) for one in ROWS.values()]
         SkillsGraph(list(ROWS), list(ROWS), weights).save(source)
     options = {'policy': 'skill_it', 'graph': source, 'new_skills': new}
-    policy, graph = chosen_policy(options, context_of(SKILLS))
+    policy, graph = chosen_policy(options, context_of(SKILLS), UNITS)
     assert graph is not None
     assert graph.weights[2] == pytest.approx(np.array(row))
     assert policy.skills == tuple(SKILLS)
@@ -120,29 +121,29 @@ def test_new_skills_get_the_row_that_is_asked_for(tmp_path: Path, new, row: list
 
 def test_new_skills_change_nothing_where_the_graph_lacks_none():
     options = {'policy': 'skill_it', 'graph': ROWS, 'new_skills': 'mean'}
-    _, graph = chosen_policy(options, context_of(['ones', 'tens']))
+    _, graph = chosen_policy(options, context_of(['ones', 'tens']), UNITS)
     assert graph == named_graph(ROWS, ['ones', 'tens'], ['ones', 'tens'])
 
 
 def test_a_row_whose_stream_is_gone_is_refused_all_the_same():
     options = {'policy': 'skill_it', 'graph': ROWS, 'new_skills': 'mean'}
     with pytest.raises(InputError, match="rows of the graph that are not trained on: 'ones'"):
-        chosen_policy(options, context_of(['tens', 'hundreds']))
+        chosen_policy(options, context_of(['tens', 'hundreds']), UNITS)
 
 
 def test_new_skills_without_a_graph_are_refused():
     with pytest.raises(InputError, match='`new_skills` says what a graph lacks, but there is no `graph`'):
-        chosen_policy({'policy': 'proportional', 'new_skills': 'mean'}, context_of(SKILLS))
+        chosen_policy({'policy': 'proportional', 'new_skills': 'mean'}, context_of(SKILLS), UNITS)
 
 
 def test_targets_keep_their_columns_for_new_skills():
     options = {'policy': 'stratified', 'graph': ROWS, 'new_skills': 'mean', 'targets': ['tens']}
-    policy, graph = chosen_policy(options, context_of(SKILLS))
+    policy, graph = chosen_policy(options, context_of(SKILLS), UNITS)
     assert graph is not None
     assert graph.eval_skills == ('tens',)
     # The mean of the rows helps the target, so the new skill is one of its prerequisites.
     assert policy.initial() == pytest.approx(np.full(3, 1 / 3))
-    policy, _ = chosen_policy({**options, 'new_skills': 'identity'}, context_of(SKILLS))
+    policy, _ = chosen_policy({**options, 'new_skills': 'identity'}, context_of(SKILLS), UNITS)
     assert policy.initial() == pytest.approx(np.array([0.5, 0.5, 0]))
 
 
@@ -159,20 +160,36 @@ def test_a_run_offers_every_policy_what_it_knows(tmp_path: Path):
         dict.fromkeys(SKILLS, 3),
         SKILLS,
         duration=Time.from_timestring('5ba'),
-        round_size=4,
-        batch_size=2,
-        seq_len=None,
+        units=UNITS,
         train_folder=lambda skill: tmp_path / skill / 'train',
     )
     assert (context.rounds, context.round_size) == (3, 4)
-    policy, graph = chosen_policy({'policy': 'sample_curriculum', 'start': 0.5}, context)
+    policy, graph = chosen_policy({'policy': 'sample_curriculum', 'start': 0.5}, context, UNITS)
     assert graph is None
     assert list(policy.sample_orders()) == SKILLS
     assert policy.describe()['rounds'] == 3
     options = {'policy': 'skill_it', 'graph': 'streams', 'targets': ['tens'], 'eta': 0.2}
-    policy, graph = chosen_policy(options, context, streams_graph=lambda: 'identity')
+    policy, graph = chosen_policy(options, context, UNITS, streams_graph=lambda: 'identity')
     assert policy.eval_skills == ('tens',)
     assert graph == SkillsGraph.identity(SKILLS)
+
+
+@pytest.mark.parametrize(
+    ('start', 'round'), [(2, 2), ('2ep', 2), ('3ba', 2), ('4ba', 2), ('5sp', 2), ('8sp', 2)]
+)
+def test_a_policy_begins_with_the_first_round_after_its_start(start, round):  # noqa: A002
+    options = {'policy': 'skill_it', 'graph': 'identity', 'eta': 0.2, 'start': start}
+    policy, _ = chosen_policy(options, context_of(SKILLS), UNITS)
+    assert policy.describe()['start'] == round
+
+
+@pytest.mark.parametrize('start', ['soon', '3dur', '5tok'])
+def test_a_start_that_is_no_time_of_data_is_refused(start: str):
+    options = {'policy': 'skill_it', 'graph': 'identity', 'eta': 0.2, 'start': start}
+    with pytest.raises(
+        InputError, match='`start` must be a number of rounds, or a time string in ep, ba, sp or tok'
+    ):
+        chosen_policy(options, context_of(SKILLS), UNITS)
 
 
 def test_what_the_run_knows_is_no_option():
@@ -180,9 +197,7 @@ def test_what_the_run_knows_is_no_option():
         dict.fromkeys(SKILLS, 3),
         SKILLS,
         duration=None,
-        round_size=4,
-        batch_size=2,
-        seq_len=None,
+        units=UNITS,
         train_folder=Path,
     )
     assert context.rounds is None
@@ -204,4 +219,4 @@ def test_what_the_run_knows_is_no_option():
 )
 def test_a_run_in_rounds_counts_a_last_part(duration, seq_len, rounds):
     sizes = {'round_size': 60, 'batch_size': 10, 'seq_len': seq_len}
-    assert rounds_of(Time.from_timestring(duration), **sizes) == rounds
+    assert RunUnits(**sizes).rounds(Time.from_timestring(duration)) == rounds
