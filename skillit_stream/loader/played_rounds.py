@@ -55,6 +55,11 @@ class PlayedRounds(SkillShards):
         return self._by_skill(self._rounds.drawn_before(self.next_round))
 
     @property
+    def pass_sizes(self) -> dict[str, int]:
+        """Samples in a pass over each stream: all of it, or the part of it that may be drawn."""
+        return self._by_skill(self._rounds.sizes)
+
+    @property
     def passes(self) -> dict[str, float]:
         """How often each stream has been walked: samples seen over the samples that may be drawn of it."""
         return self._by_skill(self._rounds.drawn_before(self.next_round) / self._rounds.sizes)

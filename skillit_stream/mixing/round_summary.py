@@ -42,7 +42,6 @@ class RoundSummary:
         skills = np.searchsorted(dataset.samples_per_stream.cumsum(), ids, side='right')
         counts = np.bincount(skills, minlength=len(dataset.skills)).tolist()
         samples = dict(zip(dataset.skills, counts, strict=True))
-        sizes = dict(zip(dataset.skills, dataset.samples_per_stream.tolist(), strict=True))
         whole = dataset.samples
         seen = {skill: total - whole[skill] + samples[skill] for skill, total in dataset.samples_seen.items()}
         return cls(
@@ -50,7 +49,7 @@ class RoundSummary:
             proportions=dataset.proportions,
             samples=samples,
             samples_seen=seen,
-            passes={skill: count / sizes[skill] for skill, count in seen.items()},
+            passes={skill: seen[skill] / size for skill, size in dataset.pass_sizes.items()},
             state=dataset.round_state(),
         )
 

@@ -67,7 +67,7 @@ class FoundryDataMixing(DataMixing):
         labels = [evaluator.label for evaluator in state.evaluators]
         streams = dict(zip(dataset.skills, dataset.streams, strict=True))
         return run_context(
-            dict(zip(dataset.skills, map(int, dataset.samples_per_stream), strict=True)),
+            dataset.pass_sizes,
             # The labels of in-context learning tasks have no such prefix.
             [self._skill_of(label) for label in labels if label.startswith(EVAL_PREFIX)],
             duration=state.max_duration,

@@ -42,6 +42,18 @@ def test_the_length_of_the_run_may_be_said_in_any_unit_of_data(
     assert rounds_of(run_folder)[-1]['passes'] == {'digit_0': 2, 'digit_1': 1, 'digit_2': 1}
 
 
+def test_the_part_of_a_round_that_a_run_ends_with_counts_passes_alike(
+    trained: Callable[..., None], run_folder: Path
+):
+    trained(*STATIC, f'train_loader.match_passes={25 * TOKENS}', 'max_duration=8ba')
+    # Of 8 steps of 4 samples; 32 samples of the run are 800 of the other, whose streams have 900.
+    last = rounds_of(run_folder)[-1]
+    assert last['ended_after'] == 2
+    seen = {skill: sum(line['samples'][skill] for line in rounds_of(run_folder)) for skill in SKILLS}
+    size = round(TRAIN_SAMPLES * 8 * 4 * SEQ_LEN / (25 * TOKENS))
+    assert last['passes'] == {skill: count / size for skill, count in seen.items()}
+
+
 def test_a_limit_of_passes_is_one_of_the_run_that_it_stands_for(
     trained: Callable[..., None], run_folder: Path
 ):
