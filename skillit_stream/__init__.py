@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skillit_stream.loader.eval_streams import EvalStreams
     from skillit_stream.mixing.driver import MixtureDriver
     from skillit_stream.mixing.evaluation import evaluate_skills
+    from skillit_stream.mixing.gradients import gradient_products
     from skillit_stream.mixture import (
         MixturePolicy,
         RoundObservation,
@@ -60,6 +61,7 @@ _HOMES = {
     'causal_lm_inputs': 'skillit_stream.loader.batches',
     'collate': 'skillit_stream.loader.batches',
     'evaluate_skills': 'skillit_stream.mixing.evaluation',
+    'gradient_products': 'skillit_stream.mixing.gradients',
     'register': 'skillit_stream.mixture',
     'skill_evaluator': 'skillit_stream.training.evaluation',
 }
@@ -81,6 +83,7 @@ __all__ = [
     'causal_lm_inputs',
     'collate',
     'evaluate_skills',
+    'gradient_products',
     'register',
     'skill_evaluator',
 ]

@@ -50,7 +50,7 @@ class EvalSamples(Dataset):
 
     def __init__(self, streams: EvalStreams, ids: Int64) -> None:
         self.skills = streams.skills
-        self._streams = streams
+        self.streams = streams
         self._ids = ids
 
     def __len__(self) -> int:
@@ -59,10 +59,10 @@ class EvalSamples(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample."""
-        return next(iter(self._streams.samples_by_id(self._ids[[index]])))
+        return next(iter(self.streams.samples_by_id(self._ids[[index]])))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """A batch of samples."""
         if type(self).__getitem__ is not EvalSamples.__getitem__:
             return [self[index] for index in indices]
-        return list(self._streams.samples_by_id(self._ids[list(indices)]))
+        return list(self.streams.samples_by_id(self._ids[list(indices)]))

@@ -193,6 +193,7 @@ class MixtureDriver:
         *,
         step: int | None = None,
         figures: Figures | None = None,
+        gradients: Mapping[str, Mapping[str, float]] | None = None,
         clocks: Clocks | None = None,
         trained: Trained | None = None,
     ) -> dict[str, float]:
@@ -203,6 +204,8 @@ class MixtureDriver:
             train_losses: Nats per token per train skill over the round, for policies that ``need_train_losses``.
             step: Batches trained by now; None: as many as the rounds so far have at the present global batch.
             figures: What else was measured.
+            gradients: Products of gradients by skill and skill (:func:`gradient_products`), for policies that
+                ``need_gradients``.
             clocks: Seconds of the round.
             trained: How its steps went, for the log.
 
@@ -219,13 +222,7 @@ class MixtureDriver:
             losses,
             f"at the end of round {played.number}: evaluate every round (in Composer: eval_interval='1ep')",
         )
-        observation = RoundObservation(
-            round=played.number,
-            eval_losses=dict(losses),
-            train_losses=None if train_losses is None else dict(train_losses),
-            proportions=played.proportions,
-            samples_seen=played.samples_seen,
-        )
+        observation = played.observation(losses, train_losses, gradients)
         record = played.record(
             step=self._steps_by_end(played) if step is None else step,
             losses=observation.eval_losses,

@@ -57,14 +57,14 @@ def evaluate_skills(
         device = next((parameter.device for parameter in model.parameters()), torch.device('cpu'))
     samples = streams.all_skills(samples_per_skill)
     sums = torch.zeros(2, len(streams.skills), dtype=torch.float64, device=device)
-    takes = _parameters_of(model)
-    with torch.no_grad(), _in_eval_mode(model):
-        for places in _places_of_rank(len(samples), batch_size, streams.replication or 1):
+    takes = parameters_of(model)
+    with torch.no_grad(), in_eval_mode(model):
+        for places in places_of_rank(len(samples), batch_size, streams.replication or 1):
             counted = torch.from_numpy(places < len(samples))
             batch = collate(samples.__getitems__(np.minimum(places, len(samples) - 1).tolist()))
             batch = {name: column.to(device) for name, column in batch.items()}
             inputs = causal_lm_inputs(batch, document_end=document_end)
-            logits = _logits_of(model, takes, inputs)
+            logits = logits_of(model, takes, inputs)
             # The label of a place is the token that comes next.
             labels = functional.pad(inputs['labels'][:, 1:], (0, 1), value=IGNORE_INDEX)
             labels[~counted.to(device)] = IGNORE_INDEX
@@ -75,7 +75,7 @@ def evaluate_skills(
     return dict(zip(streams.skills, (nats / targets).tolist(), strict=True))
 
 
-def _places_of_rank(samples: int, batch_size: int, replication: int) -> Iterator[NDArray[np.int64]]:
+def places_of_rank(samples: int, batch_size: int, replication: int) -> Iterator[NDArray[np.int64]]:
     """Places of samples, a batch at a time: as many for every rank, those from `samples` on to be left out."""
     rank, ranks = 0, 1
     if distributed.is_available() and distributed.is_initialized():
@@ -86,7 +86,7 @@ def _places_of_rank(samples: int, batch_size: int, replication: int) -> Iterator
 
 
 @contextmanager
-def _in_eval_mode(model: Module) -> Iterator[None]:
+def in_eval_mode(model: Module) -> Iterator[None]:
     """Within this context every module evaluates; after it each does what it did before."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -97,17 +97,17 @@ def _in_eval_mode(model: Module) -> Iterator[None]:
             module.training = True
 
 
-def _parameters_of(model: Module) -> set[str]:
+def parameters_of(model: Module) -> set[str]:
     """What the model's ``forward`` names, behind a wrapper that passes on whatever it gets."""
     parameters = inspect.signature(model.forward).parameters
     passes_on = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     inner = getattr(model, '_orig_mod', None) or getattr(model, 'module', None)
     if passes_on and 'input_ids' not in parameters and isinstance(inner, Module):
-        return _parameters_of(inner)
+        return parameters_of(inner)
     return set(parameters)
 
 
-def _logits_of(model: Module, takes: set[str], inputs: Mapping[str, Any]) -> torch.Tensor:
+def logits_of(model: Module, takes: set[str], inputs: Mapping[str, Any]) -> torch.Tensor:
     """Logits [batch, sequence, vocabulary]; `takes` is what the model's ``forward`` names."""
     # A cache of keys and values would be kept until the end of the step, for nobody.
     offered = {**inputs, 'use_cache': False}

@@ -1,5 +1,6 @@
 """A round as its end needs to know it, which may come in another process than the round was played in."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.run_log import RoundRecord
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixture import RoundObservation
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ class RoundSummary:
             samples_seen=seen,
             passes={skill: seen[skill] / size for skill, size in dataset.pass_sizes.items()},
             state=dataset.round_state(),
+        )
+
+    def observation(
+        self,
+        losses: Mapping[str, float],
+        train_losses: Mapping[str, float] | None,
+        gradients: Mapping[str, Mapping[str, float]] | None,
+    ) -> RoundObservation:
+        """What a policy is shown at its end."""
+        return RoundObservation(
+            round=self.number,
+            eval_losses=dict(losses),
+            train_losses=None if train_losses is None else dict(train_losses),
+            proportions=self.proportions,
+            samples_seen=self.samples_seen,
+            gradients=None if gradients is None else {skill: dict(row) for skill, row in gradients.items()},
         )
 
     def record(self, **others: Any) -> RoundRecord:

@@ -15,7 +15,8 @@ nats per token. Evaluations that do not end a round, the one before training (ro
 ``policy.observe``; ``policy.needs_initial_losses`` says whether that one is wanted. A policy is
 saved with ``state_dict`` and continues identically after ``load_state_dict``. It is deterministic:
 the same observations give the same proportions. ``policy.notes()`` says in a line each what was out
-of the ordinary in the last step; ``policy.needs_train_losses`` asks for the training losses.
+of the ordinary in the last step; ``policy.needs_train_losses`` asks for the training losses,
+``policy.needs_gradients`` for products of the skills' gradients.
 
 **Words.** *proportions*: how much of each skill a round holds, one number a skill; such an array is called a
 *mixture*. *Weights* are not negative and need not sum to 1. A *round* is the span over which proportions are
@@ -36,6 +37,7 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``odm``               `OnlineDataMixing`: Exp3 with training losses as rewards
 ``aioli``             `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
+``dga``               `GradientAlignment`: skills whose gradients point where the targets', or others', do
 ===================== ============================================================================
 
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
@@ -80,6 +82,7 @@ from skillit_stream.mixture.bad_losses import ForgivingPolicy
 from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
+from skillit_stream.mixture.gradient_alignment import GradientAlignment
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
@@ -100,6 +103,7 @@ __all__ = [
     'DoReMi',
     'DynamicBatchLoading',
     'ForgivingPolicy',
+    'GradientAlignment',
     'LimitedPolicy',
     'Limits',
     'MixturePolicy',

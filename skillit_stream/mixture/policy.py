@@ -35,6 +35,9 @@ class RoundObservation:
     samples_seen: Mapping[str, int] | None = None
     """Samples of each skill drawn since the start of training."""
 
+    gradients: Mapping[str, Mapping[str, float]] | None = None
+    """Product of the gradients of every two eval skills' mean losses, by skill and skill."""
+
     def losses_of(self, skills: Sequence[str], kind: str = 'eval') -> NDArray[np.float64]:
         """Put the losses into the order of `skills`; losses of other skills are left out.
 
@@ -70,6 +73,27 @@ class RoundObservation:
                 )
         return np.array([losses.get(name, math.nan) for name in skills], dtype=np.float64)
 
+    def products_of(self, rows: Sequence[str], columns: Sequence[str]) -> NDArray[np.float64]:
+        """Products of gradients, float64 ``[k, m]``: of each of the k skills `rows` with each of the m `columns`.
+
+        Raises:
+            InputError: There are none, one is missing or not finite.
+        """
+        if self.gradients is None:
+            raise InputError(
+                f'the policy needs products of gradients, but round {self.round} has none; '
+                'measure them (mixing.gradients), or choose a policy that needs losses alone'
+            )
+        missing = [name for name in (*rows, *columns) if name not in self.gradients]
+        if missing:
+            raise InputError(f'gradients of round {self.round} lack {missing[0]}: evaluate it too')
+        found = np.array(
+            [[self.gradients[row][column] for column in columns] for row in rows], dtype=np.float64
+        )
+        if not np.isfinite(found).all():
+            raise InputError(f'gradients of round {self.round} must be finite; the run has diverged')
+        return found
+
 
 class MixturePolicy(ABC):
     """Turns what a round has shown into the mixture of the next. Pure NumPy, the same on every rank.
@@ -90,6 +114,9 @@ class MixturePolicy(ABC):
 
     needs_train_losses: bool = False
     """Whether `RoundObservation.train_losses` is wanted; who drives the policy then has to measure them."""
+
+    needs_gradients: bool = False
+    """Whether `RoundObservation.gradients` is wanted; who drives the policy then has to measure them."""
 
     accepts_bad_losses: bool = False
     """Whether observations may lack losses of `eval_skills` or hold some that are not finite."""

@@ -24,6 +24,7 @@ class WrappedPolicy(MixturePolicy):
         self.policy = policy
         self.needs_initial_losses = policy.needs_initial_losses
         self.needs_train_losses = policy.needs_train_losses
+        self.needs_gradients = policy.needs_gradients
         self.accepts_bad_losses = policy.accepts_bad_losses
 
     def initial(self) -> NDArray[np.float64]:

@@ -121,7 +121,8 @@ def build_run(config: TrainConfig) -> Run:
     plan = _plan(
         config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
-    mixing = _mixing(config, policy, begin_anew=resumption is not None and resumption.forked)
+    forked = resumption is not None and resumption.forked
+    mixing = _mixing(config, policy, material.document_end, begin_anew=forked)
     # Composer's console logger prints whole lines: a line that changes would be torn by them.
     progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
     parts = {**_parts(config, material, [mixing, *others], progress), **loading}
@@ -269,10 +270,16 @@ def _upload(config: TrainConfig) -> list[Callback]:
     return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
 
 
-def _mixing(config: TrainConfig, policy: MixturePolicy, *, begin_anew: bool) -> DataMixing:
-    log = Path(config.save_folder) / 'mixture.jsonl'
-    warn_passes = config.train_loader.warn_passes
-    return DataMixing(policy, warn_passes=warn_passes, log_path=log, begin_anew=begin_anew)
+def _mixing(
+    config: TrainConfig, policy: MixturePolicy, document_end: int | None, *, begin_anew: bool
+) -> DataMixing:
+    return DataMixing(
+        policy,
+        warn_passes=config.train_loader.warn_passes,
+        log_path=Path(config.save_folder) / 'mixture.jsonl',
+        begin_anew=begin_anew,
+        document_end=document_end,
+    )
 
 
 def build_dataset(

@@ -17,11 +17,13 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.checks import check_named, check_version
 from skillit_stream.mixing.driver import Clocks, MixtureDriver
+from skillit_stream.mixing.gradients import Products
 from skillit_stream.mixing.seen_losses import SeenLosses
 from skillit_stream.mixing.stopwatch import Stopwatch
 from skillit_stream.mixing.trained_steps import TrainedSteps
 from skillit_stream.mixture import MixturePolicy
 from skillit_stream.training.evaluation import evaluated_skills, evaluates_at_end, one_pass_metric
+from skillit_stream.training.skill_gradients import gradients_of_state
 from skillit_stream.training.skill_losses import TrainLosses
 from skillit_stream.training.skill_metrics import LOSSES, as_logged
 from skillit_stream.training.whole_rounds import check_only_one, check_whole_rounds
@@ -39,6 +41,7 @@ class DataMixing(Algorithm):
         warn_passes: As :class:`MixtureDriver`'s, and so is `log_path`.
         log_path: Where ``mixture.jsonl`` is written.
         begin_anew: As :class:`MixtureDriver`'s.
+        document_end: As the evaluators', for policies that ask for gradients.
 
     Raises:
         InputError: At the start of the fit, when names do not match, one line that says which.
@@ -52,8 +55,10 @@ class DataMixing(Algorithm):
         warn_passes: float = 4.0,
         log_path: str | Path | None = None,
         begin_anew: bool = False,
+        document_end: int | None = None,
     ) -> None:
         self.policy = policy
+        self.document_end = document_end
         self.metric = metric
         self.warn_passes = warn_passes
         self.log_path = log_path
@@ -307,6 +312,7 @@ class DataMixing(Algorithm):
             self._train_losses.means() if self._train_losses else None,
             step=batch,
             figures=self._seen.figures_of(losses),
+            gradients=self._gradients(state),
             **self._how_it_went(),
         )
         self._trained.reset()
@@ -334,6 +340,15 @@ class DataMixing(Algorithm):
             losses, step=batch, steps=steps, figures=self._seen.figures_of(losses), **self._how_it_went()
         )
         self._round.start()
+
+    def _gradients(self, state: State) -> Products | None:
+        """Products of the skills' gradients, if the policy asks for them; their time is that of the evaluation."""
+        if not self.driver.policy.needs_gradients:
+            return None
+        self._evaluation.start()
+        products = gradients_of_state(state, self.document_end)
+        self._evaluation.stop()
+        return products
 
     def _how_it_went(self) -> dict[str, Any]:
         seconds = (watch.seconds for watch in (self._round, self._waiting, self._evaluation))

@@ -16,6 +16,7 @@ OPTIONS = {
     'ado': [{}, {'losses': 'eval', 'skip': 1, 'warmup': 5}],
     'aioli': [{'hold': 1}, {'hold': 2, 'smoothing': 0.5}],
     'curriculum': [{'mixing': 0.3}, {'anti': True}, {'order': ['c', 'b', 'a']}],
+    'dga': [{}, {'reward': 'others', 'ema': 1}, {'targets': ['a'], 'scale': False}],
     'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
     'odm': [{}, {'draws': 3}],
     'proportional': [{}],
@@ -65,6 +66,8 @@ def observations():
     for number in range(-1, ROUNDS):
         base = 3 * (number + 2.0) ** -0.3 + rng.uniform(0, 0.2, size=(2, 3))
         seen = seen + (34 if number >= 0 else 0)
+        vectors = rng.normal(size=(3, 5))
+        products = (vectors @ vectors.T).tolist()
         yield RoundObservation(
             number,
             dict(zip(SKILLS, base[0].tolist(), strict=True)),
@@ -74,6 +77,9 @@ def observations():
                 if number != 4 or name != 'c'
             },
             samples_seen=dict(zip(SKILLS, seen.tolist(), strict=True)),
+            gradients={
+                row: dict(zip(SKILLS, own, strict=True)) for row, own in zip(SKILLS, products, strict=True)
+            },
         )
 
 
@@ -116,6 +122,7 @@ def test_two_ranks_say_the_same_whatever_the_order_of_their_mappings(name, optio
             dict(reversed(list(seen.eval_losses.items()))),
             train_losses=dict(reversed(list((seen.train_losses or {}).items()))),
             samples_seen=dict(reversed(list((seen.samples_seen or {}).items()))),
+            gradients=dict(reversed(list((seen.gradients or {}).items()))),
         )
         np.random.random(3)  # noqa: NPY002 (a global generator in another state)
         assert two.update(turned).tolist() == one.update(seen).tolist()

@@ -13,6 +13,7 @@ from streaming import Stream
 
 from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixing.evaluation import evaluate_skills
+from skillit_stream.mixing.gradients import gradient_products
 from skillit_stream.training.evaluation import (
     ALL_SKILLS,
     build_evaluators,
@@ -55,10 +56,13 @@ def _evaluate(
     network: Any = trainer.state.model
     plain = evaluate_skills(getattr(network, 'module', network).model, evals, **options)
     assert [plain] * dist.get_world_size() == dist.all_gather_object(plain)
+    inner = getattr(network, 'module', network).model
+    gradients = gradient_products(inner, evals, batch_size=batch_size, samples_per_skill=LIMIT)
     return {
         'limit': limit,
         'at once': figures_of(trainer),
         'plain': plain,
+        'gradients': gradients,
         'apart': {skill: float(found[skill][LOSS_METRIC].compute()) for skill in evals.skills},
     }
 
