@@ -18,10 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'overrides', nargs='*', metavar='key=value', help="e.g. seeds='[1,2,3]' out=elsewhere"
     )
+    parser.add_argument(
+        '--import',
+        dest='imported',
+        action='append',
+        default=[],
+        metavar='FOLDER',
+        help="take over the finished runs of another `out` of this experiment, e.g. another machine's; may be repeated",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert and learn a graph if needed, train what is not trained yet, write and print what came out."""
+    from skillit_stream.experiments.importing import import_all
     from skillit_stream.experiments.learned_graph import learn_graph
     from skillit_stream.experiments.planning import mixture_drawn, plan_runs
     from skillit_stream.experiments.results import write_results
@@ -38,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     runs = plan_runs(experiment, path.parent)
     if experiment.learn_graph is not None:
         learn_graph(experiment, path.parent)
+    import_all(runs, args.imported)
     train_all(runs, len(experiment.methods) * len(experiment.seeds), jobs=jobs, ranks=ranks)
     sources = {method.mixture_of for method in experiment.methods.values() if method.mixture_of}
     if sources:
@@ -46,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             for source in sources
         }
         runs = plan_runs(experiment, path.parent, drawn)
+        import_all(runs, args.imported)
         train_all(runs, len(runs), jobs=jobs, ranks=ranks)
     # By method, in the order of the YAML.
     order = list(experiment.methods)

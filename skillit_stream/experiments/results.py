@@ -1,11 +1,9 @@
 """What an experiment found, as Markdown and JSON: table, tests, and what it was run on."""
 
-import os
-import platform
+import json
 import shlex
-import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.learned_graph import graph_facts
+from skillit_stream.experiments.planning import FINISHED
 from skillit_stream.report.comparison import Spread, find_reaches, loss_rows, pairs, spread, verdicts
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.run_folder import read_runs
@@ -20,7 +19,6 @@ from skillit_stream.report.summary import learning_curves, summarise, to_json
 from skillit_stream.report.verdict import verdict
 
 MOST_SKILLS = 12  # up to which a table has a column for each, and a graph's matrix is shown
-PACKAGES = ('skillit-stream', 'torch', 'mosaicml', 'mosaicml-streaming', 'transformers', 'numpy')
 
 
 def write_results(experiment: ExperimentConfig, folders: Sequence[Path], command: str) -> Path:
@@ -37,8 +35,7 @@ def write_results(experiment: ExperimentConfig, folders: Sequence[Path], command
         'command': command,
         'seeds': experiment.seeds,
         'note': experiment.note,
-        'machine': machine(),
-        'versions': {name: version(name) for name in PACKAGES},
+        'ran_on': _machines(folders),
         'paper': {name: one.paper for name, one in experiment.methods.items() if one.paper is not None},
     }
     if experiment.learn_graph is not None:
@@ -51,29 +48,24 @@ def write_results(experiment: ExperimentConfig, folders: Sequence[Path], command
     return path
 
 
-def machine() -> str:
-    """The hardware in a line."""
-    import torch
-
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    python = '.'.join(map(str, sys.version_info[:3]))
-    return (
-        f'{os.cpu_count()} {platform.machine()} cores, {memory:.0f} GiB of memory, '
-        f'{", ".join(gpus) or "no GPU"}, Python {python}'
-    )
+def _machines(folders: Sequence[Path]) -> dict[str, int]:
+    """What runs ran on -> how many did; those of before it was written down are told so."""
+    marks = [json.loads((folder / FINISHED).read_bytes()) for folder in folders]
+    return dict(Counter(mark.get('ran_on', 'hardware not written down') for mark in marks))
 
 
 def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: str | None) -> str:
     """The results for a reader."""
     seconds = sum(record.seconds for method in methods for run in method.runs for record in run.rounds)
-    versions = ', '.join(f'{name} {number}' for name, number in about['versions'].items())
+    ran_on = about['ran_on']
+    machines = [f'{text} ({count} runs)' if len(ran_on) > 1 else text for text, count in ran_on.items()]
     parts = [
         f'# {about["experiment"]}',
         f'**{verdict(methods, baseline)}**',
         about['note'].strip(),
         f'    {about["command"]}',
-        f'{about["machine"]}; {versions}. {seconds / 60:,.0f} minutes of training in all.',
+        *(f'{text}.' for text in machines),
+        f'{seconds / 60:,.0f} minutes of training in all.',
         'Nats per token at the last evaluation, mean ± sample standard deviation over seeds; lower is better.',
         _table(about, methods, baseline),
         _left_out(methods),

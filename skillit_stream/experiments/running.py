@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.experiments.machine import ran_on
 from skillit_stream.experiments.planning import FINISHED, PlannedRun
 from skillit_stream.training.config import dump_config
 
@@ -76,7 +77,7 @@ class _Job:
     def __init__(self, planned: PlannedRun, ranks: int) -> None:
         self.planned = planned
         self._ranks = ranks
-        self._mark = {'exit_code': 0, 'graph': planned.graph_hash()}
+        self._mark = {'exit_code': 0, 'graph': planned.graph_hash(), 'ran_on': ran_on()}
         folder = planned.folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FINISHED).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ taken at once and those of the mixture at the next round: each is listed. A key 
 checkpoint brings what it says, is refused, with the way in which it has one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +27,7 @@ from skillit_stream.training.data_mixing import DataMixing, dataset_of
 from skillit_stream.training.randomness import restore_randomness
 from skillit_stream.training.run_files import ABOUT, CONFIG, checkpoint_folder, read_run_file
 from skillit_stream.training.run_policy import DEFAULT_MIXING, DEFAULT_POLICY
+from skillit_stream.training.yaml_files import leaves
 
 LONGEST_VALUE = 60
 NOW, NEXT_ROUND, KEPT = 'taken now', 'taken at the next round', 'kept as the run began'
@@ -276,15 +277,7 @@ def _settings(config: Any) -> dict[str, Any]:
     """Key with dots -> value; a mapping with nothing in it is a value."""
     mixing = config['algorithms'].get('data_mixing') or DEFAULT_MIXING
     algorithms = {**config['algorithms'], 'data_mixing': {'policy': DEFAULT_POLICY, **mixing}}
-    return dict(_leaves({**config, 'algorithms': algorithms}))
-
-
-def _leaves(mapping: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    for name, value in mapping.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f'{prefix}{name}.')
-        else:
-            yield f'{prefix}{name}', value
+    return dict(leaves({**config, 'algorithms': algorithms}))
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:

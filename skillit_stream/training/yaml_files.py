@@ -1,6 +1,6 @@
 """A YAML file with ``key=value`` overrides as a dataclass that describes it: typed, strict, every error in one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -61,6 +61,15 @@ def load_yaml(
         # OmegaConf's own checks of what an override would make of a list or a value.
         what = f'{path} with {" ".join(overrides)}' if overrides else str(path)
         raise InputError(f'{what}: keys that do not go together: {first_line(error)}') from error
+
+
+def leaves(mapping: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Each key of nested mappings, with dots, and its value; a mapping with nothing in it is a value."""
+    for name, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f'{prefix}{name}.')
+        else:
+            yield f'{prefix}{name}', value
 
 
 def _parsed(overrides: Sequence[str], schema: type) -> DictConfig:

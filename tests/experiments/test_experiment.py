@@ -246,8 +246,7 @@ def test_results_show_the_matrix_of_a_small_graph_and_every_warning(skills: int,
         'experiment': 'x',
         'note': '',
         'command': 'skillit experiment x',
-        'machine': 'a machine',
-        'versions': {},
+        'ran_on': {'a machine': 1},
         'paper': {},
         'graph': {
             'learned_with': ['seed=1', '--steps', '2'],
@@ -277,7 +276,7 @@ def test_many_skills_are_left_to_the_json(tmp_path: Path, skills: int):
     (tmp_path / 'run' / 'mixture.jsonl').write_text(json.dumps(line) + '\n')
     facts = {'version': 1, 'name': 'a', 'policy': {'name': 'static'}, 'seed': 1, 'dataset': {}}
     (tmp_path / 'run' / 'run.json').write_text(json.dumps(facts))
-    about = dict.fromkeys(('experiment', 'note', 'command', 'machine'), 'x') | {'versions': {}, 'paper': {}}
+    about = dict.fromkeys(('experiment', 'note', 'command'), 'x') | {'ran_on': {}, 'paper': {}}
     text = as_markdown(about, group_runs(read_runs([tmp_path / 'run'])), None)
     assert '| method | mean of the skills |' in text
     assert ('skill_3' in text) == (skills == 12)
