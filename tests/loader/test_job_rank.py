@@ -123,6 +123,21 @@ def test_ranks_without_a_group_and_without_local_world_size_share_a_folder(
     assert global_order(played) == foretold
 
 
+def test_a_group_that_is_made_for_a_dataset_ends_while_its_threads_end_their_work():
+    # What they let go of last needs Python's lock, which torch holds while it waits for them.
+    ports = [free_port() for _ in range(20)]
+
+    def find(rank: int) -> int:
+        for port in ports:
+            os.environ['MASTER_PORT'] = str(port)
+            with as_rank_of_its_job() as found:
+                assert found.ranks == 2
+        return rank
+
+    job = {'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1'}
+    assert by_forked_ranks(find, environment=lambda rank: {**job, 'RANK': rank}, has_group=False) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ('environment', 'message'),
     [

@@ -17,6 +17,7 @@ import streaming.base.distributed as streaming_distributed
 from torch import distributed as dist
 
 from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.loader.host.processes import wait_for_threads
 
 _RANK, _RANKS, _LOCAL_RANK, _LOCAL_RANKS = 'RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'
 # What Streaming takes where nobody says anything.
@@ -75,6 +76,9 @@ def as_rank_of_its_job() -> Iterator[JobRank]:
         yield found
     finally:
         if made_group:
+            # Torch holds Python's lock while it ends the group's threads, and waits for ever for one that has yet to
+            # let go of a tensor.
+            wait_for_threads()
             dist.destroy_process_group()
 
 
