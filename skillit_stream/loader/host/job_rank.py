@@ -84,7 +84,7 @@ def as_rank_of_its_job() -> Iterator[JobRank]:
 
 def _find() -> JobRank:
     """Which rank this process is; every rank calls it, and an error of one is raised on all of them."""
-    rank, ranks, own = 0, 1, _Report(None, _machine())
+    rank, ranks, own = 0, 1, _Report(None, machine())
     try:
         said = {name: _number_in_environment(name) for name in _ALONE}
         rank, ranks = _rank_and_ranks(said)
@@ -170,7 +170,7 @@ def _check_local_rank(rank: int, said: int | None, local_ranks: int) -> None:
         )
 
 
-def _machine() -> tuple[str, ...]:
+def machine() -> tuple[str, ...]:
     """What processes have in common that share memory: name, boot and /dev/shm of their machine."""
     boot, shared_memory = Path('/proc/sys/kernel/random/boot_id'), Path('/dev/shm')
     return (

@@ -34,7 +34,9 @@ def wait_for_threads(patience: float = 1.0) -> None:
     while time.monotonic() < end:
         # Those that wait for Python's lock get it meanwhile.
         time.sleep(0.01)
-        states = [_state(task / 'stat') for task in Path('/proc/self/task').glob('*') if task.name != str(own)]
+        states = [
+            _state(task / 'stat') for task in Path('/proc/self/task').glob('*') if task.name != str(own)
+        ]
         if all(state in (b'S', b'') for state in states):
             return
 
