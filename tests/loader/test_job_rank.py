@@ -123,6 +123,48 @@ def test_ranks_without_a_group_and_without_local_world_size_share_a_folder(
     assert global_order(played) == foretold
 
 
+@pytest.mark.parametrize('has_group', [True, False])
+@pytest.mark.parametrize('said', [(None, None), (2, None), (1, 1), (1, None)])
+def test_a_local_world_size_that_is_missing_or_wrong_is_no_other_dataset(
+    streams_root: Path, tmp_path: Path, foretold: list[int], said: tuple[int | None, ...], has_group: bool
+):
+    group = {'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()}
+
+    def environment(rank: int) -> dict[str, Any]:
+        local = {} if said[rank] is None else {'LOCAL_WORLD_SIZE': said[rank]}
+        return local if has_group else {**group, 'RANK': rank, **local}
+
+    def play(rank: int) -> list[int]:
+        return ids_of(
+            mixed_dataset(streams_root, batch_size=2, streams=fetched_streams(streams_root, tmp_path))
+        )
+
+    played = by_forked_ranks(play, environment=environment, has_group=has_group)
+    if said == (1, 1):
+        message = (
+            f'LOCAL_WORLD_SIZE is 1 in the environment, as if machine {socket.gethostname()} were 2 nodes of 2, '
+            f'which would each fetch into the local folder {tmp_path / "a"}: set it to the ranks'
+        )
+        assert [text[: len(message)] for text in played] == [message] * 2
+    else:
+        assert global_order(played) == foretold
+
+
+def test_a_group_that_is_made_for_a_dataset_ends_while_its_threads_end_their_work():
+    # What they let go of last needs Python's lock, which torch holds while it waits for them.
+    ports = [free_port() for _ in range(20)]
+
+    def find(rank: int) -> int:
+        for port in ports:
+            os.environ['MASTER_PORT'] = str(port)
+            with as_rank_of_its_job() as found:
+                assert found.ranks == 2
+        return rank
+
+    job = {'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1'}
+    assert by_forked_ranks(find, environment=lambda rank: {**job, 'RANK': rank}, has_group=False) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ('environment', 'message'),
     [

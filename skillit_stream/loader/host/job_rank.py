@@ -17,6 +17,7 @@ import streaming.base.distributed as streaming_distributed
 from torch import distributed as dist
 
 from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.loader.host.processes import wait_for_threads
 
 _RANK, _RANKS, _LOCAL_RANK, _LOCAL_RANKS = 'RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'
 # What Streaming takes where nobody says anything.
@@ -75,12 +76,15 @@ def as_rank_of_its_job() -> Iterator[JobRank]:
         yield found
     finally:
         if made_group:
+            # Torch holds Python's lock while it ends the group's threads, and waits for ever for one that has yet to
+            # let go of a tensor.
+            wait_for_threads()
             dist.destroy_process_group()
 
 
 def _find() -> JobRank:
     """Which rank this process is; every rank calls it, and an error of one is raised on all of them."""
-    rank, ranks, own = 0, 1, _Report(None, _machine())
+    rank, ranks, own = 0, 1, _Report(None, machine())
     try:
         said = {name: _number_in_environment(name) for name in _ALONE}
         rank, ranks = _rank_and_ranks(said)
@@ -166,7 +170,7 @@ def _check_local_rank(rank: int, said: int | None, local_ranks: int) -> None:
         )
 
 
-def _machine() -> tuple[str, ...]:
+def machine() -> tuple[str, ...]:
     """What processes have in common that share memory: name, boot and /dev/shm of their machine."""
     boot, shared_memory = Path('/proc/sys/kernel/random/boot_id'), Path('/dev/shm')
     return (

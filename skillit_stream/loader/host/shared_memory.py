@@ -30,6 +30,7 @@ from streaming.base.world import World
 from torch import distributed as dist
 
 from skillit_stream.base.errors import InputError, first_line
+from skillit_stream.loader.host.job_rank import machine
 from skillit_stream.loader.host.processes import is_running, locked
 from skillit_stream.loader.host.shared_room import allocated_arrays, allocated_memory
 from skillit_stream.loader.host.unfinished import remove_unfinished
@@ -95,15 +96,17 @@ def _agree(outcome: int | str | None, streams_local: list[str], world: World) ->
 
     An error of any rank is raised on all of them: the others would wait for it in the constructor.
     """
-    reports = [(world.node, outcome, streams_local)]
+    own = (world.node, outcome, streams_local, machine())
+    reports = [own]
     if dist.is_available() and dist.is_initialized():
-        reports = [reports[0]] * dist.get_world_size()
-        dist.all_gather_object(reports, (world.node, outcome, streams_local))
-    problems = [found for _, found, _ in reports if isinstance(found, str)]
+        reports = [own] * dist.get_world_size()
+        dist.all_gather_object(reports, own)
+    problems = [found for _, found, *_ in reports if isinstance(found, str)]
     if problems:
-        raise InputError(problems[0])
-    leaders = {node: (found, folders) for node, found, folders in reports if isinstance(found, int)}
-    for node, _, folders in reports:
+        nodes = {node: (folders, where) for node, _, folders, where in reports}
+        raise InputError(_same_machine(list(nodes.values()), world) or problems[0])
+    leaders = {node: (found, folders) for node, found, folders, _ in reports if isinstance(found, int)}
+    for node, _, folders, _ in reports:
         if node not in leaders:
             raise RuntimeError(f'Internal error: no rank of node {node} is its local leader.')
         if folders != leaders[node][1]:
@@ -112,6 +115,24 @@ def _agree(outcome: int | str | None, streams_local: list[str], world: World) ->
                 f'{", ".join(leaders[node][1])} and one {", ".join(folders)}.'
             )
     return leaders[world.node][0]
+
+
+def _same_machine(nodes: list[tuple[list[str], tuple[str, ...]]], world: World) -> str | None:
+    """Why ranks of one job take a folder from each other, if they do: they are no nodes of their own.
+
+    Args:
+        nodes: Folders and machine of each.
+        world: Who we are.
+    """
+    users = [(folder, where) for folders, where in nodes for folder in dict.fromkeys(folders)]
+    for folder, where in users:
+        if (count := users.count((folder, where))) > 1:
+            return (
+                f'LOCAL_WORLD_SIZE is {world.ranks_per_node} in the environment, as if machine {where[0]} were {count} '
+                f'nodes of {len(nodes)}, which would each fetch into the local folder {folder}: set it to the ranks '
+                f'on each machine, or take it out of the environment.'
+            )
+    return None
 
 
 def _claim_patiently(folders: list[str], remotes: list[str | None]) -> tuple[int, SharedMemory]:
