@@ -92,7 +92,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     if _in_processes(args, workers, sum(file.size for file in files)):
         prepare_processes()
     with destination.opened(shared=args.task is not None):
-        tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args)
+        tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args, options.special_tokens)
         if args.seq_len is None:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
@@ -156,14 +156,15 @@ def _destination_of(args: argparse.Namespace) -> Destination:
 
 
 def _tokenizer_for(
-    destination: Destination, corpus: Corpus, args: argparse.Namespace
+    destination: Destination, corpus: Corpus, args: argparse.Namespace, special_tokens: str
 ) -> tuple[DocumentTokenizer, str]:
     """The tokenizer, saved with the streams, and the hash of that."""
     if args.tokenizer is None:
         found, name = corpus.own_tokenizer(), f'{corpus.name} words'
     else:
         found, name = find_tokenizer(args.tokenizer), called(args.tokenizer)
-    tokenizer = DocumentTokenizer(found.backend_tokenizer, tokenizer_facts(found, name), args.encoder)
+    facts = tokenizer_facts(found, name)
+    tokenizer = DocumentTokenizer(found.backend_tokenizer, facts, args.encoder, special_tokens=special_tokens)
     return tokenizer, destination.save_tokenizer(found)
 
 
