@@ -24,7 +24,9 @@ CORPORA = {
     'addition': 'skillit_stream.convert.corpora.addition',
     'lego': 'skillit_stream.convert.corpora.lego',
 }
-CUSTOM_HELP = "a corpus of one's own: a Python file with HELP, add_arguments(parser) and corpus(args)"
+CUSTOM_HELP = (
+    "a corpus of one's own: a Python file with row(row), which returns (skill, text), or with corpus(args)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

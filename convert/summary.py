@@ -18,6 +18,7 @@ MEANINGS = {
     'eval_documents_in_train': 'left out of eval',
     'eval_samples_in_train': 'left out of eval',
     'train_samples_in_eval': 'left out of train',
+    'row_is_none': 'the function returned None for them',
     'samples_without_target': 'no token of them counts in the loss',
 }
 # More skills that were left out are in the manifest alone.
