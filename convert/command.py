@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     conversion = convert(path, args)
     if conversion.files:
         print(conversion.files)
+    if conversion.boundaries:
+        print(conversion.boundaries)
     if conversion.passed_over:
         print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
     if conversion.manifest is None:

@@ -115,6 +115,19 @@ class DocumentTokenizer:
         return 'tokenizers' if self._fast is None else 'gigatoken'
 
     @property
+    def own_additions(self) -> list[str]:
+        """Special tokens that the tokenizer puts around a text for a model (BOS, CLS); documents come without."""
+        encoding = self._backend.encode('')
+        return [
+            token for token, added in zip(encoding.tokens, encoding.special_tokens_mask, strict=True) if added
+        ]
+
+    @property
+    def eos(self) -> str:
+        """The token that ends a document."""
+        return self._backend.id_to_token(self.facts.eos_id)
+
+    @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         """The narrowest of uint16 and uint32 that holds every id."""
         return np.uint16 if self.facts.vocab_size <= 1 << 16 else np.uint32

@@ -197,7 +197,7 @@ def test_an_unknown_word_is_no_word_of_the_unknown_token():
 
 def test_a_model_that_has_the_word_of_a_special_token_cannot_encode_it_as_text():
     pieces = [('<unk>', -9.0), ('</s>', 0.0), ('<', -3.0), ('/', -3.0), ('s', -3.0), ('>', -3.0), ('a', -3.0)]
-    backend: Any = Tokenizer(models.Unigram(pieces, unk_id=0))
+    backend: Any = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
     backend.normalizer = normalizers.NFKC()
     backend.add_special_tokens([special('<unk>'), special('</s>')])
     # Full-width signs, which the normalizer makes one of the token's word.
