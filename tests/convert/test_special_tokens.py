@@ -214,6 +214,10 @@ def test_gigatoken_is_not_taken_where_it_finds_added_tokens_otherwise():
     assert ready(backend, 'auto').encoder == 'tokenizers'
     with pytest.raises(InputError, match='encodes some texts differently'):
         ready(backend, 'gigatoken')
+    # The normalizer makes one sign of the last one of its words and a mark behind it: the word is no longer there.
+    for word in ('<|x', '<|x|>'):
+        marked = byte_level(special(word, normalized=True), normalizer=normalizers.NFC())
+        assert ready(marked, 'auto').encoder == 'tokenizers'
 
 
 @pytest.mark.parametrize('name', ['gpt2', 'gptneox20b'])
@@ -225,9 +229,10 @@ def test_long_texts_are_the_same_by_both_encoders(shared_data: Path, name: str, 
     )
     assert fast.encoder == 'gigatoken'
     texts = []
-    for size in (1 << 12, 1 << 15, 1 << 16, 1 << 17):
+    for size in (1 << 12, 1 << 16, 1 << 17):
         around = [
-            f'{"word " * (size // 5 + 1)}'[: size - cut] + EOS + 'tail' * 9 for cut in range(len(EOS) + 2)
+            f'{"word " * (size // 5 + 1)}'[: size - cut] + EOS + 'tail' * 9
+            for cut in range(0, len(EOS) + 2, 3)
         ]
         texts += [around[0] + ''.join(around[1:4]), *around]
     found, expected = fast.encode(texts), itself.encode(texts)
@@ -243,7 +248,7 @@ CONTENTS = st.text('<|ab>', min_size=2, max_size=5)
 FLAGS = st.fixed_dictionaries(
     {name: st.booleans() for name in ('lstrip', 'rstrip', 'single_word', 'normalized')}
 )
-ADDED = st.lists(st.tuples(CONTENTS, FLAGS, st.booleans()), max_size=4, unique_by=lambda one: one[0])
+ADDED = st.lists(st.tuples(CONTENTS, FLAGS, st.booleans()), max_size=9, unique_by=lambda one: one[0])
 
 
 @st.composite
@@ -259,7 +264,7 @@ def tokenizers_and_texts(draw: Any) -> tuple[Any, list[str]]:
     return backend, [''.join(one) for one in draw(st.lists(st.lists(pieces, max_size=12), max_size=4))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tokenizers_and_texts())
 @example((byte_level(), ['', 'plain']))
 def test_both_encoders_agree_on_any_added_tokens(drawn: tuple[Any, list[str]]):
@@ -283,7 +288,7 @@ def test_both_encoders_agree_on_any_added_tokens(drawn: tuple[Any, list[str]]):
             assert found.special.get(number, Counter()) == words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(CONTENTS, min_size=1, max_size=4, unique=True),
     st.lists(st.text('<|ab> ', max_size=30), min_size=1, max_size=3),
