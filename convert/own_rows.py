@@ -177,4 +177,5 @@ def line_in(error: BaseException, path: str) -> int:
     if isinstance(error, SyntaxError):
         return error.lineno or 0
     steps = traceback.extract_tb(error.__traceback__)
-    return next((step.lineno or 0 for step in reversed(steps) if step.filename == path), 0)
+    place = os.path.abspath(path)  # which Python makes of it
+    return next((step.lineno or 0 for step in reversed(steps) if step.filename == place), 0)

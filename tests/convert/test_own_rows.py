@@ -143,6 +143,21 @@ def test_a_function_that_fails_is_one_line_with_file_and_row(
         assert Manifest.load(str(tmp_path / 'S')).skills['a'].dropped[reason] == 1
 
 
+def test_lines_are_named_of_a_file_that_is_called_by_a_relative_path(
+    tmp_path, write_rows, command, refused, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_rows('x.jsonl', rows(0, 80, 'a'))
+    (tmp_path / 'link.py').symlink_to('mine.py')
+    for code, said in (
+        ('row = None.x\n', ':1: cannot be loaded'),
+        (FUNCTION, "KeyError: 'sauce' in its line 3"),
+    ):
+        arguments = command(code.replace('source', 'sauce'))
+        for name in ('mine.py', 'link.py'):
+            assert said in refused(*arguments[:2], name, *arguments[3:])
+
+
 def test_a_parquet_row_is_named_too(tmp_path, command, refused):
     pq.write_table(pa.Table.from_pylist(rows(0, 90, 'a')), tmp_path / 'z.parquet')
     error = refused(*command("def row(row):\n    return 'a', row['text']\n", tmp_path / 'z.parquet'))
