@@ -15,6 +15,7 @@ The parts, in the order the data flows::
     settings.py      what decides on a part    if it differs, what was kept of it is done again
     conversion.py    a part -> train shards    and what only the whole corpus decides on (sinks.py)
     tokens.py        documents -> token ids    gigatoken, checked against the Hugging Face tokenizer
+    special_tokens.py  of the tokenizer         their words in documents: counted; the token, or text
     splits.py        documents -> train, eval  by a hash of the text
     packing.py       token ids -> samples      end to end, or one document a sample
     shards.py        samples -> MDS shards     shard_writer.py has the writer

@@ -24,7 +24,9 @@ CORPORA = {
     'addition': 'skillit_stream.convert.corpora.addition',
     'lego': 'skillit_stream.convert.corpora.lego',
 }
-CUSTOM_HELP = "a corpus of one's own: a Python file with HELP, add_arguments(parser) and corpus(args)"
+CUSTOM_HELP = (
+    "a corpus of one's own: a Python file with row(row), which returns (skill, text), or with corpus(args)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     conversion = convert(path, args)
     if conversion.files:
         print(conversion.files)
+    if conversion.boundaries:
+        print(conversion.boundaries)
     if conversion.passed_over:
         print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
     if conversion.manifest is None:

@@ -1,6 +1,6 @@
 """One part of a corpus: its files -> documents -> token ids -> train shards, and what waits for the whole."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from skillit_stream.convert.job import Job
 from skillit_stream.convert.names import SkillNames
 from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
 from skillit_stream.convert.sinks import SkillSink, Stopwatches
+from skillit_stream.convert.special_tokens import Found, found_in_pieces
 from skillit_stream.convert.splits import EncodedDocument, document_hash
 from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer
 
@@ -92,6 +93,8 @@ class _PartWork:
         self.sinks: dict[str, SkillSink] = {}
         self.sources: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.checks = _Checks()
+        self.special_documents: Counter[str] = Counter()
+        self.special_tokens: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def convert_file(self, file: InputFile) -> None:
         read = 0
@@ -167,9 +170,11 @@ class _PartWork:
             texts = [one.text.encode() for one in batch]
             pieces = [one.answer.encode() + (one.rest or '').encode() for one in batch]
             if any(one.answer or one.rest is not None for one in batch):
-                encoded = self._encode_pieces(batch)
+                encoded, special = self._encode_pieces(batch)
             else:
-                encoded = [(tokens, 0, 0) for tokens in self.tokenizer.encode(texts)]
+                ids = self.tokenizer.encode(texts)
+                encoded, special = [(tokens, 0, 0) for tokens in ids], ids.special
+        self._count_special(batch, special)
         with self.watches.time('split'):
             for document, text, piece, (tokens, prompt, rest) in zip(
                 batch, texts, pieces, encoded, strict=True
@@ -181,8 +186,14 @@ class _PartWork:
             sink.flush()
         return sum(len(tokens) for tokens, _, _ in encoded)
 
-    def _encode_pieces(self, batch: list[Document]) -> list[tuple[np.ndarray, int, int]]:
-        """Tokens of each document, how many are before its answer, and how many after it.
+    def _count_special(self, batch: list[Document], found: Found) -> None:
+        for number, words in () if self.corpus.generated else found.items():
+            skill = self.names.safe(batch[number].skill)
+            self.special_documents[skill] += 1
+            self.special_tokens[skill] += words
+
+    def _encode_pieces(self, batch: list[Document]) -> tuple[list[tuple[np.ndarray, int, int]], Found]:
+        """Tokens of each document, how many are before its answer, and how many after it; its special tokens.
 
         Text, answer and rest are encoded one by one, so that the answer begins with a token of its own; where there
         is no rest, EOS follows.
@@ -191,11 +202,11 @@ class _PartWork:
             InputError: A document with a rest is longer than a sample.
         """
         columns = zip(*((one.text, one.answer, one.rest or '') for one in batch), strict=True)
-        encoded = zip(*(self.tokenizer.encode(column, eos=False) for column in columns), strict=True)
+        pieces = [self.tokenizer.encode(column, eos=False) for column in columns]
         nothing = np.empty(0, self.tokenizer.dtype)
         eos = np.array([self.tokenizer.facts.eos_id], self.tokenizer.dtype)
         found = []
-        for one, (prompt, answer, rest) in zip(batch, encoded, strict=True):
+        for one, (prompt, answer, rest) in zip(batch, zip(*pieces, strict=True), strict=True):
             tokens = np.concatenate([prompt, answer, rest, eos if one.rest is None else nothing])
             if one.rest is not None and len(tokens) > self.job.options.seq_len:
                 raise InputError(
@@ -203,7 +214,7 @@ class _PartWork:
                     f'tokens: {one.text + one.answer + one.rest!r}'
                 )
             found.append((tokens, len(prompt) if one.answer else 0, len(rest)))
-        return found
+        return found, found_in_pieces(one.special for one in pieces)
 
     def _sink(self, raw: str) -> SkillSink:
         skill = self.names.safe(raw)
@@ -228,6 +239,8 @@ class _PartWork:
                 record.by_hash, record.by_corpus = self.sinks[skill].by_hash, self.sinks[skill].by_corpus
             record.sources = self.sources[skill]
             record.faults = dict(self.faults.counts[skill])
+            record.special_documents = self.special_documents[skill]
+            record.special_tokens = dict(self.special_tokens[skill])
             skills[skill] = record
         return PartRecord(
             self.part.signature,

@@ -77,6 +77,7 @@ class Existing:
                 f'--tokenizer {os.path.join(self.root, TOKENIZER_FOLDER)}'
             )
         shape: dict[str, Any] = {'one_per_sample': False, 'loss': 'all', 'drop_without_target': False}
+        shape['special_tokens'] = ConvertOptions.special_tokens
         shape |= {name: has.corpus[name] for name in shape if name in has.corpus}
         wanted = {'seq_len': has.seq_len, **shape, **sizes}
         if 'eval_fraction' not in sizes:

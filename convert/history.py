@@ -16,6 +16,7 @@ from skillit_stream.formats.manifest import (
     SkillInfo,
     SourceInfo,
     SplitInfo,
+    sum_of_special,
 )
 
 COUNTS = ('documents', 'bytes', 'samples', 'tokens', 'target_tokens')
@@ -61,7 +62,10 @@ def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
     dropped = Counter(old.dropped)
     dropped.update(new.dropped)
     return SkillInfo(
-        splits=splits, sources=(*old.sources, *new.sources), dropped=dict(sorted(dropped.items()))
+        splits=splits,
+        sources=(*old.sources, *new.sources),
+        dropped=dict(sorted(dropped.items())),
+        special_tokens=sum_of_special(filter(None, (old.special_tokens, new.special_tokens))),
     )
 
 

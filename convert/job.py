@@ -36,7 +36,8 @@ class Job:
 
     def load_tokenizer(self) -> DocumentTokenizer:
         """The tokenizer, without transformers."""
-        return reload_tokenizer(self.destination.tokenizer, self.facts, self.encoder)
+        mode = self.options.special_tokens
+        return reload_tokenizer(self.destination.tokenizer, self.facts, self.encoder, special_tokens=mode)
 
     def part_folder(self, part: Part) -> str:
         """The folder of a part."""

@@ -31,7 +31,13 @@ from skillit_stream.convert.splits import (
     TooSmallError,
 )
 from skillit_stream.convert.tokens import DocumentTokenizer
-from skillit_stream.formats.manifest import SkillInfo, SourceInfo, SplitInfo
+from skillit_stream.formats.manifest import (
+    SkillInfo,
+    SourceInfo,
+    SpecialTokensInfo,
+    SplitInfo,
+    sum_of_special,
+)
 
 # Eval documents packed at once.
 BATCH = 512
@@ -141,7 +147,15 @@ class _SkillAssembly:
         sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
         dropped = +self.dropped if self.assembly.generated else self.dropped
         self.existing.check_sources(sources)
-        info = SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
+        info = SkillInfo(
+            splits=splits,
+            sources=sources,
+            dropped=dict(sorted(dropped.items())),
+            special_tokens=sum_of_special(
+                SpecialTokensInfo(documents=record.special_documents, tokens=record.special_tokens)
+                for _, record in self.parts
+            ),
+        )
         return SkillDraft(AssembledSkill(info, None if by_corpus else threshold), self.shards)
 
     def _has(self, split: str) -> bool:

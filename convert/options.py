@@ -10,6 +10,7 @@ from typing import Any
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import add_task_arguments
 from skillit_stream.convert.faults import Faults
+from skillit_stream.convert.special_tokens import MODES, SPECIAL
 
 ENCODERS = ('auto', 'gigatoken', 'tokenizers')
 LOSSES = ('all', 'answer')
@@ -27,6 +28,11 @@ READING = (
         '--encoder',
         'who encodes: gigatoken where it can load the tokenizer (auto), or tokenizers',
         {'choices': ENCODERS, 'default': 'auto'},
+    ),
+    (
+        '--special-tokens',
+        "what the words of a special token in a document's text become: that token (special, default), or text",
+        {'choices': MODES, 'default': SPECIAL},
     ),
     (
         '--part-size',
@@ -84,6 +90,8 @@ class ConvertOptions:
     """Largest shard, in bytes or as text such as ``64mb``."""
     bad_records: str = 'error'
     """'error' or 'skip'."""
+    special_tokens: str = SPECIAL
+    """'special': the words of a special token in a document's text become that token; 'text': they are text."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -115,6 +123,8 @@ class ConvertOptions:
             shape['loss'] = self.loss
         if self.drop_without_target:
             shape['drop_without_target'] = True
+        if self.special_tokens != SPECIAL:
+            shape['special_tokens'] = self.special_tokens
         return {**sizes, **shape, 'bad_records': self.bad_records}
 
 

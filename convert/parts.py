@@ -25,7 +25,7 @@ from skillit_stream.formats.manifest import write_json
 
 RECORD_NAME = 'part.json'
 # Of what a part keeps on disk: one that was kept in another form is converted again.
-FORM = 4
+FORM = 5
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,10 @@ class SkillRecord:
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Files it was found in: file, hash, bytes."""
     faults: dict[str, int] = field(default_factory=dict)
+    special_documents: int = 0
+    """Documents whose text holds the words of special tokens."""
+    special_tokens: dict[str, int] = field(default_factory=dict)
+    """How often it holds those of each."""
 
 
 @dataclass

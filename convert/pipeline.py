@@ -55,6 +55,7 @@ class Conversion:
         seconds: Where the time went, all processes together.
         passed_over: Input files that the streams had already.
         files: How many were read and how many passed over, in words.
+        boundaries: What stands between documents, in words; empty where it is what the tokenizer puts there itself.
     """
 
     manifest: Manifest | None
@@ -65,6 +66,7 @@ class Conversion:
     seconds: Mapping[str, float]
     passed_over: Sequence[str] = ()
     files: str = ''
+    boundaries: str = ''
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -92,10 +94,11 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     if _in_processes(args, workers, sum(file.size for file in files)):
         prepare_processes()
     with destination.opened(shared=args.task is not None):
-        tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args)
+        tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args, options.special_tokens)
         if args.seq_len is None:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
+        between = '' if corpus.generated else _boundaries(tokenizer)
         existing.check_settings(options, tokenizer_hash, args.tokenizer)
         settings = {
             **settings_of(corpus, options, tokenizer, tokenizer_hash, args.encoder),
@@ -109,7 +112,9 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
         done = [DonePart(folder, record) for folder, record in records if record is not None]
         if args.task is not None:
-            return replace(_conversion(None, len(parts), done, passed_over), files=in_words)
+            return replace(
+                _conversion(None, len(parts), done, passed_over), files=in_words, boundaries=between
+            )
         with disk_in_one_line(), destination.cleared_if_refused():
             destination.begin_assembly()
             assembly = Assembly(destination, options, tokenizer, done, corpus.generated, least)
@@ -117,7 +122,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             manifest = grown_manifest(existing, manifest, args)
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
-    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words)
+    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words, boundaries=between)
 
 
 def _nothing_to_add(
@@ -156,15 +161,23 @@ def _destination_of(args: argparse.Namespace) -> Destination:
 
 
 def _tokenizer_for(
-    destination: Destination, corpus: Corpus, args: argparse.Namespace
+    destination: Destination, corpus: Corpus, args: argparse.Namespace, special_tokens: str
 ) -> tuple[DocumentTokenizer, str]:
     """The tokenizer, saved with the streams, and the hash of that."""
     if args.tokenizer is None:
         found, name = corpus.own_tokenizer(), f'{corpus.name} words'
     else:
         found, name = find_tokenizer(args.tokenizer), called(args.tokenizer)
-    tokenizer = DocumentTokenizer(found.backend_tokenizer, tokenizer_facts(found, name), args.encoder)
+    facts = tokenizer_facts(found, name)
+    tokenizer = DocumentTokenizer(found.backend_tokenizer, facts, args.encoder, special_tokens=special_tokens)
     return tokenizer, destination.save_tokenizer(found)
+
+
+def _boundaries(tokenizer: DocumentTokenizer) -> str:
+    added = ' '.join(tokenizer.own_additions)
+    if not added:
+        return ''
+    return f'each document ends in {tokenizer.eos}; {added}, which the tokenizer adds to a text by itself, is left out'
 
 
 def _in_processes(args: argparse.Namespace, workers: int, size: int) -> bool:

@@ -16,11 +16,12 @@ from multiprocessing.connection import Connection
 from queue import Empty
 from typing import Any
 
-from skillit_stream.base.errors import InputError
+from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.tasks import ray_cluster
 from skillit_stream.convert.conversion import Done, Report, convert_part
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.job import Job
+from skillit_stream.convert.own_rows import FUNCTION, line_in, make_corpus
 from skillit_stream.convert.parts import Part
 from skillit_stream.convert.tokens import DocumentTokenizer
 
@@ -57,9 +58,19 @@ def load_module(name: str) -> Any:
     sys.modules[spec.name] = module
     with open(name, 'rb') as file:
         module.source_hash = hashlib.blake2b(file.read()).hexdigest()  # type: ignore[attr-defined]
-    spec.loader.exec_module(module)
-    if not hasattr(module, 'corpus'):
-        raise InputError(f'{name}: has no function corpus(args); see docs/extending.md for what a corpus is')
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code trips over
+        where = f'{name}:{line_in(error, name)}'
+        cause = f'{type(error).__name__}: {first_line(error)}'
+        raise InputError(f'{where}: cannot be loaded ({cause}); mend the file') from error
+    if not callable(getattr(module, 'corpus', None)):
+        if not hasattr(module, FUNCTION):
+            raise InputError(
+                f'{name}: has neither a function {FUNCTION}(row) nor corpus(args); see docs/extending.md for what a '
+                'corpus is'
+            )
+        make_corpus(module, name)
     return module
 
 

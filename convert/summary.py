@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from skillit_stream.base.names import is_url, number_of
 from skillit_stream.base.terminal import default_console
-from skillit_stream.formats.manifest import LEFT_OUT, Manifest
+from skillit_stream.convert.special_tokens import TEXT
+from skillit_stream.formats.manifest import LEFT_OUT, Manifest, sum_of_special
 
 HEAD = ('documents', 'MB of text', 'samples', 'tokens')
 GAP = '  '
@@ -17,6 +18,7 @@ MEANINGS = {
     'eval_documents_in_train': 'left out of eval',
     'eval_samples_in_train': 'left out of eval',
     'train_samples_in_eval': 'left out of train',
+    'row_is_none': 'the function returned None for them',
     'samples_without_target': 'no token of them counts in the loss',
 }
 # More skills that were left out are in the manifest alone.
@@ -112,8 +114,25 @@ def left_out_lines(manifest: Manifest) -> list[str]:
     lines += _left_out_skills(manifest)
     return [
         *lines,
+        *_special_lines(manifest),
         *(f'left out, of no known skill: {count:,} {reason}' for reason, count in manifest.dropped.items()),
     ]
+
+
+def _special_lines(manifest: Manifest) -> list[str]:
+    """How often documents hold the words of special tokens, which text hardly means, and what was made of them."""
+    counts = {name: one.special_tokens for name, one in manifest.skills.items() if one.special_tokens}
+    whole = sum_of_special(counts.values())
+    if whole is None:
+        return []
+    ranked = sorted(whole.tokens.items(), key=lambda item: (-item[1], item[0]))
+    named = [f'{count:,} {word}' for word, count in ranked[:MOST_NAMED]]
+    words = ', '.join([*named, *(['...'] if len(ranked) > MOST_NAMED else [])])
+    way = 'as these tokens (--special-tokens text encodes them as text)'
+    way = 'as text' if manifest.corpus.get('special_tokens') == TEXT else way
+    by_skill = {name: sum(one.tokens.values()) for name, one in counts.items()}
+    found = f'{sum(by_skill.values()):,} in {number_of(whole.documents, "document")} ({words})'
+    return [f'words of special tokens: {found}, encoded {way} {_where(by_skill)}']
 
 
 def _left_out_skills(manifest: Manifest) -> list[str]:

@@ -13,7 +13,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, pairwise
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ import numpy as np
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import is_missing_folder
+from skillit_stream.convert.special_tokens import SPECIAL, TEXT, Found, SpecialTokens, texts_with_added_tokens
 from skillit_stream.convert.unicode_tables import has_newer_signs
 
 TOKENIZER_FILE = 'tokenizer.json'
@@ -58,10 +59,12 @@ class Ids:
     Attributes:
         flat: uint16 or uint32 [tokens], the texts end to end.
         ends: int64 [texts + 1], where each begins and the last ends.
+        special: Special tokens whose words the texts hold, by the number of the text.
     """
 
     flat: np.ndarray
     ends: np.ndarray
+    special: Found = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self.flat[begin:end] for begin, end in pairwise(self.ends.tolist()))
@@ -86,23 +89,43 @@ class DocumentTokenizer:
         backend: A ``tokenizers.Tokenizer``.
         facts: Of it.
         encoder: 'gigatoken', 'tokenizers', or 'auto': gigatoken where it loads the tokenizer and agrees.
+        special_tokens: 'special': the words of a special token in a text become that token; 'text': they are text.
 
     Raises:
         InputError: gigatoken is asked for, but cannot be used.
     """
 
-    def __init__(self, backend: Any, facts: TokenizerFacts, encoder: str = 'auto') -> None:
+    def __init__(
+        self, backend: Any, facts: TokenizerFacts, encoder: str = 'auto', *, special_tokens: str = SPECIAL
+    ) -> None:
         self.facts = facts
         self._backend = backend
         # A tokenizer.json may ask for both; documents are neither cut nor filled up.
         self._backend.no_truncation()
         self._backend.no_padding()
+        # A tokenizer may have been saved to split them; its tokenizer.json, which processes load, does not say so.
+        self._backend.encode_special_tokens = False
+        self._special = SpecialTokens(backend, facts.vocab_size)
+        self._as_text = special_tokens == TEXT
         self._fast = None if encoder == 'tokenizers' else self._load_fast(required=encoder == 'gigatoken')
 
     @property
     def encoder(self) -> str:
         """Who encodes."""
         return 'tokenizers' if self._fast is None else 'gigatoken'
+
+    @property
+    def own_additions(self) -> list[str]:
+        """Special tokens that the tokenizer puts around a text for a model (BOS, CLS); documents come without."""
+        encoding = self._backend.encode('')
+        return [
+            token for token, added in zip(encoding.tokens, encoding.special_tokens_mask, strict=True) if added
+        ]
+
+    @property
+    def eos(self) -> str:
+        """The token that ends a document."""
+        return self._backend.id_to_token(self.facts.eos_id)
 
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
@@ -117,16 +140,33 @@ class DocumentTokenizer:
             eos: Whether each is followed by EOS.
         """
         apart = [] if self._fast is None else [i for i, text in enumerate(texts) if has_newer_signs(text)]
-        ids = self._encode(texts, fast=self._fast)
-        if apart:
-            lists = list(ids)
-            for i, one in zip(apart, self._encode([texts[i] for i in apart], fast=None), strict=True):
-                lists[i] = one
-            ids = Ids(np.concatenate(lists), np.array([0, *accumulate(map(len, lists))], np.int64))
-        if not eos:
+        ids = self._encode_again(apart, texts, self._encode(texts, fast=self._fast))
+        found = self._special.find(ids.flat, ids.ends, texts)
+        if found and self._as_text:
+            ids = self._encode_as_text(found, texts, ids)
+        if eos:
+            flat = np.insert(ids.flat, ids.ends[1:], self.facts.eos_id)
+            ids = Ids(flat, ids.ends + np.arange(len(ids.ends)))
+        return replace(ids, special=found)
+
+    def _encode_as_text(self, found: Found, texts: Sequence[str | bytes], ids: Ids) -> Ids:
+        """`ids` with those texts encoded anew in which special tokens were found; raises InputError."""
+        self._backend.encode_special_tokens = True
+        try:
+            ids = self._encode_again(list(found), texts, ids)
+            self._special.check_text(self._special.find(ids.flat, ids.ends, texts), self.facts.name)
+        finally:
+            self._backend.encode_special_tokens = False
+        return ids
+
+    def _encode_again(self, chosen: Sequence[int], texts: Sequence[str | bytes], ids: Ids) -> Ids:
+        """`ids` with those of the texts of these numbers in which the tokenizer itself encodes them."""
+        if not chosen:
             return ids
-        flat = np.insert(ids.flat, ids.ends[1:], self.facts.eos_id)
-        return Ids(flat, ids.ends + np.arange(len(ids.ends)))
+        lists = list(ids)
+        for i, one in zip(chosen, self._encode([texts[i] for i in chosen], fast=None), strict=True):
+            lists[i] = one
+        return Ids(np.concatenate(lists), np.array([0, *accumulate(map(len, lists))], np.int64))
 
     def _encode(self, texts: Sequence[str | bytes], *, fast: Any) -> Ids:
         """Token ids of the texts, by gigatoken, or by the tokenizer itself where `fast` is None."""
@@ -166,7 +206,7 @@ class DocumentTokenizer:
 
             fast = gigatoken.Tokenizer.from_json(self._backend.to_str())
             reason = 'it encodes some texts differently'
-            if all(self._agree(fast, text) for text in AWKWARD):
+            if all(self._agree(fast, text) for text in (*AWKWARD, *texts_with_added_tokens(self._backend))):
                 return fast
         except Exception as error:  # whatever the loader trips over
             reason = f'{type(error).__name__}: {first_line(error)}'
@@ -230,17 +270,21 @@ def tokenizer_hash(folder: str) -> str:
         return f'sha256:{hashlib.sha256(file.read()).hexdigest()}'
 
 
-def load_tokenizer(name: str, encoder: str = 'auto') -> DocumentTokenizer:
+def load_tokenizer(name: str, encoder: str = 'auto', *, special_tokens: str = SPECIAL) -> DocumentTokenizer:
     """The tokenizer in a folder or on the hub, ready to encode; raises InputError as :func:`find_tokenizer`."""
     tokenizer = find_tokenizer(name)
-    return DocumentTokenizer(tokenizer.backend_tokenizer, tokenizer_facts(tokenizer, called(name)), encoder)
+    facts = tokenizer_facts(tokenizer, called(name))
+    return DocumentTokenizer(tokenizer.backend_tokenizer, facts, encoder, special_tokens=special_tokens)
 
 
-def reload_tokenizer(folder: str, facts: TokenizerFacts, encoder: str) -> DocumentTokenizer:
+def reload_tokenizer(
+    folder: str, facts: TokenizerFacts, encoder: str, *, special_tokens: str = SPECIAL
+) -> DocumentTokenizer:
     """A tokenizer that was saved to a folder; without transformers, which takes seconds to import."""
     from tokenizers import Tokenizer
 
-    return DocumentTokenizer(Tokenizer.from_file(os.path.join(folder, TOKENIZER_FILE)), facts, encoder)
+    backend = Tokenizer.from_file(os.path.join(folder, TOKENIZER_FILE))
+    return DocumentTokenizer(backend, facts, encoder, special_tokens=special_tokens)
 
 
 def called(name: str) -> str:

@@ -37,7 +37,11 @@ NEEDED = {
 LONG = ('docs/experiments.md', 'docs/python.md')
 # Page -> files that its commands make.
 MADE = {
-    'README.md': ['streams/mine/skills.json', 'runs/mine-stratified-s1/report/report.html'],
+    'README.md': [
+        'streams/mine/skills.json',
+        'streams/rows/skills.json',
+        'runs/mine-stratified-s1/report/report.html',
+    ],
     GUIDE: ['graph.json', 'graph.png', 'runs/mine-skill_it-s1/mixture.jsonl', 'runs/compare/results.md'],
     'docs/convert.md': ['streams/shared/skills.json'],
     'docs/train.md': ['exported/config.json'],
@@ -45,7 +49,11 @@ MADE = {
     'docs/graphs.md': ['from-runs.json', 'written.json'],
     'docs/report.md': ['round-1.npy'],
     'docs/any-trainer.md': ['own-loop/mixture.jsonl'],
-    'docs/extending.md': ['streams/lines/skills.json', 'runs/mine-steepest-s1/mixture.jsonl'],
+    'docs/extending.md': [
+        'streams/rows/skills.json',
+        'streams/lines/skills.json',
+        'runs/mine-steepest-s1/mixture.jsonl',
+    ],
 }
 
 

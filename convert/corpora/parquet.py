@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from skillit_stream.base.errors import first_line
-from skillit_stream.convert.corpus import Document, Tap
+from skillit_stream.convert.corpus import Document, RowCorpus, Tap
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.inputs import InputFile
 from skillit_stream.convert.readers import hash_file
@@ -31,40 +31,48 @@ class Parquet(TableCorpus):
 
     def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
         """The documents of one file."""
-        try:
-            # Parquet is read from its end and by columns, so the bytes are hashed in a pass of their own.
-            tap.finish(*hash_file(file.path))
-            yield from self.documents_of(self._rows(file.path, tap), file)
-        except BadRecordError as fault:  # the rest of the file cannot be read
-            yield fault
+        return read_parquet(self, file, tap)
 
-    def _rows(self, path: str, tap: Tap) -> Iterator[Place | BadRecordError]:
-        """Rows, or faults in their place; a row is ``file: row N`` from 1.
 
-        Raises:
-            BadRecordError: The file, or the rest of it, cannot be read.
-        """
-        import pyarrow.parquet as pq
-        from pyarrow import ArrowException
+def read_parquet(corpus: RowCorpus, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
+    """The documents of the rows of one Parquet file; of a :class:`TableCorpus` only the columns it needs are read."""
+    try:
+        # Parquet is read from its end and by columns, so the bytes are hashed in a pass of their own.
+        tap.finish(*hash_file(file.path))
+        table = corpus if isinstance(corpus, TableCorpus) else None
+        yield from corpus.documents_of(_rows(file.path, tap, table), file)
+    except BadRecordError as fault:  # the rest of the file cannot be read
+        yield fault
 
-        number = 0
-        try:
-            with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
-                names = table.schema_arrow.names
-                lacking = self.lacking_among(names)
-                progress = RowProgress(tap, size=tap.bytes, rows=table.metadata.num_rows)
-                columns = self.columns_among(names) or names[:1]  # without any, there would be no rows
-                for batch in table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-                    for row in python_rows(batch, lambda at, first=number + 1: f'{path}: row {first + at}'):
-                        number += 1
-                        if lacking:
-                            yield missing_column(*lacking, names, f'{path}: row {number}')
-                        else:
-                            yield row
-                    progress.rows(batch.num_rows)
-        except (ArrowException, OSError) as error:
-            where = f'{path}: row {number + 1}' if number else path
-            what = f'not a valid Parquet file ({first_line(error)})'
-            raise BadRecordError(
-                'broken_archive', where=where, what=what, remedy='fetch the file again'
-            ) from error
+
+def _rows(path: str, tap: Tap, corpus: TableCorpus | None) -> Iterator[Place | BadRecordError]:
+    """Rows, or faults in their place; a row is ``file: row N`` from 1.
+
+    Raises:
+        BadRecordError: The file, or the rest of it, cannot be read.
+    """
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    number = 0
+    try:
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
+            names = table.schema_arrow.names
+            lacking = corpus.lacking_among(names) if corpus else None
+            progress = RowProgress(tap, size=tap.bytes, rows=table.metadata.num_rows)
+            # Without any column there would be no rows.
+            columns = (corpus.columns_among(names) or names[:1]) if corpus else names
+            for batch in table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                for row in python_rows(batch, lambda at, first=number + 1: f'{path}: row {first + at}'):
+                    number += 1
+                    if lacking:
+                        yield missing_column(*lacking, names, f'{path}: row {number}')
+                    else:
+                        yield row
+                progress.rows(batch.num_rows)
+    except (ArrowException, OSError) as error:
+        where = f'{path}: row {number + 1}' if number else path
+        what = f'not a valid Parquet file ({first_line(error)})'
+        raise BadRecordError(
+            'broken_archive', where=where, what=what, remedy='fetch the file again'
+        ) from error

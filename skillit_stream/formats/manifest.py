@@ -5,7 +5,8 @@ Torch-free: a tool that only wants to know the skills of a folder pays little fo
 
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ class SourceInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpecialTokensInfo:
+    """Special tokens whose words the documents of a skill hold."""
+
+    documents: int
+    """Documents of the input that hold some."""
+    tokens: Mapping[str, int]
+    """Special token -> how often its words occur."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SkillInfo:
     """One skill: its splits, the files it came from, and what was left out of it."""
 
@@ -66,6 +77,8 @@ class SkillInfo:
     """Input files; empty for a generated corpus."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason -> count: records for a bad record's reason, tokens for ``tail_tokens``."""
+    special_tokens: SpecialTokensInfo | None = None
+    """None where there are none, and in the manifest of an earlier release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +194,23 @@ class Manifest:
 
 
 def _plain(skill: SkillInfo) -> dict[str, Any]:
-    """As JSON takes it, without a count that only some streams with a mask have."""
+    """As JSON takes it, without counts that only some streams have."""
     plain = asdict(skill)
+    if skill.special_tokens is None:
+        del plain['special_tokens']
     for split in plain['splits'].values():
         if split['without_target'] is None:
             del split['without_target']
     return plain
+
+
+def sum_of_special(counts: Iterable[SpecialTokensInfo]) -> SpecialTokensInfo | None:
+    """What several parts of a skill hold of special tokens; None if it is nothing."""
+    documents, tokens = 0, Counter[str]()
+    for one in counts:
+        documents += one.documents
+        tokens.update(one.tokens)
+    return SpecialTokensInfo(documents=documents, tokens=dict(sorted(tokens.items()))) if documents else None
 
 
 def _broken(path: str, reason: str) -> InputError:

@@ -140,7 +140,7 @@ def test_faults_of_a_corpus_of_ones_own_are_one_line(tmp_path: Path, options, re
 def test_a_file_that_is_no_corpus_is_refused(tmp_path: Path, options, refused):
     (tmp_path / 'empty.py').write_text('')
     error = refused('convert', 'custom', tmp_path / 'empty.py', *options)
-    assert 'empty.py: has no function corpus(args)' in error
+    assert 'empty.py: has neither a function row(row) nor corpus(args)' in error
     assert 'no such file' in refused('convert', 'custom', tmp_path / 'none.py', *options)
 
 
