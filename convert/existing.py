@@ -103,8 +103,16 @@ class Existing:
         """What the work of an addition depends on besides the options."""
         if not self.manifest:
             return {}
-        hashes = [split.index_hash for one in self.manifest.skills.values() for split in one.splits.values()]
-        return {'added_to': [self.name, *hashes]}
+        hashes = {
+            skill: {split: info.index_hash for split, info in one.splits.items()}
+            for skill, one in self.manifest.skills.items()
+        }
+        return {'added_to': [self.name, hashes, self.names()]}
+
+    def names(self) -> dict[str, str]:
+        """Name of a corpus -> the skill that its documents are of."""
+        skills = self.manifest.skills if self.manifest else {}
+        return {name: skill for skill, info in skills.items() for name in info.names or (skill,)}
 
     def rule(self, skill: str, options: ConvertOptions) -> SplitRule:
         """How the documents of a skill are split.
@@ -118,7 +126,8 @@ class Existing:
         if skill not in bounds:
             raise InputError(
                 f'skill {skill!r}: {self.root} does not say which of its documents are for eval (its corpus decided, '
-                'or an earlier release made it); give the new files a skill of their own, or convert all anew'
+                'it was merged of skills that were split differently, or an earlier release made it); give the new '
+                'files a skill of their own, or convert all anew'
             )
         return SplitRule.at(int(bounds[skill], 16))
 
@@ -156,7 +165,7 @@ class Existing:
             dtype = sample_dtype(shard)
             if dtype is None:
                 raise RuntimeError(f'Internal error: {folder} has columns of varying size')
-            with as_input_error(f'--out {self.root}', DamagedShardError, OSError):
+            with as_input_error(self.root, DamagedShardError, OSError):
                 tokens = ShardMaps(dtype).get(0, shard)['tokens']  # type: ignore[arg-type]
             yield sample_keys(Samples(tokens, None))
 

@@ -55,17 +55,21 @@ def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
     if old is None:
         return new
     splits = {
-        split: _sum_of_splits(old.splits[split], new.splits[split]) if split in new.splits else info
+        split: sum_of_splits(old.splits[split], new.splits[split]) if split in new.splits else info
         for split, info in old.splits.items()
     }
     dropped = Counter(old.dropped)
     dropped.update(new.dropped)
     return SkillInfo(
-        splits=splits, sources=(*old.sources, *new.sources), dropped=dict(sorted(dropped.items()))
+        splits=splits,
+        sources=(*old.sources, *new.sources),
+        dropped=dict(sorted(dropped.items())),
+        names=old.names,
     )
 
 
-def _sum_of_splits(old: SplitInfo, new: SplitInfo) -> SplitInfo:
+def sum_of_splits(old: SplitInfo, new: SplitInfo) -> SplitInfo:
+    """What two splits hold together; the hash is that of the second."""
     texts = (old.text_tokens, new.text_tokens)
     return SplitInfo(
         **{name: getattr(old, name) + getattr(new, name) for name in COUNTS},

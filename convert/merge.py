@@ -141,7 +141,8 @@ class _SkillAssembly:
         sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
         dropped = +self.dropped if self.assembly.generated else self.dropped
         self.existing.check_sources(sources)
-        info = SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
+        names = tuple({record.raw_name: None for _, record in self.parts if record.raw_name != self.skill})
+        info = SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())), names=names)
         return SkillDraft(AssembledSkill(info, None if by_corpus else threshold), self.shards)
 
     def _has(self, split: str) -> bool:

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Conversion:
         seconds: Where the time went, all processes together.
         passed_over: Input files that the streams had already.
         files: How many were read and how many passed over, in words.
+        called: Name of the corpus -> skill of the streams, where it is another.
     """
 
     manifest: Manifest | None
@@ -65,6 +66,7 @@ class Conversion:
     seconds: Mapping[str, float]
     passed_over: Sequence[str] = ()
     files: str = ''
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -117,7 +119,9 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             manifest = grown_manifest(existing, manifest, args)
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
-    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words)
+    found = {one.raw_name: name for part in done for name, one in part.record.skills.items()}
+    called_so = {raw: name for raw, name in sorted(found.items()) if name != raw and existing.splits(name)}
+    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words, called=called_so)
 
 
 def _nothing_to_add(
