@@ -54,10 +54,9 @@ def grown_manifest(existing: Existing, new: Manifest, args: argparse.Namespace) 
 def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
     if old is None:
         return new
-    splits = {
-        split: sum_of_splits(old.splits[split], new.splits[split]) if split in new.splits else info
-        for split, info in old.splits.items()
-    }
+    splits = dict(old.splits)
+    for split, info in new.splits.items():
+        splits[split] = sum_of_splits(splits[split], info) if split in splits else info
     dropped = Counter(old.dropped)
     dropped.update(new.dropped)
     return SkillInfo(

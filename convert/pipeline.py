@@ -84,6 +84,11 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     options, workers, part_size, task = options_of(args), workers_of(args), part_size_of(args), task_of(args)
     least = min_samples_of(args)
     corpus = load_module(module).corpus(args)
+    if corpus.generated and args.add:
+        raise InputError(
+            f'--add: {corpus.name} is computed, and more of it may be what is there already; make it anew with '
+            '--overwrite and more --train-samples'
+        )
     destination = _destination_of(args)
     existing = destination.existing
     with choosing_files(args) as choice:
@@ -149,7 +154,7 @@ def _destination_of(args: argparse.Namespace) -> Destination:
     # A folder of its own: the one that is given may hold other things, and this one is removed.
     own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
     work = os.path.join(os.path.abspath(args.work), own) if args.work else None
-    if getattr(args, 'add', False):  # generated corpora have no such option
+    if args.add:
         if is_url(args.out):
             raise InputError(
                 f'--add: --out {args.out} is in an object store, and only streams in a local folder can be added to; '
