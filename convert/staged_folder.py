@@ -65,7 +65,7 @@ class StagedFolder(Destination):
             if os.path.exists(os.path.join(self.root, MADE)):
                 with locked(os.path.join(self.root, LOCK_NAME)):
                     finish_filling(self.root, self._target)
-        elif os.path.isdir(self._previous) or os.path.isdir(self._aside):
+        elif any(map(os.path.exists, (self._previous, self._aside, os.path.join(self._target, LOCK_NAME)))):
             was_moved = not os.path.isdir(self.root)
             with ExitStack() as locks:
                 for folder in (self.root, self._target):

@@ -194,7 +194,9 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
 
     parts = []
     for skill, change in changes.items():
-        if change == 'added':
+        if change == 'added' and (old := _called_before(skill, changes, state, present)):
+            parts.append(f'{old} is called {skill} now')
+        elif change == 'added':
             parts.append(f'{skill} ({samples(present, skill)}) was not among them')
         elif change == 'removed':
             parts.append(f'{skill} ({samples(state, skill)}) is missing')
@@ -208,6 +210,15 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
         else:
             parts.append(f'{skill} has other shards than its {samples(state, skill)} had')
     return _shortened(parts, most=3)
+
+
+def _called_before(
+    skill: str, changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]
+) -> str:
+    """The missing stream that has the shards of a new one; empty if there is none."""
+    digest = present['streams'][skill]['digest']
+    gone = [one for one, change in changes.items() if change == 'removed']
+    return next((one for one in gone if state['streams'][one]['digest'] == digest), '')
 
 
 def _shortened(names: Sequence[str], most: int = 8) -> str:

@@ -46,6 +46,7 @@ def kill_at(patch: pytest.MonkeyPatch, number: int) -> list[str]:
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('links', [True, False], ids=['links', 'no links'])
 @pytest.mark.parametrize('overwrite', [False, True], ids=['new', 'overwrite'])
