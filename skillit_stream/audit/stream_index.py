@@ -160,7 +160,6 @@ class StreamsFolder:
             problem = next(one for one in self._read[skill] if isinstance(one, str))
         return LostStream(samples, shards, digest, problem)
 
-
     def _others(self) -> Iterator[StreamIndex]:
         """All streams there are: one may be called otherwise since, or be the beginning of a merged one."""
         for root in self._roots:

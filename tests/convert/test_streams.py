@@ -19,7 +19,7 @@ from skillit_stream.convert.locks import locked
 from skillit_stream.convert.verify import verify
 from skillit_stream.formats.manifest import Manifest
 from tests.support.adding import digests, documents_of
-from tests.support.mounts import in_child, read_only
+from tests.support.mounts import in_child, read_only, tiny
 from tests.support.paths import SUPPORT
 from tests.support.streams_reading import left_in
 
@@ -320,6 +320,24 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(streams: Path, refused, 
     assert digests(streams) == before
 
 
+def test_a_mount_point_is_changed_where_it_is(tmp_path: Path, add_command, write_rows, skillit):
+    rows = [row for kind in ('law', 'prose', 'verse') for row in rows_of(kind, 0, 90)]
+    command = add_command(write_rows('old.jsonl', rows))
+    root = tmp_path / 'S'
+    root.mkdir()
+
+    def change() -> tuple[list[str], list[str], list[str]]:
+        skillit(*command)
+        skillit('streams', 'rename', root, 'law', 'statutes')
+        skillit('streams', 'merge', root, '--into', 'texts', 'prose', 'verse')
+        return list(verify(str(root)).skills), left_in(root), left_in(tmp_path)
+
+    skills, inside, beside = in_child(change, [tiny(root, '50m')])
+    assert skills == ['statutes', 'texts']
+    assert inside == ['skills.json', 'statutes', 'texts', 'tokenizer']
+    assert beside == ['S', 'corpus']
+
+
 def test_links_are_followed_or_refused(streams: Path, tmp_path: Path, skillit, refused):
     shutil.move(streams / 'verse', tmp_path / 'elsewhere')
     (streams / 'verse').symlink_to(tmp_path / 'elsewhere')
@@ -362,8 +380,8 @@ def test_streams_that_are_not_as_the_manifest_says_are_not_merged(streams: Path,
 def test_streams_that_a_process_has_mapped_are_not_changed(streams: Path, refused, skillit):
     shard = next((streams / 'law' / 'train').glob('*.mds'))
     program = f'import numpy; m = numpy.memmap({str(shard)!r}, mode="r"); print(len(m), flush=True); input()'
-    pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
-    reader = subprocess.Popen([sys.executable, '-c', program], text=True, **pipes)
+    command = [sys.executable, '-c', program]
+    reader = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert reader.stdout is not None
         reader.stdout.readline()

@@ -95,6 +95,7 @@ def test_a_kill_between_any_two_steps_leaves_no_half(
     verify(str(root))
     add = [*add_command(write_rows('more.jsonl', rows_of('other', 100, 60))), '--add']
     seen = set()
+    number = 0
     for number in range(1000):
         shutil.rmtree(root)
         shutil.copytree(tmp_path / 'pristine', root)
