@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
         print(conversion.files)
     if conversion.passed_over:
         print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
-    for raw, skill in conversion.called.items():
-        print(f'{raw!r} is {skill!r} in these streams')
+    for skill, names in conversion.called.items():
+        print(f'{skill}: has the documents of {", ".join(map(repr, names))}')
     if conversion.manifest is None:
         print(
             f'task {args.task}: {conversion.done} of {number_of(conversion.parts, "part")} '

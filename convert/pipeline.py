@@ -14,7 +14,7 @@ from skillit_stream.base.tasks import task_of
 from skillit_stream.convert.assemble import assemble_skills, unplaced
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.destinations import Destination, ObjectStore
-from skillit_stream.convert.existing import BOUNDS, bound_in_words
+from skillit_stream.convert.existing import BOUNDS, Existing, bound_in_words
 from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
 from skillit_stream.convert.inputs import InputFile, choosing_files
@@ -55,7 +55,7 @@ class Conversion:
         seconds: Where the time went, all processes together.
         passed_over: Input files that the streams had already.
         files: How many were read and how many passed over, in words.
-        called: Name of the corpus -> skill of the streams, where it is another.
+        called: Skill that was added to -> names that a corpus has for it, if there are others than its own.
     """
 
     manifest: Manifest | None
@@ -66,7 +66,7 @@ class Conversion:
     seconds: Mapping[str, float]
     passed_over: Sequence[str] = ()
     files: str = ''
-    called: Mapping[str, str] = field(default_factory=dict)
+    called: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -84,12 +84,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     options, workers, part_size, task = options_of(args), workers_of(args), part_size_of(args), task_of(args)
     least = min_samples_of(args)
     corpus = load_module(module).corpus(args)
-    if corpus.generated and args.add:
-        raise InputError(
-            f'--add: {corpus.name} is computed, and more of it may be what is there already; make it anew with '
-            '--overwrite and more --train-samples'
-        )
-    destination = _destination_of(args)
+    destination = _destination_of(args, corpus)
     existing = destination.existing
     with choosing_files(args) as choice:
         files, passed_over = existing.unknown(corpus.inputs())
@@ -124,9 +119,8 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             manifest = grown_manifest(existing, manifest, args)
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
-    found = {one.raw_name: name for part in done for name, one in part.record.skills.items()}
-    called_so = {raw: name for raw, name in sorted(found.items()) if name != raw and existing.splits(name)}
-    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words, called=called_so)
+    found = _conversion(manifest, len(parts), done, passed_over)
+    return replace(found, files=in_words, called=_called(existing, done))
 
 
 def _nothing_to_add(
@@ -145,7 +139,7 @@ def _nothing_to_add(
     return _conversion(manifest, 0, [], passed_over)
 
 
-def _destination_of(args: argparse.Namespace) -> Destination:
+def _destination_of(args: argparse.Namespace, corpus: Corpus) -> Destination:
     """The destination that ``--out``, ``--overwrite``, ``--add`` and ``--work`` name.
 
     Raises:
@@ -155,6 +149,11 @@ def _destination_of(args: argparse.Namespace) -> Destination:
     own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
     work = os.path.join(os.path.abspath(args.work), own) if args.work else None
     if args.add:
+        if corpus.generated:
+            raise InputError(
+                f'--add: {corpus.name} is computed, and more of it may be what is there already; make it anew with '
+                '--overwrite and more --train-samples'
+            )
         if is_url(args.out):
             raise InputError(
                 f'--add: --out {args.out} is in an object store, and only streams in a local folder can be added to; '
@@ -227,6 +226,13 @@ def _assemble(
             **({} if corpus.generated else {**options.in_manifest(), **left_out, BOUNDS: bounds}),
         },
     )
+
+
+def _called(existing: Existing, done: Sequence[DonePart]) -> dict[str, tuple[str, ...]]:
+    """Skill that was added to -> the names that a corpus has for it, if there are others than its own."""
+    known = existing.manifest.skills if existing.manifest else {}
+    grown = sorted({skill for part in done for skill in part.record.skills})
+    return {skill: known[skill].names for skill in grown if skill in known and known[skill].names}
 
 
 def _conversion(

@@ -193,9 +193,12 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
         return f'{of["streams"][skill]["samples"]} samples'
 
     parts = []
+    renamed = _new_names(changes, state, present)
     for skill, change in changes.items():
-        if change == 'added' and (old := _called_before(skill, changes, state, present)):
-            parts.append(f'{old} is called {skill} now')
+        if skill in renamed:
+            parts.append(f'{skill} is called {renamed[skill]} now')
+        elif skill in renamed.values():
+            continue
         elif change == 'added':
             parts.append(f'{skill} ({samples(present, skill)}) was not among them')
         elif change == 'removed':
@@ -212,13 +215,13 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
     return _shortened(parts, most=3)
 
 
-def _called_before(
-    skill: str, changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]
-) -> str:
-    """The missing stream that has the shards of a new one; empty if there is none."""
-    digest = present['streams'][skill]['digest']
-    gone = [one for one, change in changes.items() if change == 'removed']
-    return next((one for one in gone if state['streams'][one]['digest'] == digest), '')
+def _new_names(
+    changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]
+) -> dict[str, str]:
+    """Missing stream -> the new one that has its shards."""
+    added = {present['streams'][one]['digest']: one for one, change in changes.items() if change == 'added'}
+    digests = {one: state['streams'][one]['digest'] for one, change in changes.items() if change == 'removed'}
+    return {one: added[digest] for one, digest in digests.items() if digest in added}
 
 
 def _shortened(names: Sequence[str], most: int = 8) -> str:

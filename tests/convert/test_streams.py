@@ -158,7 +158,8 @@ def test_documents_of_an_old_name_are_added_to_the_skill_as_it_is_called_now(
     kinds = ('law', 'statutes', 'prose', 'verse', 'texts', 'new')
     rows = [row for kind in kinds for row in rows_of(kind, 1000, 60)]
     printed = skillit(*add_command(write_rows('new.jsonl', rows)), '--add')
-    assert "'law' is 'statutes' in these streams" in printed
+    assert "statutes: has the documents of 'law', 'statutes'\n" in printed
+    assert "texts: has the documents of 'prose', 'verse', 'texts'\n" in printed
     after = verify(str(streams))
     assert list(after.skills) == ['new', 'statutes', 'texts']
     count = {
