@@ -9,6 +9,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url
 from skillit_stream.convert.changed_folder import folder_to_change, make_change
 from skillit_stream.convert.contents import foreign_entries
+from skillit_stream.convert.existing import BOUNDS
 from skillit_stream.convert.skill_changes import Wish, plan_change
 from skillit_stream.convert.summary import print_next, print_summary
 from skillit_stream.formats.manifest import ChangeInfo, Manifest
@@ -54,8 +55,14 @@ def run(args: argparse.Namespace) -> int:
     with folder_to_change(root) as finished:
         if finished != wish.command:
             make_change(root, plan_change(root, Manifest.load(root), wish))
-    done = Manifest.load(root).changes[-1]
+    manifest = Manifest.load(root)
+    done = manifest.changes[-1]
     print(f'{args.streams}: {_in_words(done)}')
+    if done.action == 'merge' and done.into not in manifest.corpus.get(BOUNDS, {}):
+        print(
+            f'{done.into}: what was merged had been split differently: a document that two of them had may be in train '
+            'and in eval, and nothing can be added'
+        )
     stayed = [
         one
         for one in foreign_entries(root)
@@ -96,4 +103,4 @@ def _in_words(change: ChangeInfo) -> str:
     names = ', '.join(map(repr, change.skills))
     if change.action == 'drop':
         return f'{names} dropped'
-    return f'{names} {"renamed" if change.action == "rename" else "merged"} to {change.into!r}'
+    return f'{names} {"renamed to" if change.action == "rename" else "merged into"} {change.into!r}'

@@ -115,7 +115,7 @@ def test_skills_are_merged_shard_after_shard(streams: Path, skillit, into: str):
         split: [sample for skill in order for sample in plainly_read(streams, skill, split)]
         for split in ('train', 'eval')
     }
-    skillit('streams', 'merge', streams, '--into', into, 'law', 'verse')
+    assert 'split differently' not in skillit('streams', 'merge', streams, '--into', into, 'law', 'verse')
     after = verify(str(streams))
     assert list(after.skills) == sorted(['prose', into])
     assert after.skills['prose'] == before.skills['prose']
@@ -202,7 +202,11 @@ def test_a_merged_skill_that_was_split_in_two_ways_is_not_added_to(
         return [*options, '--eval-documents', 9]
 
     skillit(*command('old.jsonl', [*rows_of('law', 0, 90), *rows_of('verse', 0, 90)]))
-    skillit('streams', 'merge', tmp_path / 'S', '--into', 'texts', 'law', 'verse')
+    printed = skillit('streams', 'merge', tmp_path / 'S', '--into', 'texts', 'law', 'verse')
+    assert (
+        'texts: what was merged had been split differently: a document that two of them had may be in'
+        in printed
+    )
     assert verify(str(tmp_path / 'S')).corpus['eval_below'] == {}
     error = refused(*command('new.jsonl', rows_of('law', 100, 90)), '--add')
     assert 'it was merged of skills that were split differently' in error
