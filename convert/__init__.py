@@ -24,6 +24,8 @@ The parts, in the order the data flows::
     destinations.py  where the streams lie     an object store; staged_folder.py: a folder that appears complete
     replacing.py     in the place of old ones  whose files contents.py knows; locks.py keeps others out
     grown_folder.py  a finished folder that is added to; history.py has its manifest
+    changed_folder.py  one whose skills are renamed, dropped, merged: streams.py is the command, skill_changes.py
+                     works out what is to be done, regrouping.py has the manifest
     runners.py       who does the parts        this process, several, Ray (base/tasks.py)
     pipeline.py      all of it
 

@@ -63,11 +63,12 @@ def assemble_skills(assembly: Assembly) -> AssembledSkills:
 
 def _raw_names(assembly: Assembly) -> dict[str, str]:
     """Safe name -> name, of all skills; raises InputError if two would have one name."""
+    known = assembly.destination.existing.splits
     found: dict[str, SkillRecord] = {}
     for part in assembly.parts:
         for skill, record in part.record.skills.items():
             other = found.setdefault(skill, record)
-            if other.raw_name != record.raw_name:
+            if other.raw_name != record.raw_name and not known(skill):
                 places = [
                     one.sources[0]['file'] if one.sources else 'a bad record' for one in (record, other)
                 ]

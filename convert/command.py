@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         print(conversion.boundaries)
     if conversion.passed_over:
         print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
+    for skill, names in conversion.called.items():
+        print(f'{skill}: has the documents of {", ".join(map(repr, names))}')
     if conversion.manifest is None:
         print(
             f'task {args.task}: {conversion.done} of {number_of(conversion.parts, "part")} '

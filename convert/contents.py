@@ -10,7 +10,7 @@ from skillit_stream.convert.existing import SIZES
 from skillit_stream.convert.locks import LOCK_NAME
 from skillit_stream.convert.names import GRAPH_NAME
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER
-from skillit_stream.formats.manifest import MANIFEST_NAME, SPLITS
+from skillit_stream.formats.manifest import CHANGE_NAME, MANIFEST_NAME, SPLITS
 
 # What a split has: an index, shards, and of both what an addition that was stopped has left.
 SPLIT_FILE = re.compile(r'index\.json(\.next)?|shard\.([\w-]+\.)*mds(\.\w+)?')
@@ -21,7 +21,7 @@ TOKENIZER_FILE = re.compile(
 )
 # With this begin the names of shards that were added.
 ADDED = 'shard.add'
-TOP_FILES = (MANIFEST_NAME, f'{MANIFEST_NAME}.next', LOCK_NAME)
+TOP_FILES = (MANIFEST_NAME, f'{MANIFEST_NAME}.next', CHANGE_NAME, LOCK_NAME)
 
 
 def foreign_entries(root: str, manifest: str = MANIFEST_NAME) -> list[str]:

@@ -88,7 +88,7 @@ class _PartWork:
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.job.options.bad_records)
-        self.names = SkillNames()
+        self.names = SkillNames(self.job.destination.existing.names())
         self.watches = Stopwatches()
         self.sinks: dict[str, SkillSink] = {}
         self.sources: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)

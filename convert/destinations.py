@@ -163,7 +163,7 @@ class ObjectStore(Destination):
     """Streams at a URL such as ``s3://bucket/path``, written through Streaming's uploaders.
 
     Train shards are uploaded by whoever converts a part, everything else by the command that puts the streams
-    together, the manifest last.
+    together, the manifest last. There is no lock: whoever is to publish looks once more whether somebody else has.
 
     Args:
         url: The URL.
@@ -183,7 +183,7 @@ class ObjectStore(Destination):
 
     def _check(self, overwrite: bool) -> None:
         try:
-            found = listed_objects(self._uploader(), MANIFEST_NAME)
+            found = self._is_finished()
         except Exception as error:  # each store has errors of its own
             raise InputError(
                 f'--out {self._url}: cannot be reached ({type(error).__name__}: {first_line(error)}); check the '
@@ -196,6 +196,9 @@ class ObjectStore(Destination):
             )
         if found:
             raise InputError(f'--out {self._url}: holds finished streams; choose another place')
+
+    def _is_finished(self) -> bool:
+        return bool(listed_objects(self._uploader(), MANIFEST_NAME))
 
     def _make_root(self) -> None:
         os.makedirs(self.root, exist_ok=True)
@@ -213,7 +216,17 @@ class ObjectStore(Destination):
         return index_hash(folders[0])
 
     def publish(self, manifest: Manifest, companions: Mapping[str, Any]) -> None:
-        """Upload the tokenizer and what lies beside the manifest, then the manifest."""
+        """Upload the tokenizer and what lies beside the manifest, then the manifest.
+
+        Raises:
+            InputError: Another command has published streams there meanwhile: a store has no lock.
+        """
+        if self._is_finished():
+            raise InputError(
+                f'--out {self._url}: another command has finished streams there meanwhile, and some of its shards may '
+                'be overwritten by those of this one; remove all that is there and run one of the commands again (the '
+                'parts of this one are kept)'
+            )
         tokenizer = os.path.join(self.root, TOKENIZER_FOLDER)
         self._upload(tokenizer, f'/{TOKENIZER_FOLDER}', *sorted(os.listdir(tokenizer)))
         for name, contents in companions.items():

@@ -2,7 +2,8 @@
 
 A document goes where an equal one of the old streams went: their manifest has, for every skill, the hash below which
 documents are for eval (``corpus.eval_below``), and ``--add`` keeps to it. So no document of eval comes into train. A
-skill whose corpus itself says what is for eval has no such hash, and nothing can be added to it.
+skill whose corpus itself says what is for eval has no such hash: to it is added where every document is a sample, so
+that those of the old eval are known.
 
 Documents apart, a *sample* can be alike in both splits (200 blanks in a row). New train samples that are old eval
 samples are left out of train, new eval samples that are train samples, old or new, out of eval.
@@ -104,32 +105,60 @@ class Existing:
         """What the work of an addition depends on besides the options."""
         if not self.manifest:
             return {}
-        hashes = [split.index_hash for one in self.manifest.skills.values() for split in one.splits.values()]
-        return {'added_to': [self.name, *hashes]}
+        hashes = {
+            skill: {split: info.index_hash for split, info in one.splits.items()}
+            for skill, one in self.manifest.skills.items()
+        }
+        return {'added_to': [self.name, hashes, self.names()]}
+
+    def names(self) -> dict[str, str]:
+        """Name of a corpus -> the skill that its documents are of."""
+        skills = self.manifest.skills if self.manifest else {}
+        return {name: skill for skill, info in skills.items() for name in info.names or (skill,)}
 
     def rule(self, skill: str, options: ConvertOptions) -> SplitRule:
-        """How the documents of a skill are split.
+        """How the documents of a skill are split by their hash."""
+        bound = self._bound(skill)
+        return split_rule(options) if bound is None else SplitRule.at(int(bound, 16))
+
+    def check_split(self, skill: str, split: str | None, options: ConvertOptions) -> None:
+        """Refuse a document of a known skill of which nobody can say that its twins went to the same split.
+
+        Args:
+            skill: Its skill.
+            split: The one that its corpus says; None: its hash decides.
+            options: Of the command.
 
         Raises:
-            InputError: The streams have the skill, but do not say how its documents were split.
+            InputError: The hash decides where the corpus did before, or the other way round; or the corpus did, and
+                the documents do not stand alone in their samples, where they could be compared.
         """
         if not self.splits(skill):
-            return split_rule(options)
-        bounds = self.manifest.corpus.get(BOUNDS, {}) if self.manifest else {}
-        if skill not in bounds:
-            raise InputError(
-                f'skill {skill!r}: {self.root} does not say which of its documents are for eval (its corpus decided, '
-                'or an earlier release made it); give the new files a skill of their own, or convert all anew'
-            )
-        return SplitRule.at(int(bounds[skill], 16))
-
-    def check_split(self, skill: str, split: str | None) -> None:
-        """Refuse a document whose corpus says to which split of a known skill it belongs; raises InputError."""
-        if split is not None and self.splits(skill):
+            return
+        own = 'give the new files a skill of their own'
+        is_by_hash = self._bound(skill) is not None
+        if split is not None and is_by_hash:
             raise InputError(
                 f'skill {skill!r}: the corpus says itself which documents are for eval, but in {self.root} their hash '
-                'does; give the new files a skill of their own'
+                f'does; {own}'
             )
+        if split is None and not is_by_hash:
+            raise InputError(
+                f'skill {skill!r}: {self.root} does not say which of its documents are for eval (its corpus decided, '
+                f'it was merged of skills that were split differently, or an earlier release made it); {own}, or '
+                'convert all anew'
+            )
+        if split is not None and not options.one_per_sample:
+            raise InputError(
+                f'skill {skill!r}: its corpus decides which documents are for eval, and in samples of several '
+                f'documents those of {self.root} cannot be told apart, so that one of eval could come into train; '
+                f'{own}, or convert all anew'
+            )
+
+    def _bound(self, skill: str) -> str | None:
+        """The hash below which documents of a known skill are for eval; None if there is none."""
+        bounds = self.manifest.corpus.get(BOUNDS, {}) if self.manifest else {}
+        return bounds.get(skill) if self.splits(skill) else None
 
     def outside_eval(self, skill: str, keys: np.ndarray) -> np.ndarray:
         """Which samples, by their :func:`~skillit_stream.convert.packing.sample_keys`, are not in eval; bool [n]."""
@@ -157,7 +186,7 @@ class Existing:
             dtype = sample_dtype(shard)
             if dtype is None:
                 raise RuntimeError(f'Internal error: {folder} has columns of varying size')
-            with as_input_error(f'--out {self.root}', DamagedShardError, OSError):
+            with as_input_error(self.root, DamagedShardError, OSError):
                 tokens = ShardMaps(dtype).get(0, shard)['tokens']  # type: ignore[arg-type]
             yield sample_keys(Samples(tokens, None))
 

@@ -148,6 +148,15 @@ class GrownFolder(StagedFolder):
         remove_folder(self.root)
 
 
+def check_not_growing(root: str) -> None:
+    """Refuse a folder in which an addition was stopped that is made, but not put in its place; raises InputError."""
+    if os.path.exists(os.path.join(root, PENDING)):
+        raise InputError(
+            f'{root}: `skillit convert --add` was stopped while it put new indexes in their place; run it again to '
+            'finish that'
+        )
+
+
 def _roll_forward(target: str) -> None:
     """Put the indexes and the manifest of an addition that is made in the place of the old ones."""
     pending = os.path.join(target, PENDING)

@@ -55,10 +55,9 @@ def grown_manifest(existing: Existing, new: Manifest, args: argparse.Namespace) 
 def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
     if old is None:
         return new
-    splits = {
-        split: _sum_of_splits(old.splits[split], new.splits[split]) if split in new.splits else info
-        for split, info in old.splits.items()
-    }
+    splits = dict(old.splits)
+    for split, info in new.splits.items():
+        splits[split] = sum_of_splits(splits[split], info) if split in splits else info
     dropped = Counter(old.dropped)
     dropped.update(new.dropped)
     return SkillInfo(
@@ -66,10 +65,12 @@ def _sum(old: SkillInfo | None, new: SkillInfo) -> SkillInfo:
         sources=(*old.sources, *new.sources),
         dropped=dict(sorted(dropped.items())),
         special_tokens=sum_of_special(filter(None, (old.special_tokens, new.special_tokens))),
+        names=old.names,
     )
 
 
-def _sum_of_splits(old: SplitInfo, new: SplitInfo) -> SplitInfo:
+def sum_of_splits(old: SplitInfo, new: SplitInfo) -> SplitInfo:
+    """What two splits hold together; the hash is that of the second."""
     texts = (old.text_tokens, new.text_tokens)
     return SplitInfo(
         **{name: getattr(old, name) + getattr(new, name) for name in COUNTS},

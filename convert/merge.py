@@ -147,6 +147,7 @@ class _SkillAssembly:
         sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
         dropped = +self.dropped if self.assembly.generated else self.dropped
         self.existing.check_sources(sources)
+        names = tuple({record.raw_name: None for _, record in self.parts if record.raw_name != self.skill})
         info = SkillInfo(
             splits=splits,
             sources=sources,
@@ -155,6 +156,7 @@ class _SkillAssembly:
                 SpecialTokensInfo(documents=record.special_documents, tokens=record.special_tokens)
                 for _, record in self.parts
             ),
+            names=names,
         )
         return SkillDraft(AssembledSkill(info, None if by_corpus else threshold), self.shards)
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.faults import BadRecordError
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER
-from skillit_stream.formats.manifest import MANIFEST_NAME
+from skillit_stream.formats.manifest import CHANGE_NAME, MANIFEST_NAME
 
 GRAPH_NAME = 'graph.json'
-RESERVED = (TOKENIZER_FOLDER, MANIFEST_NAME, f'{MANIFEST_NAME}.next', GRAPH_NAME)
+RESERVED = (TOKENIZER_FOLDER, MANIFEST_NAME, f'{MANIFEST_NAME}.next', CHANGE_NAME, GRAPH_NAME)
 # In UTF-8. File systems take 255, and a part keeps files whose names are a skill's and a word more.
 LONGEST = 240
 
@@ -45,9 +45,16 @@ def _fault_of(name: str) -> str:
 
 
 class SkillNames:
-    """Makes names safe for folders and object stores, and sees to it that no two become one."""
+    """Makes names safe for folders and object stores, and sees to it that no two become one.
 
-    def __init__(self) -> None:
+    Args:
+        known: Name of a corpus -> skill, of streams that are added to: what has such a name is of that skill, and no
+            other name becomes one of these skills.
+    """
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self._known = dict(known or {})
+        self._taken = {skill: raw for raw, skill in self._known.items()}
         self._safe: dict[str, str] = {}
         self._raw: dict[str, str] = {}
         self._places: dict[str, str] = {}
@@ -70,12 +77,18 @@ class SkillNames:
         """
         if raw not in self._safe:
             composed = unicodedata.normalize('NFC', raw)
+            if composed in self._known:
+                self._safe[raw] = self._known[composed]
+                self._raw.setdefault(self._safe[raw], composed)
+                return self._safe[raw]
             name = re.sub(r'[^\w.-]+', '_', composed.strip()).lstrip('.') or '_'
             if fault := _fault_of(name):
                 what, _, remedy = fault.partition('; ')
                 raise BadRecordError(
                     'unusable_skill', where=where, what=f'skill {raw[:60]!r} {what}', remedy=remedy
                 )
+            if name in self._taken:
+                raise clash(self._taken[name], composed, name, where, 'the streams that are added to')
             other = self._raw.setdefault(name, composed)
             if other != composed:
                 raise clash(other, composed, name, where, self._places[name])

@@ -146,19 +146,18 @@ def add_options(parser: Any, table: Iterable[tuple[str, str, Mapping[str, Any]]]
         parser.add_argument(option, help=text, **settings)
 
 
-def add_output_arguments(parser: argparse.ArgumentParser, *, grows: bool = False) -> None:
-    """Options about the streams folder; `grows`: one that is finished may be added to."""
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options about the streams folder."""
     parser.add_argument('--out', required=True, metavar='DIR', help='streams folder to make')
     finished = parser.add_mutually_exclusive_group()
     finished.add_argument(
         '--overwrite', action='store_true', help='replace a finished streams folder at --out'
     )
-    if grows:
-        finished.add_argument(
-            '--add',
-            action='store_true',
-            help='add to the finished streams folder at --out: skills, or files of them',
-        )
+    finished.add_argument(
+        '--add',
+        action='store_true',
+        help='add to the finished streams folder at --out: skills, or files of them',
+    )
     parser.add_argument('--shard-size', default='64mb', help='largest shard (default: 64mb)')
 
 
@@ -169,7 +168,7 @@ def add_paths_argument(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_corpus_arguments(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
     """Options of a corpus of documents; `files`: found by :func:`~skillit_stream.convert.inputs.find_inputs`."""
-    add_output_arguments(parser, grows=True)
+    add_output_arguments(parser)
     parser.add_argument('--tokenizer', required=True, metavar='NAME_OR_FOLDER', help='Hugging Face tokenizer')
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
     split = parser.add_mutually_exclusive_group()

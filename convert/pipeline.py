@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from skillit_stream.base.tasks import task_of
 from skillit_stream.convert.assemble import assemble_skills, unplaced
 from skillit_stream.convert.corpus import Corpus
 from skillit_stream.convert.destinations import Destination, ObjectStore
-from skillit_stream.convert.existing import BOUNDS, bound_in_words
+from skillit_stream.convert.existing import BOUNDS, Existing, bound_in_words
 from skillit_stream.convert.grown_folder import GrownFolder
 from skillit_stream.convert.history import grown_manifest
 from skillit_stream.convert.inputs import InputFile, choosing_files
@@ -56,6 +56,7 @@ class Conversion:
         passed_over: Input files that the streams had already.
         files: How many were read and how many passed over, in words.
         boundaries: What stands between documents, in words; empty where it is what the tokenizer puts there itself.
+        called: Skill that was added to -> names that a corpus has for it, if there are others than its own.
     """
 
     manifest: Manifest | None
@@ -67,6 +68,7 @@ class Conversion:
     passed_over: Sequence[str] = ()
     files: str = ''
     boundaries: str = ''
+    called: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -84,7 +86,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
     options, workers, part_size, task = options_of(args), workers_of(args), part_size_of(args), task_of(args)
     least = min_samples_of(args)
     corpus = load_module(module).corpus(args)
-    destination = _destination_of(args)
+    destination = _destination_of(args, corpus)
     existing = destination.existing
     with choosing_files(args) as choice:
         files, passed_over = existing.unknown(corpus.inputs())
@@ -122,7 +124,8 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             manifest = grown_manifest(existing, manifest, args)
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
-    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words, boundaries=between)
+    found = _conversion(manifest, len(parts), done, passed_over)
+    return replace(found, files=in_words, boundaries=between, called=_called(existing, done))
 
 
 def _nothing_to_add(
@@ -141,7 +144,7 @@ def _nothing_to_add(
     return _conversion(manifest, 0, [], passed_over)
 
 
-def _destination_of(args: argparse.Namespace) -> Destination:
+def _destination_of(args: argparse.Namespace, corpus: Corpus) -> Destination:
     """The destination that ``--out``, ``--overwrite``, ``--add`` and ``--work`` name.
 
     Raises:
@@ -150,7 +153,12 @@ def _destination_of(args: argparse.Namespace) -> Destination:
     # A folder of its own: the one that is given may hold other things, and this one is removed.
     own = f'{os.path.basename(args.out.rstrip("/"))}.skillit-work'
     work = os.path.join(os.path.abspath(args.work), own) if args.work else None
-    if getattr(args, 'add', False):  # generated corpora have no such option
+    if args.add:
+        if corpus.generated:
+            raise InputError(
+                f'--add: {corpus.name} is computed, and more of it may be what is there already; make it anew with '
+                '--overwrite and more --train-samples'
+            )
         if is_url(args.out):
             raise InputError(
                 f'--add: --out {args.out} is in an object store, and only streams in a local folder can be added to; '
@@ -231,6 +239,13 @@ def _assemble(
             **({} if corpus.generated else {**options.in_manifest(), **left_out, BOUNDS: bounds}),
         },
     )
+
+
+def _called(existing: Existing, done: Sequence[DonePart]) -> dict[str, tuple[str, ...]]:
+    """Skill that was added to -> the names that a corpus has for it, if there are others than its own."""
+    known = existing.manifest.skills if existing.manifest else {}
+    grown = sorted({skill for part in done for skill in part.record.skills})
+    return {skill: known[skill].names for skill in grown if skill in known and known[skill].names}
 
 
 def _conversion(

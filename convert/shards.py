@@ -51,10 +51,15 @@ def index_hash(folder: str) -> str:
         return f'sha256:{hashlib.sha256(file.read()).hexdigest()}'
 
 
+def index_text(shards: Sequence[Mapping[str, Any]]) -> str:
+    """The ``index.json`` of a split as MDSWriter writes it."""
+    return json.dumps({'version': 2, 'shards': list(shards)}, sort_keys=True)
+
+
 def write_index(folder: str, shards: Sequence[Mapping[str, Any]]) -> None:
-    """Write the ``index.json`` of a split as MDSWriter does."""
+    """Write the ``index.json`` of a split."""
     with open(os.path.join(folder, 'index.json'), 'w', encoding='utf-8') as file:
-        json.dump({'version': 2, 'shards': list(shards)}, file, sort_keys=True)
+        file.write(index_text(shards))
 
 
 def new_writer(

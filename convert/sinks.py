@@ -74,10 +74,13 @@ class SkillSink:
     def take(self, document: EncodedDocument, split: str | None) -> None:
         """Take the next document of the skill; `split` is the corpus's word, if it has one."""
         if split is None:
+            if not self.by_hash:
+                self._existing.check_split(self._skill, None, self._job.options)
             self.by_hash = True
             self._splitter.add(document)
             return
-        self._existing.check_split(self._skill, split)
+        if not self.by_corpus:
+            self._existing.check_split(self._skill, split, self._job.options)
         self.by_corpus = True
         if split == TRAIN:
             # By hash no document is in both splits; where the corpus decides, one may be.

@@ -22,7 +22,7 @@ from skillit_stream.convert.replacing import (
     replace_folder,
 )
 from skillit_stream.convert.shards import index_hash, write_index
-from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
+from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest, check_unchanged
 
 WORK_FOLDER = '.work'
 INSIDE = '.skillit-partial'
@@ -43,10 +43,10 @@ class StagedFolder(Destination):
     def __init__(self, target: str, work: str | None, *, overwrite: bool) -> None:
         # Of a link that which it leads to: there is its disk, and it alone can be replaced.
         self._target = os.path.realpath(target)
+        check_unchanged(self._target)
         parent, name = os.path.split(self._target)
         self._stays = must_stay(self._target)
-        beside = os.path.join(parent, f'.{name}.skillit-partial')
-        root = os.path.join(self._target, INSIDE) if self._stays else beside
+        root = staging_of(self._target)
         super().__init__(root, work or os.path.join(root, WORK_FOLDER))
         self._previous = os.path.join(parent, f'.{name}.skillit-previous')
         # Where the work is while the folder that it was in is put in its place.
@@ -65,7 +65,7 @@ class StagedFolder(Destination):
             if os.path.exists(os.path.join(self.root, MADE)):
                 with locked(os.path.join(self.root, LOCK_NAME)):
                     finish_filling(self.root, self._target)
-        elif os.path.isdir(self._previous) or os.path.isdir(self._aside):
+        elif any(map(os.path.exists, (self._previous, self._aside, os.path.join(self._target, LOCK_NAME)))):
             was_moved = not os.path.isdir(self.root)
             with ExitStack() as locks:
                 for folder in (self.root, self._target):
@@ -167,6 +167,18 @@ class StagedFolder(Destination):
         """Remove all that was made."""
         super().clear()
         remove_folder(self.root)
+
+
+def staging_of(target: str) -> str:
+    """The folder in which a folder's new streams are put together: whoever holds its lock may change the folder.
+
+    Args:
+        target: The real path of the folder.
+    """
+    if must_stay(target):
+        return os.path.join(target, INSIDE)
+    parent, name = os.path.split(target)
+    return os.path.join(parent, f'.{name}.skillit-partial')
 
 
 def _bring(path: str, place: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.contents import SPLIT_FILE, is_leftover, unlisted_skill
-from skillit_stream.convert.grown_folder import PENDING
+from skillit_stream.convert.grown_folder import check_not_growing
 from skillit_stream.convert.history import COUNTS
 from skillit_stream.convert.progress import bytes_bar
 from skillit_stream.convert.shards import index_hash
@@ -58,11 +58,7 @@ def verify(root: str) -> Manifest:
         InputError: The first mismatch.
     """
     manifest = Manifest.load(root)
-    if os.path.exists(os.path.join(root, PENDING)):
-        raise InputError(
-            f'{root}: `skillit convert --add` was stopped while it put new indexes in their place; run it again to '
-            'finish that'
-        )
+    check_not_growing(root)
     _check_history(root, manifest)
     _check_tokenizer(root, manifest)
     other = unlisted_skill(root, manifest.skills)

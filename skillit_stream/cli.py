@@ -18,6 +18,7 @@ from skillit_stream.base.errors import OneLineParser, run_guarded
 COMMANDS = {
     'convert': ('convert.command', 'shard a corpus into one MDS stream per skill'),
     'verify': ('convert.verify', 're-read a streams folder and check it against its manifest'),
+    'streams': ('convert.streams', 'list, rename, drop or merge the skills of a streams folder'),
     'tokenizer': ('convert.tokenizer_training', 'train a small tokenizer on text and JSON lines'),
     'mix': ('mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('graphs.command', 'learn a skills graph from short runs, or look at one'),

@@ -5,7 +5,9 @@ A stored set is cut into ranges of rows; a streamed one has shards of its own. E
 
 import argparse
 import hashlib
+import json
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,14 +86,15 @@ class HuggingFace(TableCorpus):
         if self._args.streaming:
             count = self._dataset.num_shards
             size = self._streamed_size() // count
-            return [self._shard(f'{index}/{count}', index, count, size, '') for index in range(count)]
+            version = self._version or self._unknown_version()
+            return [self._shard(f'{index}/{count}', index, count, size, version) for index in range(count)]
         total = len(self._dataset)
         if not total:
             raise InputError(f'{self._args.dataset}: has no rows; name another --split')
-        size, fingerprint = self._dataset.data.nbytes, self._dataset._fingerprint
+        size = self._dataset.data.nbytes
         ranges = [(first, min(first + SHARD_ROWS, total)) for first in range(0, total, SHARD_ROWS)]
         return [
-            self._shard(f'{first}:{end}', first, end, size * (end - first) // total, fingerprint)
+            self._shard(f'{first}:{end}', first, end, size * (end - first) // total, self._version)
             for first, end in ranges
         ]
 
@@ -99,6 +102,8 @@ class HuggingFace(TableCorpus):
         """The documents of one shard."""
         if not isinstance(file, Shard):
             raise RuntimeError('Internal error: not an input of this corpus')
+        if self._version and self._version != file.stamp:
+            raise InputError(f'{file.path}: the data has changed since the command began; run it again')
         rows = self._streamed_rows(file) if self._args.streaming else self._stored_rows(file, tap)
         digest = hashlib.blake2b(digest_size=32)
         size = 0
@@ -117,8 +122,18 @@ class HuggingFace(TableCorpus):
         else:
             tap.finish(f'fingerprint:{file.stamp}[{file.first}:{file.end}]', file.size)
 
-    @cached_property
+    @property
     def _dataset(self) -> Any:
+        return self._loaded[0]
+
+    @property
+    def _version(self) -> str:
+        """Changes with the data; empty where that is not known."""
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, str]:
+        """The data set, and what its version is."""
         import datasets
         from datasets.exceptions import DatasetsError
 
@@ -129,15 +144,24 @@ class HuggingFace(TableCorpus):
             if os.path.isdir(args.dataset) and any(
                 os.path.exists(os.path.join(args.dataset, name)) for name in SAVED
             ):
-                return _load_saved(args)
-            return datasets.load_dataset(
-                args.dataset,
-                args.config,
-                split=args.split or 'train',
-                revision=args.revision,
-                data_files=args.data_files,
-                streaming=args.streaming,
+                found = _load_saved(args)
+                return found, found._fingerprint
+            where = {'revision': args.revision, 'data_files': args.data_files}
+            split = args.split or 'train'
+            if not args.streaming:
+                found = datasets.load_dataset(args.dataset, args.config, split=split, **where)
+                return found, found._fingerprint
+            builder = datasets.load_dataset_builder(args.dataset, args.config, **where)
+            return builder.as_streaming_dataset(split=split), _version_of(builder)
+
+    def _unknown_version(self) -> str:
+        """One that no other command has: it goes on with the work of none."""
+        if self._args.task is not None:
+            raise InputError(
+                f'--task: {self._args.dataset} does not say which version of the data it reads, and the tasks may read '
+                'different ones; leave out --task'
             )
+        return f'unknown, {uuid.uuid4().hex}'
 
     @cached_property
     def _labels(self) -> list[str] | None:
@@ -186,6 +210,22 @@ class HuggingFace(TableCorpus):
         if self._labels and isinstance(value, int) and 0 <= value < len(self._labels):
             row[field] = self._labels[value]
         return row
+
+
+def _version_of(builder: Any) -> str:
+    """What identifies the files that a builder reads: size and time of local ones, else their commit or ETag.
+
+    Returns:
+        A hash; empty where a file has none of these, or there are no files.
+    """
+    stamps = []
+    for split, files in (builder.config.data_files or {}).items():
+        for file, origin in zip(files, files.origin_metadata, strict=True):
+            found = os.stat(file) if os.path.exists(file) else None
+            stamps.append((split, file, [found.st_size, found.st_mtime_ns] if found else list(origin)))
+    if not stamps or not all(stamp for _, _, stamp in stamps):
+        return ''
+    return hashlib.blake2b(json.dumps(stamps).encode(), digest_size=16).hexdigest()
 
 
 def _load_saved(args: argparse.Namespace) -> Any:

@@ -1,8 +1,9 @@
 """The shards of a stream, as its index.json names them now or as a run says that they were."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,14 @@ class StreamsFolder:
         self._read: dict[str, list[StreamIndex | str]] = {}
 
     def find(self, skill: str, *, samples: int, shards: int, digest: str) -> StreamIndex | LostStream:
-        """A stream as the run had it: the one that is there, its first shards, or what the run says of it."""
+        """A stream as the run had it: the one that is there, its first shards, or what the run says of it.
+
+        It is known by its shards, and looked for under its name first.
+        """
         if skill not in self._read:
             self._read[skill] = [_look(root, skill) for root in self._roots]
         present = [one for one in self._read[skill] if isinstance(one, StreamIndex)]
-        for one in present:
+        for one in chain(present, self._others()):
             if as_it_was := one.as_it_was(shards, digest):
                 return as_it_was
         if present:
@@ -159,6 +163,15 @@ class StreamsFolder:
         else:
             problem = next(one for one in self._read[skill] if isinstance(one, str))
         return LostStream(samples, shards, digest, problem)
+
+    def _others(self) -> Iterator[StreamIndex]:
+        """All streams there are: one may be called otherwise since, or be the beginning of a merged one."""
+        for root in self._roots:
+            for path in sorted(root.glob(f'*/train/{INDEX_NAME}')):
+                skill = path.parent.parent.name
+                if skill not in self._read:
+                    self._read[skill] = [_look(one, skill) for one in self._roots]
+                yield from (one for one in self._read[skill] if isinstance(one, StreamIndex))
 
 
 def _look(root: Path, skill: str) -> StreamIndex | str:

@@ -15,6 +15,8 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain, write_json
 
 MANIFEST_NAME = 'skills.json'
+# In the place of the manifest while the skills of a folder are renamed, dropped or merged: what is being done.
+CHANGE_NAME = 'skills.json.change'
 # Written where there is a history; without one, a manifest is of version 1.
 VERSION = 2
 SPLITS = ('train', 'eval')
@@ -79,6 +81,8 @@ class SkillInfo:
     """Reason -> count: records for a bad record's reason, tokens for ``tail_tokens``."""
     special_tokens: SpecialTokensInfo | None = None
     """None where there are none, and in the manifest of an earlier release."""
+    names: tuple[str, ...] = ()
+    """Names that a corpus has for it; empty where there is one, its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,20 @@ class ConversionInfo:
     """Input files that documents were found in."""
     counts: Mapping[str, Mapping[str, Mapping[str, int]]]
     """Skill -> split -> documents, bytes, samples, tokens, target_tokens that it brought."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeInfo:
+    """One of the times that skills of a streams folder were renamed, dropped or merged."""
+
+    date: str
+    """When, ISO 8601 in UTC."""
+    action: str
+    """``rename``, ``drop`` or ``merge``."""
+    skills: tuple[str, ...]
+    """Those that it was done to."""
+    into: str = ''
+    """What their streams are called since; empty where they are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +145,8 @@ class Manifest:
     """The corpus and the options that decide what is in the folder."""
     history: tuple[ConversionInfo, ...] = ()
     """The conversions it was made by, the oldest first; empty if it was one."""
+    changes: tuple[ChangeInfo, ...] = ()
+    """What was done to its skills since, the oldest first."""
 
     @classmethod
     def load(cls, root: str, name: str = MANIFEST_NAME) -> 'Manifest':
@@ -144,6 +164,7 @@ class Manifest:
             with open(path, encoding='utf-8') as file:
                 data = json.load(file)
         except OSError as error:
+            check_unchanged(root)
             reason = error.strerror or type(error).__name__
             raise InputError(
                 f'{path}: cannot be read ({reason}); name a folder made by `skillit convert`'
@@ -186,6 +207,8 @@ class Manifest:
             data['dropped'] = dict(self.dropped)
         if self.corpus:
             data['corpus'] = dict(self.corpus)
+        if self.changes:
+            data['changes'] = [asdict(one) for one in self.changes]
         if self.history:
             data['history'] = [
                 {**asdict(one), 'files': [asdict(file) for file in one.files]} for one in self.history
@@ -193,11 +216,30 @@ class Manifest:
         return data
 
 
+def check_unchanged(root: str) -> None:
+    """Refuse a folder whose skills are being renamed, dropped or merged, or in which that was stopped.
+
+    Raises:
+        InputError: There is a :data:`CHANGE_NAME`; the message is the way on.
+    """
+    path = os.path.join(root, CHANGE_NAME)
+    try:
+        with open(path, encoding='utf-8') as file:
+            command = json.load(file)['command']
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path}: cannot be read ({error}); restore the folder from a copy') from error
+    raise InputError(f'{root}: its skills are being changed; if that was stopped, finish it: {command}')
+
+
 def _plain(skill: SkillInfo) -> dict[str, Any]:
-    """As JSON takes it, without counts that only some streams have."""
+    """As JSON takes it, without what only some skills and some streams have."""
     plain = asdict(skill)
     if skill.special_tokens is None:
         del plain['special_tokens']
+    if not skill.names:
+        del plain['names']
     for split in plain['splits'].values():
         if split['without_target'] is None:
             del split['without_target']

@@ -217,8 +217,13 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
         return f'{subset if subset is not None else "all"} of its {samples(of, skill)}'
 
     parts = []
+    renamed = _new_names(changes, state, present)
     for skill, change in changes.items():
-        if change == 'added':
+        if skill in renamed:
+            parts.append(f'{skill} is called {renamed[skill]} now')
+        elif skill in renamed.values():
+            continue
+        elif change == 'added':
             parts.append(f'{skill} ({samples(present, skill)}) was not among them')
         elif change == 'removed':
             parts.append(f'{skill} ({samples(state, skill)}) is missing')
@@ -237,6 +242,15 @@ def _format_changes(changes: Mapping[str, str], state: Mapping[str, Any], presen
         else:
             parts.append(f'{skill} has other shards than its {samples(state, skill)} had')
     return _shortened(parts, most=3)
+
+
+def _new_names(
+    changes: Mapping[str, str], state: Mapping[str, Any], present: Mapping[str, Any]
+) -> dict[str, str]:
+    """Missing stream -> the new one that has its shards."""
+    added = {present['streams'][one]['digest']: one for one, change in changes.items() if change == 'added'}
+    digests = {one: state['streams'][one]['digest'] for one, change in changes.items() if change == 'removed'}
+    return {one: added[digest] for one, digest in digests.items() if digest in added}
 
 
 def _shortened(names: Sequence[str], most: int = 8) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from streaming import Stream
 
+from skillit_stream.convert.destinations import ObjectStore
 from skillit_stream.convert.verify import verify
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from tests.support.mds import ids_of
@@ -99,3 +101,34 @@ def test_a_command_that_was_stopped_uploads_what_is_missing(
     skillit(*arguments, '--out', tmp_path / 'here')
     there = download(store, 'stopped', 'S', tmp_path / 'there')
     assert verify(str(there)).to_json() == verify(str(tmp_path / 'here')).to_json()
+
+
+def test_streams_that_another_command_has_published_meanwhile_are_not_replaced(
+    tmp_path: Path,
+    store: Store,
+    arguments: list[object],
+    skillit: Callable[..., str],
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    store.client().create_bucket(Bucket='shared')
+    finish = ObjectStore.finish_split
+    manifest = {'Bucket': 'shared', 'Key': 'S/skills.json'}
+
+    def late(self: ObjectStore, *rest: Any) -> str:
+        store.client().put_object(**manifest, Body=b'of another command')
+        return finish(self, *rest)
+
+    place = ['--out', 's3://shared/S', '--work', tmp_path / 'work']
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, 'finish_split', late)
+        error = refused(*arguments, *place)
+    assert (
+        '--out s3://shared/S: another command has finished streams there meanwhile, and some of its shards'
+        in error
+    )
+    assert store.client().get_object(**manifest)['Body'].read() == b'of another command'
+    assert list((tmp_path / 'work').rglob('part.json')), 'the work is kept'
+    store.client().delete_object(**manifest)
+    skillit(*arguments, *place)
+    verify(str(download(store, 'shared', 'S', tmp_path / 'there')))

@@ -7,6 +7,8 @@ import pytest
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpora import hf, parquet
+from skillit_stream.convert.corpus import Tap
+from tests.support.adding import digests
 from tests.support.corpora_reading import make_corpus, read_corpus
 
 pa = pytest.importorskip('pyarrow')
@@ -208,11 +210,44 @@ def test_a_shard_that_breaks_off_is_a_fault(tmp_path):
     path = lines(tmp_path / 'a.jsonl', ROWS)
     corpus = make_corpus(hf, 'json', '--data-files', path, '--skill', 'x', '--streaming')
     path.write_text(path.read_text() + '\n{"text": ')
-    from skillit_stream.convert.corpus import Tap
-
     *documents, fault = corpus.read(corpus.inputs()[0], Tap(lambda _: None))
     assert getattr(fault, 'reason', fault) == 'unreadable_file'
     assert len(documents) <= len(ROWS)
+
+
+def test_a_streamed_set_whose_files_were_changed_is_another_one(tmp_path):
+    paths = [lines(tmp_path / f'{i}.jsonl', ROWS[i * 50 :][:50]) for i in range(3)]
+    arguments = ['json', '--data-files', *paths, '--skill', 'x', '--streaming']
+    stamps = [file.stamp for file in make_corpus(hf, *arguments).inputs()]
+    assert stamps == [file.stamp for file in make_corpus(hf, *arguments).inputs()] != ['', '', '']
+    corpus = make_corpus(hf, *arguments)
+    file = corpus.inputs()[0]
+    lines(paths[0], ROWS[100:])
+    assert stamps != [file.stamp for file in make_corpus(hf, *arguments).inputs()]
+    with pytest.raises(InputError, match='the data has changed since the command began; run it again'):
+        list(make_corpus(hf, *arguments).read(file, Tap(lambda _: None)))
+
+
+def test_work_on_a_set_of_no_known_version_is_not_gone_on_with(tmp_path, monkeypatch):
+    paths = [lines(tmp_path / f'{i}.jsonl', ROWS[i * 50 :][:50]) for i in range(2)]
+    arguments = ['json', '--data-files', *paths, '--skill', 'x', '--streaming']
+    monkeypatch.setattr(hf, '_version_of', lambda builder: '')
+    first, second = ([file.stamp for file in make_corpus(hf, *arguments).inputs()] for _ in range(2))
+    assert not set(first) & set(second)
+    assert read_corpus(hf, *arguments).texts == TEXTS[:100]
+    with pytest.raises(InputError, match='--task: json does not say which version of the data it reads'):
+        make_corpus(hf, *arguments, '--task', '0/2').inputs()
+
+
+def test_parts_of_a_streamed_set_that_was_changed_are_done_again(tmp_path, tokenizer, skillit):
+    paths = [lines(tmp_path / f'{i}.jsonl', ROWS[i * 50 :][:50]) for i in range(3)]
+    command = ['convert', 'hf', 'json', '--data-files', *paths, '--skill', 'x', '--streaming', '--workers', 1]
+    options = ['--tokenizer', tokenizer, '--seq-len', 16, '--part-size', 1]
+    skillit(*command, *options, '--out', tmp_path / 'S', '--task', '0/1')
+    lines(paths[0], [{**row, 'text': row['text'].upper()} for row in ROWS[:50]])
+    for out in ('S', 'anew'):
+        skillit(*command, *options, '--out', tmp_path / out)
+    assert digests(tmp_path / 'S') == digests(tmp_path / 'anew')
 
 
 BAD = {
