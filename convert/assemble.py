@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from skillit_stream.base.names import number_of
 from skillit_stream.convert.merge import AssembledSkill, Assembly, SkillDraft, draft_skill, parts_of
 from skillit_stream.convert.names import clash
-from skillit_stream.convert.parts import SkillRecord, Spool
+from skillit_stream.convert.parts import SkillRecord
+from skillit_stream.convert.shards import config_of, index_entry
 from skillit_stream.convert.splits import Amount, SmallSkillsError, TooSmallError, WorkKeptError, amount_of
+from skillit_stream.convert.spool import SpooledSkill
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,20 @@ def assemble_skills(assembly: Assembly) -> AssembledSkills:
             f'--min-samples {assembly.min_samples}: leaves out {number_of(len(left_out), "skill")}, which is all of '
             'them; lower it, or --seq-len'
         )
-    finish = assembly.destination.finish_split
-    skills = {}
-    for skill in (one for one in drafts if one not in few):
-        draft = drafts[skill]
-        splits = {
-            split: replace(info, index_hash=finish(skill, split, *draft.shards[split]))
-            for split, info in draft.assembled.info.splits.items()
-        }
-        skills[skill] = replace(draft.assembled, info=replace(draft.assembled.info, splits=splits))
+    skills = {skill: _finished(assembly, skill, drafts[skill]) for skill in drafts if skill not in few}
     return AssembledSkills(skills, left_out)
+
+
+def _finished(assembly: Assembly, skill: str, draft: SkillDraft) -> AssembledSkill:
+    """Bring the shards of a skill to their place."""
+    config = config_of(assembly.options, assembly.tokenizer.dtype)
+    splits = {}
+    for split, info in draft.assembled.info.splits.items():
+        folders, shards = draft.shards[split]
+        entries = [index_entry(one, config) for one in shards]
+        digest = assembly.destination.finish_split(skill, split, folders, entries)
+        splits[split] = replace(info, index_hash=digest)
+    return replace(draft.assembled, info=replace(draft.assembled.info, splits=splits))
 
 
 def _raw_names(assembly: Assembly) -> dict[str, str]:
@@ -102,7 +108,7 @@ def _amount_of(assembly: Assembly, skill: str) -> Amount:
     for folder, record in parts_of(assembly, skill):
         for split in (record.train, record.eval):
             total += Amount(split.tokens, split.documents)
-        for document in Spool(folder, skill, assembly.tokenizer.dtype).documents('held'):
+        for document in SpooledSkill(folder, record.spool, assembly.tokenizer.dtype).documents('held'):
             total += amount_of(document)
     return total
 

@@ -16,10 +16,13 @@ from skillit_stream.convert.names import SkillNames
 from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
 from skillit_stream.convert.sinks import SkillSink, Stopwatches
 from skillit_stream.convert.splits import EncodedDocument, document_hash
+from skillit_stream.convert.spool import SpoolFile
 from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer
 
 BATCH_DOCUMENTS = 2048
 BATCH_CHARACTERS = 4_000_000
+# What a process keeps in memory of all skills together before it puts it on disk.
+WAITING_BYTES = 1 << 26
 # Both encoders see the first documents of each file, as long as that is a small part of the work ...
 CHECKED_FIRST = 4
 CHECKED_FREELY = 100
@@ -90,6 +93,7 @@ class _PartWork:
         self.names = SkillNames()
         self.watches = Stopwatches()
         self.sinks: dict[str, SkillSink] = {}
+        self.spool = SpoolFile(self.job.part_folder(self.part))
         self.sources: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.checks = _Checks()
 
@@ -177,8 +181,9 @@ class _PartWork:
                 data = text + piece if piece else text
                 one = EncodedDocument(document_hash(data), tokens, len(data), prompt=prompt, rest=rest)
                 self._sink(document.skill).take(one, document.split)
-        for sink in self.sinks.values():
-            sink.flush()
+        if sum(sink.waiting_bytes for sink in self.sinks.values()) > WAITING_BYTES:
+            for sink in self.sinks.values():
+                sink.spill()
         return sum(len(tokens) for tokens, _, _ in encoded)
 
     def _encode_pieces(self, batch: list[Document]) -> list[tuple[np.ndarray, int, int]]:
@@ -211,6 +216,7 @@ class _PartWork:
             self.sinks[skill] = SkillSink(
                 skill,
                 self.job.part_folder(self.part),
+                self.spool,
                 self.job,
                 self.tokenizer,
                 label=self.job.destination.existing.label('' if self.corpus.generated else self.part.name),
@@ -222,13 +228,12 @@ class _PartWork:
         skills = {}
         # A skill whose records were all bad has counts, too.
         for skill in sorted({*self.sinks, *(one for one in self.faults.counts if one is not None)}):
-            record = SkillRecord(self.names.raw.get(skill, skill))
-            if skill in self.sinks:
-                record.train, record.eval = self.sinks[skill].finish()
-                record.by_hash, record.by_corpus = self.sinks[skill].by_hash, self.sinks[skill].by_corpus
+            record = self.sinks[skill].finish() if skill in self.sinks else SkillRecord(skill)
+            record.raw_name = self.names.raw.get(skill, skill)
             record.sources = self.sources[skill]
             record.faults = dict(self.faults.counts[skill])
             skills[skill] = record
+        self.spool.close()
         return PartRecord(
             self.part.signature,
             skills,
@@ -239,6 +244,7 @@ class _PartWork:
         )
 
     def abort(self) -> None:
+        self.spool.close()
         for sink in self.sinks.values():
             sink.abort()
 

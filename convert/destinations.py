@@ -21,11 +21,14 @@ from skillit_stream.base.files import write_json
 from skillit_stream.convert.existing import Existing
 from skillit_stream.convert.locks import LOCK_NAME, locked
 from skillit_stream.convert.parts import RECORD_NAME
-from skillit_stream.convert.shards import index_hash, write_index
+from skillit_stream.convert.shards import Shard, index_hash, write_index
 from skillit_stream.convert.splits import WorkKeptError
 from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
 from skillit_stream.formats.remote_folder import listed_objects
+
+# In the work: shards of what the parts have left over.
+REST_FOLDER = 'rest'
 
 
 class Destination(ABC):
@@ -108,9 +111,9 @@ class Destination(ABC):
             shutil.rmtree(scratch)
         return found
 
-    def has_shards(self, folder: str, skill: str, split: str, shards: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the shards that a part has written are where they are to be found."""
-        del folder, skill, split, shards
+    def has_shards(self, folder: str, skill: str, shards: Sequence[Shard]) -> bool:
+        """Whether the train shards that a part has written are where they are to be found."""
+        del folder, skill, shards
         return True
 
     def begin_assembly(self) -> None:
@@ -119,6 +122,7 @@ class Destination(ABC):
         for name in set(os.listdir(self.root)) - kept:
             path = os.path.join(self.root, name)
             (remove_folder if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
+        remove_folder(os.path.join(self.work, REST_FOLDER))
         shutil.copytree(self.tokenizer, os.path.join(self.root, TOKENIZER_FOLDER))
 
     def clear(self) -> None:
@@ -127,7 +131,7 @@ class Destination(ABC):
 
     @abstractmethod
     def writer_target(self, local: str, skill: str, split: str) -> str | tuple[str, str]:
-        """What to give MDSWriter as `out` so that shards of a split are written to the folder `local`."""
+        """What to give a ShardWriter as `out` so that shards of a split are written to the folder `local`."""
 
     @abstractmethod
     def finish_split(
@@ -138,7 +142,7 @@ class Destination(ABC):
         Args:
             skill: Safe name.
             split: 'train' or 'eval'.
-            folders: Local folders that shards were written to; the first one exists.
+            folders: Local folders that shards were written to, if there were any.
             shards: Entries of the index.
 
         Returns:
@@ -208,6 +212,7 @@ class ObjectStore(Destination):
         self, skill: str, split: str, folders: Sequence[str], shards: Sequence[Mapping[str, Any]]
     ) -> str:
         """Upload the index; the shards are there already."""
+        os.makedirs(folders[0], exist_ok=True)
         write_index(folders[0], shards)
         self._upload(folders[0], f'/{skill}/{split}', 'index.json')
         return index_hash(folders[0])

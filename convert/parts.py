@@ -5,27 +5,27 @@ of processes and machines gives the same streams, and a command that was killed 
 are missing. A part's folder::
 
     part.json               written last: the part is done
-    shards/<skill>/train/   its train shards, under names that no other part uses
-    spool/<skill>.*         what only the whole corpus decides on (see `Spool`)
+    shards/<skill>/         its train shards, under names that no other part uses
+    spool                   what only the whole corpus decides on (`spool.py`)
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from skillit_stream.base.files import write_text
 from skillit_stream.convert.inputs import InputFile
-from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
-from skillit_stream.formats.manifest import write_json
+from skillit_stream.convert.shards import Shard
+from skillit_stream.convert.spool import NOTHING
 
 RECORD_NAME = 'part.json'
 # Of what a part keeps on disk: one that was kept in another form is converted again.
-FORM = 4
+FORM = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _signature(number: int, files: tuple[InputFile, ...], settings: Mapping[str,
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-@dataclass
+@dataclass(slots=True)
 class SplitRecord:
     """What a part has settled of one split of a skill."""
 
@@ -87,11 +87,14 @@ class SplitRecord:
     dropped_without_target: int = 0
     in_eval: int = 0
     """Samples left out of train because they are in the eval that is added to."""
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    """Entries of an index.json."""
+    shards: list[Shard] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Take shards as JSON has them."""
+        self.shards = [Shard(*one) for one in self.shards]
 
 
-@dataclass
+@dataclass(slots=True)
 class SkillRecord:
     """What a part has of one skill."""
 
@@ -106,6 +109,8 @@ class SkillRecord:
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Files it was found in: file, hash, bytes."""
     faults: dict[str, int] = field(default_factory=dict)
+    spool: int = NOTHING
+    """Where its last chunk begins in the part's spool."""
 
 
 @dataclass
@@ -124,7 +129,7 @@ class PartRecord:
 
     def save(self, folder: str) -> None:
         """Write part.json."""
-        write_json(os.path.join(folder, RECORD_NAME), asdict(self))
+        write_text(Path(folder, RECORD_NAME), json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, folder: str, signature: str) -> 'PartRecord | None':
@@ -149,80 +154,12 @@ class PartRecord:
             return None
 
 
-_COUNTS = ('bytes', 'copies', 'prompt', 'rest')
-_ROW = np.dtype([('key', f'V{HASH_BYTES}'), ('tokens', '<i8'), *((name, '<i8') for name in _COUNTS)])
+def shards_folder(folder: str, skill: str) -> str:
+    """Where a part has the train shards of a skill, whose name meets nothing else there.
 
-
-class Spool:
-    """Documents and arrays of one skill of a part on disk, appended to while the part is converted.
-
-    - ``eval``: documents settled for eval; they are packed when all parts are there, without the samples that
-      are in train too.
-    - ``held``: documents that may yet change sides.
-    - ``tail``, ``tail_mask``: train tokens that did not fill a sample.
-    - ``keys``: a hash of each train sample.
-    - ``train_keys``: half the hash of each document that the corpus itself put into train.
-
-    Args:
-        folder: The part's.
-        skill: Safe name of the skill.
-        dtype: Of the tokens.
+    Folders are few: with thousands of skills, making and removing them is most of what the disk has to do.
     """
-
-    def __init__(self, folder: str, skill: str, dtype: Any) -> None:
-        self._stem = os.path.join(folder, 'spool', skill)
-        self._dtype = np.dtype(dtype)
-
-    def add_documents(self, kind: str, documents: Sequence[EncodedDocument]) -> None:
-        """Append documents to 'eval' or 'held'."""
-        rows = np.array(
-            [
-                (
-                    one.key.to_bytes(HASH_BYTES, 'big'),
-                    len(one.tokens),
-                    *(getattr(one, name) for name in _COUNTS),
-                )
-                for one in documents
-            ],
-            _ROW,
-        )
-        self.append(kind, rows)
-        self.append(f'{kind}_tokens', np.concatenate([one.tokens for one in documents]))
-
-    def documents(self, kind: str) -> Iterator[EncodedDocument]:
-        """The documents again, in order; memory is that of one."""
-        rows = self.array(kind, _ROW)
-        tokens = self.array(f'{kind}_tokens', self._dtype)
-        begin = 0
-        for row in rows:
-            end = begin + int(row['tokens'])
-            yield EncodedDocument(
-                int.from_bytes(bytes(row['key']), 'big'),
-                np.array(tokens[begin:end]),
-                **{name: int(row[name]) for name in _COUNTS},
-            )
-            begin = end
-
-    def append(self, kind: str, array: np.ndarray) -> None:
-        """Append an array to the file of a kind."""
-        if len(array):
-            os.makedirs(os.path.dirname(self._stem), exist_ok=True)
-            with open(self._path(kind), 'ab') as file:
-                file.write(array.tobytes())
-
-    def array(self, kind: str, dtype: Any) -> np.ndarray:
-        """All that was appended to a kind, mapped from disk; empty if nothing was."""
-        if not os.path.exists(self._path(kind)):
-            return np.empty(0, dtype)
-        return np.memmap(self._path(kind), dtype, mode='r')
-
-    def _path(self, kind: str) -> str:
-        return f'{self._stem}.{kind}'
-
-
-def shards_folder(folder: str, skill: str, split: str) -> str:
-    """Where a part has the shards of a split; the name of a skill meets nothing else there."""
-    return os.path.join(folder, 'shards', skill, split)
+    return os.path.join(folder, 'shards', skill)
 
 
 def make_folder(folder: str) -> None:

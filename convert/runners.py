@@ -24,10 +24,10 @@ from skillit_stream.convert.job import Job
 from skillit_stream.convert.parts import Part
 from skillit_stream.convert.tokens import DocumentTokenizer
 
-# Processes are forked from one that has imported what they need, Streaming and torch above all, and has done
-# nothing else: no thread and no connection of the command's is copied into them.
+# Processes are forked from one that has imported what they need and has done nothing else: no thread and no connection
+# of the command's is copied into them.
 START_METHOD = 'forkserver'
-PRELOADED = ['skillit_stream.convert.runners', 'skillit_stream.convert.shard_writer', 'gigatoken']
+PRELOADED = ['skillit_stream.convert.runners', 'gigatoken', 'tokenizers']
 # How often the main process looks for news of the others, in seconds.
 TICK = 0.2
 

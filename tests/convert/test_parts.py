@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_after_it(
     small = tmp_path / 'small'
     small.mkdir()
     if subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', small], capture_output=True, check=False
+        ['mount', '-t', 'tmpfs', '-o', 'size=250k', 'tmpfs', small], capture_output=True, check=False
     ).returncode:
         pytest.skip('needs the right to mount a small file system')
     try:
