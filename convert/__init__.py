@@ -16,6 +16,7 @@ The parts, in the order the data flows::
     settings.py      what decides on a part    if it differs, what was kept of it is done again
     conversion.py    a part -> train shards    and what only the whole corpus decides on (sinks.py)
     tokens.py        documents -> token ids    gigatoken, checked against the Hugging Face tokenizer
+    tokenizer_process.py  the tokenizer's files, saved by a process without torch
     splits.py        documents -> train, eval  by a hash of the text
     packing.py       token ids -> samples      end to end, or one document a sample
     shards.py        samples -> MDS shards     shard_writer.py has the writer

@@ -11,10 +11,10 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.files import write_json
@@ -23,10 +23,11 @@ from skillit_stream.convert.locks import LOCK_NAME, locked
 from skillit_stream.convert.parts import RECORD_NAME
 from skillit_stream.convert.shards import Shard, index_hash, write_index
 from skillit_stream.convert.splits import WorkKeptError
-from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
+from skillit_stream.convert.tokens import TOKENIZER_FOLDER
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
 from skillit_stream.formats.remote_folder import listed_objects
 
+Saved = TypeVar('Saved')
 # In the work: shards of what the parts have left over.
 REST_FOLDER = 'rest'
 
@@ -97,10 +98,18 @@ class Destination(ABC):
             return any(os.path.exists(os.path.join(self.part_folder(name), RECORD_NAME)) for name in names)
         return False
 
-    def save_tokenizer(self, tokenizer: Any) -> str:
-        """Save the tokenizer and return its hash; several commands may do so at once, also with different ones."""
+    def keep_tokenizer(self, save: Callable[[str], Saved]) -> Saved:
+        """Keep the tokenizer that `save` saves to a folder; several commands may do so at once, with different ones.
+
+        Returns:
+            What `save` returns.
+        """
         scratch = tempfile.mkdtemp(prefix='.tokenizer.', dir=self.work)
-        found = save_tokenizer(tokenizer, scratch)
+        try:
+            found = save(scratch)
+        except BaseException:
+            shutil.rmtree(scratch)
+            raise
         digest = hashlib.blake2b(digest_size=8)
         for path in sorted(Path(scratch).iterdir()):
             digest.update(path.name.encode() + path.read_bytes())

@@ -3,7 +3,8 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,13 @@ from skillit_stream.convert.runners import (
 from skillit_stream.convert.settings import custom_settings, settings_of
 from skillit_stream.convert.shards import shard_bytes, token_columns
 from skillit_stream.convert.staged_folder import StagedFolder
-from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
+from skillit_stream.convert.tokenizer_process import save_named_tokenizer
+from skillit_stream.convert.tokens import (
+    DocumentTokenizer,
+    reload_tokenizer,
+    save_tokenizer,
+    tokenizer_facts,
+)
 from skillit_stream.formats.manifest import LEFT_OUT, Manifest
 
 # Less is done by one process before others have started.
@@ -160,11 +167,12 @@ def _tokenizer_for(
 ) -> tuple[DocumentTokenizer, str]:
     """The tokenizer, saved with the streams, and the hash of that."""
     if args.tokenizer is None:
-        found, name = corpus.own_tokenizer(), f'{corpus.name} words'
+        own = corpus.own_tokenizer()
+        facts = tokenizer_facts(own, f'{corpus.name} words')
+        digest = destination.keep_tokenizer(partial(save_tokenizer, own))
     else:
-        found, name = find_tokenizer(args.tokenizer), called(args.tokenizer)
-    tokenizer = DocumentTokenizer(found.backend_tokenizer, tokenizer_facts(found, name), args.encoder)
-    return tokenizer, destination.save_tokenizer(found)
+        facts, digest = destination.keep_tokenizer(partial(save_named_tokenizer, args.tokenizer))
+    return reload_tokenizer(destination.tokenizer, facts, args.encoder), digest
 
 
 def _in_processes(args: argparse.Namespace, workers: int, size: int) -> bool:
@@ -201,7 +209,7 @@ def _assemble(
     }
     left_out: dict[str, Any] = {}
     if assembly.min_samples is not None:
-        left_out = {name: asdict(amount) for name, amount in made.left_out.items()}
+        left_out = {name: amount._asdict() for name, amount in made.left_out.items()}
         left_out = {'min_samples': assembly.min_samples, LEFT_OUT: left_out}
     return Manifest(
         tokenizer_name=tokenizer.facts.name,
