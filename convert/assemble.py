@@ -1,7 +1,7 @@
 """Finished parts -> skill streams: all skills are looked at before the first shard is brought to its place."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from skillit_stream.base.names import number_of
@@ -26,17 +26,21 @@ class AssembledSkills:
     left_out: Mapping[str, Amount]
 
 
-def assemble_skills(assembly: Assembly) -> AssembledSkills:
+def assemble_skills(assembly: Assembly, advance: Callable[[], None] = lambda: None) -> AssembledSkills:
     """Put the streams of all skills together; they are complete but for the manifest.
 
     Nothing is moved before all skills are known to be large enough: whoever is refused finds the parts as they were.
+
+    Args:
+        assembly: What they are put together from.
+        advance: Called twice for each skill that the parts have, as it is done.
 
     Raises:
         SmallSkillsError: Skills are too small, and are not to be left out.
         WorkKeptError: All are left out.
         InputError: Two skills would have one name.
     """
-    drafts, small = _drafts(assembly, _raw_names(assembly))
+    drafts, small = _drafts(assembly, _raw_names(assembly), advance)
     if small and assembly.min_samples is None:
         raise SmallSkillsError(list(small.values()), generated=assembly.generated)
     known = assembly.destination.existing.splits
@@ -51,7 +55,11 @@ def assemble_skills(assembly: Assembly) -> AssembledSkills:
             f'--min-samples {assembly.min_samples}: leaves out {number_of(len(left_out), "skill")}, which is all of '
             'them; lower it, or --seq-len'
         )
-    skills = {skill: _finished(assembly, skill, drafts[skill]) for skill in drafts if skill not in few}
+    skills = {}
+    for skill, draft in drafts.items():
+        if skill not in few:
+            skills[skill] = _finished(assembly, skill, draft)
+        advance()
     return AssembledSkills(skills, left_out)
 
 
@@ -82,7 +90,7 @@ def _raw_names(assembly: Assembly) -> dict[str, str]:
 
 
 def _drafts(
-    assembly: Assembly, skills: Iterable[str]
+    assembly: Assembly, skills: Iterable[str], advance: Callable[[], None]
 ) -> tuple[dict[str, SkillDraft], dict[str, TooSmallError]]:
     """What there will be of each skill, and what is wrong with those that are too small."""
     drafts: dict[str, SkillDraft] = {}
@@ -95,6 +103,7 @@ def _drafts(
         else:
             if draft is not None:
                 drafts[skill] = draft
+        advance()
     return drafts, small
 
 

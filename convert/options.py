@@ -30,8 +30,9 @@ READING = (
     ),
     (
         '--part-size',
-        'input bytes that are converted, and kept if the command is stopped, as one (256mb)',
-        {'default': '256mb', 'metavar': 'SIZE'},
+        'input bytes that are converted, and kept if the command is stopped, as one (a 128th of the corpus, but at '
+        'least 8mb and at most 256mb)',
+        {'metavar': 'SIZE'},
     ),
 )
 FILES = (
@@ -215,13 +216,13 @@ def min_samples_of(args: argparse.Namespace) -> int | None:
     return least
 
 
-def part_size_of(args: argparse.Namespace) -> int:
-    """Bytes in a part.
+def part_size_of(args: argparse.Namespace) -> int | None:
+    """Bytes in a part; None: as many as suit the corpus.
 
     Raises:
         InputError: It cannot be read.
     """
-    return parse_size('--part-size', args.part_size)
+    return None if args.part_size is None else parse_size('--part-size', args.part_size)
 
 
 def parse_size(option: str, text: str, example: str = '256mb or 268435456') -> int:

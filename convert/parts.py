@@ -24,6 +24,8 @@ from skillit_stream.convert.shards import Shard
 from skillit_stream.convert.spool import NOTHING
 
 RECORD_NAME = 'part.json'
+# Parts of a corpus, unless they would be smaller or larger.
+PARTS, SMALLEST_PART, LARGEST_PART = 128, 8 << 20, 256 << 20
 # Of what a part keeps on disk: one that was kept in another form is converted again.
 FORM = 5
 
@@ -45,20 +47,33 @@ class Part:
         return f'{self.number:05}'
 
 
-def plan_parts(files: Sequence[InputFile], part_bytes: int, settings: Mapping[str, Any]) -> list[Part]:
+def suitable_part_bytes(total: int) -> int:
+    """How large the parts of a corpus of `total` bytes are: so many that all cores of a machine have some.
+
+    A power of two, so that a corpus that grows is mostly cut as before.
+    """
+    size = SMALLEST_PART
+    while size < LARGEST_PART and size * PARTS < total:
+        size *= 2
+    return size
+
+
+def plan_parts(files: Sequence[InputFile], part_bytes: int | None, settings: Mapping[str, Any]) -> list[Part]:
     """Cut the list of files into parts of at least `part_bytes` (the last may be smaller).
 
     Args:
         files: Of the corpus, in order.
-        part_bytes: On disk.
+        part_bytes: On disk; None: :func:`suitable_part_bytes`.
         settings: All that the samples depend on besides the files.
     """
+    sizes = [file.size for file in files]
+    part_bytes = part_bytes or suitable_part_bytes(sum(sizes))
     parts: list[Part] = []
     waiting: list[InputFile] = []
     size = 0
-    for file in files:
+    for file, file_bytes in zip(files, sizes, strict=True):
         waiting.append(file)
-        size += file.size
+        size += file_bytes
         if size >= part_bytes or file is files[-1]:
             found = (len(parts), tuple(waiting))
             parts.append(Part(*found, size, _signature(*found, settings)))

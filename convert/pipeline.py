@@ -2,7 +2,9 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +25,7 @@ from skillit_stream.convert.job import Job
 from skillit_stream.convert.merge import Assembly, DonePart
 from skillit_stream.convert.options import min_samples_of, options_of, part_size_of, workers_of
 from skillit_stream.convert.parts import Part, plan_parts
-from skillit_stream.convert.progress import progress_display
+from skillit_stream.convert.progress import assembly_display, progress_display
 from skillit_stream.convert.runners import (
     code_of,
     disk_in_one_line,
@@ -46,7 +48,7 @@ from skillit_stream.convert.tokens import (
 from skillit_stream.formats.manifest import LEFT_OUT, Manifest
 
 # Less is done by one process before others have started.
-ALONE_BYTES = 1 << 25
+ALONE_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         return _nothing_to_add(existing.manifest, passed_over, args, destination)
     if _in_processes(args, workers, sum(file.size for file in files)):
         prepare_processes()
-    with destination.opened(shared=args.task is not None):
+    with destination.opened(shared=args.task is not None), ExitStack() as stopping:
         tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args)
         if args.seq_len is None:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
@@ -111,6 +113,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         }
         parts = plan_parts(files, part_size, settings)
         job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
+        stopping.enter_context(_reporting_stop(job, parts))
         missing = [part for part in task.share(parts) if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
@@ -125,6 +128,18 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
     return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words)
+
+
+@contextmanager
+def _reporting_stop(job: Job, parts: Sequence[Part]) -> Iterator[None]:
+    """Within this context Ctrl-C says what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = sum(job.load_record(part) is not None for part in parts)
+        kept = f'{done} of {number_of(len(parts), "part")} {"is" if len(parts) == 1 else "are"} done and kept'
+        print(f'skillit: stopped; {kept}; run the same command again to go on', file=sys.stderr)
+        raise
 
 
 def _nothing_to_add(
@@ -198,7 +213,9 @@ def _assemble(
     assembly: Assembly, tokenizer_hash: str, corpus: Corpus, files: Sequence[InputFile]
 ) -> Manifest:
     options, tokenizer = assembly.options, assembly.tokenizer
-    made = assemble_skills(assembly)
+    skills = {skill for part in assembly.parts for skill in part.record.skills}
+    with assembly_display(2 * len(skills)) as advance:
+        made = assemble_skills(assembly, advance)
     assembled = made.skills
     if not assembled:
         raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')

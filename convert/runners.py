@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -147,6 +148,8 @@ class _Worker:
 def _begin_worker(job: Job, news: Any, stop: Any, threads: int, lifeline: Connection) -> None:
     # Only the fallback encoder has threads of its own here.
     os.environ['RAYON_NUM_THREADS'] = str(threads)
+    # Ctrl-C reaches all processes of a terminal; the command stops the others itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_command, args=(lifeline,), daemon=True).start()
 
     def report(done: Done) -> None:
