@@ -1,7 +1,9 @@
 """One part of a corpus: its files -> documents -> token ids -> train shards, and what waits for the whole."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,11 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Corpus, Document, Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
-from skillit_stream.convert.inputs import InputFile
+from skillit_stream.convert.inputs import FileRange, InputFile
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.names import SkillNames
-from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
+from skillit_stream.convert.parts import RANGE, Part, PartRecord, SkillRecord, make_folder
+from skillit_stream.convert.readers import lines_before
 from skillit_stream.convert.sinks import SkillSink, Stopwatches
 from skillit_stream.convert.splits import EncodedDocument, document_hash
 from skillit_stream.convert.spool import SpoolFile
@@ -69,7 +72,8 @@ def convert_part(
         work = _PartWork(part, job, corpus, tokenizer, report)
         try:
             for file in part.files:
-                work.convert_file(file)
+                with _lines_of_whole_file(file):
+                    work.convert_file(file)
             record = work.finish()
         except BaseException:
             work.abort()
@@ -95,6 +99,7 @@ class _PartWork:
         self.sinks: dict[str, SkillSink] = {}
         self.spool = SpoolFile(self.job.part_folder(self.part))
         self.sources: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.hashes: dict[str, str] = {}
         self.checks = _Checks()
 
     def convert_file(self, file: InputFile) -> None:
@@ -126,8 +131,12 @@ class _PartWork:
             read = 0
         self.faults.place(before, skills)
         self.report(Done(read))
-        for skill in skills if tap.hash else ():  # without one it was computed
-            self.sources[skill].append({'file': file.name, 'hash': tap.hash, 'bytes': tap.bytes})
+        digest = tap.hash
+        if isinstance(file, FileRange):
+            digest = f'{RANGE}{file.path}'
+            self.hashes.update({digest: tap.hash} if tap.hash else {})
+        for skill in skills if tap.bytes else ():  # without any it was computed
+            self.sources[skill].append({'file': file.name, 'hash': digest, 'bytes': tap.bytes})
 
     def _usable(
         self, found: Iterator[Document | BadRecordError], file: InputFile
@@ -238,6 +247,7 @@ class _PartWork:
             self.part.signature,
             skills,
             dict(self.faults.counts[None]),
+            self.hashes,
             self.tokenizer.encoder,
             self.checks.done,
             dict(self.watches.seconds),
@@ -247,6 +257,18 @@ class _PartWork:
         self.spool.close()
         for sink in self.sinks.values():
             sink.abort()
+
+
+@contextmanager
+def _lines_of_whole_file(file: InputFile) -> Iterator[None]:
+    """Within this context an InputError that names a line of a range names that of the whole file."""
+    try:
+        yield
+    except InputError as error:
+        if not isinstance(file, FileRange):
+            raise
+        before, pattern = lines_before(file), rf'(?<={re.escape(file.path)}:)\d+'
+        raise InputError(re.sub(pattern, lambda line: str(int(line[0]) + before), str(error))) from error
 
 
 def _of_no_skill(fault: BadRecordError) -> BadRecordError:

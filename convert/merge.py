@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -63,6 +64,11 @@ class Assembly:
     parts: Sequence[DonePart]
     generated: bool = False
     min_samples: int | None = None
+
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """What stands for the hash of a file that is divided -> that."""
+        return {name: found for part in self.parts for name, found in part.record.hashes.items()}
 
 
 @dataclass(frozen=True)
@@ -137,11 +143,20 @@ class _SkillAssembly:
             )
         for _, record in self.parts:
             self.dropped.update(record.faults)
-        sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
+        sources = tuple(self._sources())
         dropped = +self.dropped if self.assembly.generated else self.dropped
         self.existing.check_sources(sources)
         info = SkillInfo(splits=splits, sources=sources, dropped=dict(sorted(dropped.items())))
         return SkillDraft(AssembledSkill(info, None if by_corpus else threshold), self.shards)
+
+    def _sources(self) -> Iterator[SourceInfo]:
+        """The files that the skill was found in, each once, however many parts it is divided into."""
+        known: set[str] = set()
+        for source in (one for _, record in self.parts for one in record.sources):
+            digest = source['hash']
+            if digest not in known or digest not in self.assembly.hashes:
+                known.add(digest)
+                yield SourceInfo(**{**source, 'hash': self.assembly.hashes.get(digest, digest)})
 
     def _has(self, split: str) -> bool:
         """Whether there is anything in a split; only a corpus that decides on splits itself leaves one out."""

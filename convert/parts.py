@@ -13,19 +13,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.files import write_text
-from skillit_stream.convert.inputs import InputFile
+from skillit_stream.convert.inputs import FileRange, InputFile
 from skillit_stream.convert.shards import Shard
 from skillit_stream.convert.spool import NOTHING
 
 RECORD_NAME = 'part.json'
 # Parts of a corpus, unless they would be smaller or larger.
 PARTS, SMALLEST_PART, LARGEST_PART = 128, 8 << 20, 256 << 20
+# With this and its path begins what stands for the hash of a file that is divided.
+RANGE = 'range of '
 # Of what a part keeps on disk: one that was kept in another form is converted again.
 FORM = 5
 
@@ -58,22 +61,44 @@ def suitable_part_bytes(total: int) -> int:
     return size
 
 
-def plan_parts(files: Sequence[InputFile], part_bytes: int | None, settings: Mapping[str, Any]) -> list[Part]:
+def divided(
+    files: Sequence[InputFile], part_bytes: int, by_line: Callable[[InputFile], bool]
+) -> list[InputFile]:
+    """Files, those of several parts cut into ranges of about `part_bytes` where `by_line` says that they can be."""
+    found: list[InputFile] = []
+    for file in files:
+        size = file.size
+        if size < 2 * part_bytes or not by_line(file):
+            found.append(file)
+            continue
+        count = size // part_bytes
+        bounds = [size * number // count for number in range(count + 1)]
+        found += [FileRange(file.path, file.name, file.folders, *bound) for bound in pairwise(bounds)]
+    return found
+
+
+def plan_parts(
+    files: Sequence[InputFile],
+    part_bytes: int | None,
+    settings: Mapping[str, Any],
+    by_line: Callable[[InputFile], bool] = lambda _: False,
+) -> list[Part]:
     """Cut the list of files into parts of at least `part_bytes` (the last may be smaller).
 
     Args:
         files: Of the corpus, in order.
         part_bytes: On disk; None: :func:`suitable_part_bytes`.
         settings: All that the samples depend on besides the files.
+        by_line: Whether a file may be cut between any two lines.
     """
-    sizes = [file.size for file in files]
-    part_bytes = part_bytes or suitable_part_bytes(sum(sizes))
+    part_bytes = part_bytes or suitable_part_bytes(sum(file.size for file in files))
+    files = divided(files, part_bytes, by_line)
     parts: list[Part] = []
     waiting: list[InputFile] = []
     size = 0
-    for file, file_bytes in zip(files, sizes, strict=True):
+    for file in files:
         waiting.append(file)
-        size += file_bytes
+        size += file.size
         if size >= part_bytes or file is files[-1]:
             found = (len(parts), tuple(waiting))
             parts.append(Part(*found, size, _signature(*found, settings)))
@@ -136,6 +161,8 @@ class PartRecord:
     skills: dict[str, SkillRecord] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     """Of no known skill."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """In the part that has the beginning of a file that is divided: what stands for its hash -> that."""
     encoder: str = ''
     checked: int = 0
     """Documents encoded by both encoders."""

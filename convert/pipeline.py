@@ -111,7 +111,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             **(custom_settings(module, args, files) if module.endswith('.py') else {}),
             **existing.settings(),
         }
-        parts = plan_parts(files, part_size, settings)
+        parts = plan_parts(files, part_size, settings, corpus.by_line)
         job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
         stopping.enter_context(_reporting_stop(job, parts))
         missing = [part for part in task.share(parts) if job.load_record(part) is None]
