@@ -12,10 +12,12 @@ The parts, in the order the data flows::
     corpus.py        rows -> documents         text, skill, perhaps an answer and a split
     generated.py     nothing -> documents      sentences that are computed; each skill is a file
     parts.py         the files in parts        what one process converts by itself, and what is kept of it
+    spool.py         what a part keeps of each skill for the whole
     settings.py      what decides on a part    if it differs, what was kept of it is done again
     conversion.py    a part -> train shards    and what only the whole corpus decides on (sinks.py)
     tokens.py        documents -> token ids    gigatoken, checked against the Hugging Face tokenizer
     special_tokens.py  of the tokenizer         their words in documents: counted; the token, or text
+    tokenizer_process.py  the tokenizer's files, saved by a process without torch
     splits.py        documents -> train, eval  by a hash of the text
     packing.py       token ids -> samples      end to end, or one document a sample
     shards.py        samples -> MDS shards     shard_writer.py has the writer

@@ -1,14 +1,16 @@
 """Finished parts -> skill streams: all skills are looked at before the first shard is brought to its place."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from skillit_stream.base.names import number_of
 from skillit_stream.convert.merge import AssembledSkill, Assembly, SkillDraft, draft_skill, parts_of
 from skillit_stream.convert.names import clash
-from skillit_stream.convert.parts import SkillRecord, Spool
+from skillit_stream.convert.parts import SkillRecord
+from skillit_stream.convert.shards import config_of, index_entry
 from skillit_stream.convert.splits import Amount, SmallSkillsError, TooSmallError, WorkKeptError, amount_of
+from skillit_stream.convert.spool import SpooledSkill
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,21 @@ class AssembledSkills:
     left_out: Mapping[str, Amount]
 
 
-def assemble_skills(assembly: Assembly) -> AssembledSkills:
+def assemble_skills(assembly: Assembly, advance: Callable[[], None] = lambda: None) -> AssembledSkills:
     """Put the streams of all skills together; they are complete but for the manifest.
 
     Nothing is moved before all skills are known to be large enough: whoever is refused finds the parts as they were.
+
+    Args:
+        assembly: What they are put together from.
+        advance: Called twice for each skill that the parts have, as it is done.
 
     Raises:
         SmallSkillsError: Skills are too small, and are not to be left out.
         WorkKeptError: All are left out.
         InputError: Two skills would have one name.
     """
-    drafts, small = _drafts(assembly, _raw_names(assembly))
+    drafts, small = _drafts(assembly, _raw_names(assembly), advance)
     if small and assembly.min_samples is None:
         raise SmallSkillsError(list(small.values()), generated=assembly.generated)
     known = assembly.destination.existing.splits
@@ -49,16 +55,24 @@ def assemble_skills(assembly: Assembly) -> AssembledSkills:
             f'--min-samples {assembly.min_samples}: leaves out {number_of(len(left_out), "skill")}, which is all of '
             'them; lower it, or --seq-len'
         )
-    finish = assembly.destination.finish_split
     skills = {}
-    for skill in (one for one in drafts if one not in few):
-        draft = drafts[skill]
-        splits = {
-            split: replace(info, index_hash=finish(skill, split, *draft.shards[split]))
-            for split, info in draft.assembled.info.splits.items()
-        }
-        skills[skill] = replace(draft.assembled, info=replace(draft.assembled.info, splits=splits))
+    for skill, draft in drafts.items():
+        if skill not in few:
+            skills[skill] = _finished(assembly, skill, draft)
+        advance()
     return AssembledSkills(skills, left_out)
+
+
+def _finished(assembly: Assembly, skill: str, draft: SkillDraft) -> AssembledSkill:
+    """Bring the shards of a skill to their place."""
+    config = config_of(assembly.options, assembly.tokenizer.dtype)
+    splits = {}
+    for split, info in draft.assembled.info.splits.items():
+        folders, shards = draft.shards[split]
+        entries = [index_entry(one, config) for one in shards]
+        digest = assembly.destination.finish_split(skill, split, folders, entries)
+        splits[split] = replace(info, index_hash=digest)
+    return replace(draft.assembled, info=replace(draft.assembled.info, splits=splits))
 
 
 def _raw_names(assembly: Assembly) -> dict[str, str]:
@@ -77,7 +91,7 @@ def _raw_names(assembly: Assembly) -> dict[str, str]:
 
 
 def _drafts(
-    assembly: Assembly, skills: Iterable[str]
+    assembly: Assembly, skills: Iterable[str], advance: Callable[[], None]
 ) -> tuple[dict[str, SkillDraft], dict[str, TooSmallError]]:
     """What there will be of each skill, and what is wrong with those that are too small."""
     drafts: dict[str, SkillDraft] = {}
@@ -90,6 +104,7 @@ def _drafts(
         else:
             if draft is not None:
                 drafts[skill] = draft
+        advance()
     return drafts, small
 
 
@@ -103,7 +118,7 @@ def _amount_of(assembly: Assembly, skill: str) -> Amount:
     for folder, record in parts_of(assembly, skill):
         for split in (record.train, record.eval):
             total += Amount(split.tokens, split.documents)
-        for document in Spool(folder, skill, assembly.tokenizer.dtype).documents('held'):
+        for document in SpooledSkill(folder, record.spool, assembly.tokenizer.dtype).documents('held'):
             total += amount_of(document)
     return total
 

@@ -1,7 +1,9 @@
 """One part of a corpus: its files -> documents -> token ids -> train shards, and what waits for the whole."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +12,21 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Corpus, Document, Tap
 from skillit_stream.convert.faults import BadRecordError, Faults
-from skillit_stream.convert.inputs import InputFile
+from skillit_stream.convert.inputs import FileRange, InputFile
 from skillit_stream.convert.job import Job
 from skillit_stream.convert.names import SkillNames
-from skillit_stream.convert.parts import Part, PartRecord, SkillRecord, make_folder
+from skillit_stream.convert.parts import RANGE, Part, PartRecord, SkillRecord, make_folder
+from skillit_stream.convert.readers import lines_before
 from skillit_stream.convert.sinks import SkillSink, Stopwatches
 from skillit_stream.convert.special_tokens import Found, found_in_pieces
 from skillit_stream.convert.splits import EncodedDocument, document_hash
+from skillit_stream.convert.spool import SpoolFile
 from skillit_stream.convert.tokens import CHECKED_CHARACTERS, DocumentTokenizer
 
 BATCH_DOCUMENTS = 2048
 BATCH_CHARACTERS = 4_000_000
+# What a process keeps in memory of all skills together before it puts it on disk.
+WAITING_BYTES = 1 << 26
 # Both encoders see the first documents of each file, as long as that is a small part of the work ...
 CHECKED_FIRST = 4
 CHECKED_FREELY = 100
@@ -67,7 +73,8 @@ def convert_part(
         work = _PartWork(part, job, corpus, tokenizer, report)
         try:
             for file in part.files:
-                work.convert_file(file)
+                with _lines_of_whole_file(file):
+                    work.convert_file(file)
             record = work.finish()
         except BaseException:
             work.abort()
@@ -91,7 +98,9 @@ class _PartWork:
         self.names = SkillNames(self.job.destination.existing.names())
         self.watches = Stopwatches()
         self.sinks: dict[str, SkillSink] = {}
+        self.spool = SpoolFile(self.job.part_folder(self.part))
         self.sources: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.hashes: dict[str, str] = {}
         self.checks = _Checks()
         self.special_documents: Counter[str] = Counter()
         self.special_tokens: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -125,8 +134,12 @@ class _PartWork:
             read = 0
         self.faults.place(before, skills)
         self.report(Done(read))
-        for skill in skills if tap.hash else ():  # without one it was computed
-            self.sources[skill].append({'file': file.name, 'hash': tap.hash, 'bytes': tap.bytes})
+        digest = tap.hash
+        if isinstance(file, FileRange):
+            digest = f'{RANGE}{file.path}'
+            self.hashes.update({digest: tap.hash} if tap.hash else {})
+        for skill in skills if tap.bytes else ():  # without any it was computed
+            self.sources[skill].append({'file': file.name, 'hash': digest, 'bytes': tap.bytes})
 
     def _usable(
         self, found: Iterator[Document | BadRecordError], file: InputFile
@@ -182,8 +195,9 @@ class _PartWork:
                 data = text + piece if piece else text
                 one = EncodedDocument(document_hash(data), tokens, len(data), prompt=prompt, rest=rest)
                 self._sink(document.skill).take(one, document.split)
-        for sink in self.sinks.values():
-            sink.flush()
+        if sum(sink.waiting_bytes for sink in self.sinks.values()) > WAITING_BYTES:
+            for sink in self.sinks.values():
+                sink.spill()
         return sum(len(tokens) for tokens, _, _ in encoded)
 
     def _count_special(self, batch: list[Document], found: Found) -> None:
@@ -222,6 +236,7 @@ class _PartWork:
             self.sinks[skill] = SkillSink(
                 skill,
                 self.job.part_folder(self.part),
+                self.spool,
                 self.job,
                 self.tokenizer,
                 label=self.job.destination.existing.label('' if self.corpus.generated else self.part.name),
@@ -233,27 +248,40 @@ class _PartWork:
         skills = {}
         # A skill whose records were all bad has counts, too.
         for skill in sorted({*self.sinks, *(one for one in self.faults.counts if one is not None)}):
-            record = SkillRecord(self.names.raw.get(skill, skill))
-            if skill in self.sinks:
-                record.train, record.eval = self.sinks[skill].finish()
-                record.by_hash, record.by_corpus = self.sinks[skill].by_hash, self.sinks[skill].by_corpus
+            record = self.sinks[skill].finish() if skill in self.sinks else SkillRecord(skill)
+            record.raw_name = self.names.raw.get(skill, skill)
             record.sources = self.sources[skill]
             record.faults = dict(self.faults.counts[skill])
             record.special_documents = self.special_documents[skill]
             record.special_tokens = dict(self.special_tokens[skill])
             skills[skill] = record
+        self.spool.close()
         return PartRecord(
             self.part.signature,
             skills,
             dict(self.faults.counts[None]),
+            self.hashes,
             self.tokenizer.encoder,
             self.checks.done,
             dict(self.watches.seconds),
         )
 
     def abort(self) -> None:
+        self.spool.close()
         for sink in self.sinks.values():
             sink.abort()
+
+
+@contextmanager
+def _lines_of_whole_file(file: InputFile) -> Iterator[None]:
+    """Within this context an InputError that names a line of a range names that of the whole file."""
+    try:
+        yield
+    except InputError as error:
+        if not isinstance(file, FileRange):
+            raise
+        before, pattern = lines_before(file), rf'(?<={re.escape(file.path)}:)\d+'
+        raise InputError(re.sub(pattern, lambda line: str(int(line[0]) + before), str(error))) from error
 
 
 def _of_no_skill(fault: BadRecordError) -> BadRecordError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.inputs import SUFFIXES, InputFile, find_inputs
+from skillit_stream.convert.inputs import SUFFIXES, InputFile, find_inputs, suffix_of
 from skillit_stream.convert.names import SkillNames
 from skillit_stream.convert.readers import HashingFile, Tap, open_input, read_lines
 from skillit_stream.convert.rows import Place, Row, find_text, line_rows
@@ -40,6 +40,11 @@ class Corpus(ABC):
     """As in the manifest."""
     generated: bool = False
     """Whether it is computed: each file is the whole of one skill, and its own options alone decide on it."""
+
+    def by_line(self, file: InputFile) -> bool:
+        """Whether any line of a file is read as if there were no others: then a large one is done in several parts."""
+        del file
+        return False
 
     @abstractmethod
     def inputs(self) -> list[InputFile]:
@@ -121,6 +126,13 @@ class RowCorpus(FileCorpus):
         super().__init__(paths, suffixes)
         self.text_field = text_field
         self.names = SkillNames()
+
+    rows_are_apart = False
+    """Whether a document depends on its row and the file's name alone; a corpus of one's own may know better."""
+
+    def by_line(self, file: InputFile) -> bool:
+        """JSON lines that are not compressed, if the corpus has nothing to do with other rows."""
+        return self.rows_are_apart and suffix_of(file.path) == '.jsonl' and type(file) is InputFile
 
     @abstractmethod
     def skill_of(self, row: Row, file: InputFile, where: str) -> str:

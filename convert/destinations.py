@@ -11,21 +11,25 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.files import write_json
 from skillit_stream.convert.existing import Existing
 from skillit_stream.convert.locks import LOCK_NAME, locked
 from skillit_stream.convert.parts import RECORD_NAME
-from skillit_stream.convert.shards import index_hash, write_index
+from skillit_stream.convert.shards import Shard, index_hash, write_index
 from skillit_stream.convert.splits import WorkKeptError
-from skillit_stream.convert.tokens import TOKENIZER_FOLDER, save_tokenizer
+from skillit_stream.convert.tokens import TOKENIZER_FOLDER
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest
 from skillit_stream.formats.remote_folder import listed_objects
+
+Saved = TypeVar('Saved')
+# In the work: shards of what the parts have left over.
+REST_FOLDER = 'rest'
 
 
 class Destination(ABC):
@@ -94,10 +98,18 @@ class Destination(ABC):
             return any(os.path.exists(os.path.join(self.part_folder(name), RECORD_NAME)) for name in names)
         return False
 
-    def save_tokenizer(self, tokenizer: Any) -> str:
-        """Save the tokenizer and return its hash; several commands may do so at once, also with different ones."""
+    def keep_tokenizer(self, save: Callable[[str], Saved]) -> Saved:
+        """Keep the tokenizer that `save` saves to a folder; several commands may do so at once, with different ones.
+
+        Returns:
+            What `save` returns.
+        """
         scratch = tempfile.mkdtemp(prefix='.tokenizer.', dir=self.work)
-        found = save_tokenizer(tokenizer, scratch)
+        try:
+            found = save(scratch)
+        except BaseException:
+            shutil.rmtree(scratch)
+            raise
         digest = hashlib.blake2b(digest_size=8)
         for path in sorted(Path(scratch).iterdir()):
             digest.update(path.name.encode() + path.read_bytes())
@@ -108,9 +120,9 @@ class Destination(ABC):
             shutil.rmtree(scratch)
         return found
 
-    def has_shards(self, folder: str, skill: str, split: str, shards: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the shards that a part has written are where they are to be found."""
-        del folder, skill, split, shards
+    def has_shards(self, folder: str, skill: str, shards: Sequence[Shard]) -> bool:
+        """Whether the train shards that a part has written are where they are to be found."""
+        del folder, skill, shards
         return True
 
     def begin_assembly(self) -> None:
@@ -119,6 +131,7 @@ class Destination(ABC):
         for name in set(os.listdir(self.root)) - kept:
             path = os.path.join(self.root, name)
             (remove_folder if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
+        remove_folder(os.path.join(self.work, REST_FOLDER))
         shutil.copytree(self.tokenizer, os.path.join(self.root, TOKENIZER_FOLDER))
 
     def clear(self) -> None:
@@ -127,7 +140,7 @@ class Destination(ABC):
 
     @abstractmethod
     def writer_target(self, local: str, skill: str, split: str) -> str | tuple[str, str]:
-        """What to give MDSWriter as `out` so that shards of a split are written to the folder `local`."""
+        """What to give a ShardWriter as `out` so that shards of a split are written to the folder `local`."""
 
     @abstractmethod
     def finish_split(
@@ -138,7 +151,7 @@ class Destination(ABC):
         Args:
             skill: Safe name.
             split: 'train' or 'eval'.
-            folders: Local folders that shards were written to; the first one exists.
+            folders: Local folders that shards were written to, if there were any.
             shards: Entries of the index.
 
         Returns:
@@ -211,6 +224,7 @@ class ObjectStore(Destination):
         self, skill: str, split: str, folders: Sequence[str], shards: Sequence[Mapping[str, Any]]
     ) -> str:
         """Upload the index; the shards are there already."""
+        os.makedirs(folders[0], exist_ok=True)
         write_index(folders[0], shards)
         self._upload(folders[0], f'/{skill}/{split}', 'index.json')
         return index_hash(folders[0])

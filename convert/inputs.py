@@ -83,6 +83,24 @@ class VirtualFile(InputFile):
         return self.version
 
 
+@dataclass(frozen=True, slots=True)
+class FileRange(InputFile):
+    """The lines of a file that begin between two of its bytes, read as a file of its own."""
+
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, give or take a line."""
+        return self.end - self.begin
+
+    @property
+    def stamp(self) -> str:
+        """Changes when the file is written to, or cut otherwise."""
+        return f'{InputFile.stamp.fget(self)} {self.begin}-{self.end}'  # type: ignore[attr-defined]
+
+
 @dataclass(eq=False)
 class FileChoice:
     """Which of the files below the PATHs are input, and how many are not, by reason."""

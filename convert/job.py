@@ -8,7 +8,6 @@ from skillit_stream.convert.destinations import Destination
 from skillit_stream.convert.locks import locked
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.parts import Part, PartRecord
-from skillit_stream.convert.splits import TRAIN
 from skillit_stream.convert.tokens import DocumentTokenizer, TokenizerFacts, reload_tokenizer
 
 
@@ -50,7 +49,7 @@ class Job:
         if record is None:
             return None
         there = (
-            self.destination.has_shards(folder, skill, TRAIN, one.train.shards)
+            self.destination.has_shards(folder, skill, one.train.shards)
             for skill, one in record.skills.items()
         )
         return record if all(there) else None

@@ -4,24 +4,23 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
 from skillit_stream.base.names import number_of
-from skillit_stream.convert.destinations import Destination
+from skillit_stream.convert.destinations import REST_FOLDER, Destination
 from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder, Samples, new_packer, sample_keys
 from skillit_stream.convert.parts import (
     PartRecord,
     SkillRecord,
     SplitRecord,
-    Spool,
-    make_folder,
     shards_folder,
 )
-from skillit_stream.convert.shards import new_writer
+from skillit_stream.convert.shard_writer import ShardWriter, new_writer
+from skillit_stream.convert.shards import Shard
 from skillit_stream.convert.splits import (
     EVAL,
     TRAIN,
@@ -30,6 +29,7 @@ from skillit_stream.convert.splits import (
     SkillSplitter,
     TooSmallError,
 )
+from skillit_stream.convert.spool import SpooledSkill
 from skillit_stream.convert.tokens import DocumentTokenizer
 from skillit_stream.formats.manifest import (
     SkillInfo,
@@ -71,6 +71,11 @@ class Assembly:
     generated: bool = False
     min_samples: int | None = None
 
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """What stands for the hash of a file that is divided -> that."""
+        return {name: found for part in self.parts for name, found in part.record.hashes.items()}
+
 
 @dataclass(frozen=True)
 class AssembledSkill:
@@ -90,8 +95,8 @@ class SkillDraft:
     """A skill whose shards are written, but not brought together; `info` has no hashes yet."""
 
     assembled: AssembledSkill
-    shards: Mapping[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]]
-    """Split -> (folders with its shards, entries of its index)."""
+    shards: Mapping[str, tuple[Sequence[str], Sequence[Shard]]]
+    """Split -> (folders with its shards, what they are)."""
 
 
 def parts_of(assembly: Assembly, skill: str) -> list[tuple[str, SkillRecord]]:
@@ -117,10 +122,10 @@ class _SkillAssembly:
         self.skill = skill
         self.parts = parts
         dtype = assembly.tokenizer.dtype
-        self.spools = [Spool(folder, skill, dtype) for folder, _ in parts]
+        self.spools = [SpooledSkill(folder, record.spool, dtype) for folder, record in parts]
         self.added: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
         self.dropped: Counter[str] = Counter()
-        self.shards: dict[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]] = {}
+        self.shards: dict[str, tuple[Sequence[str], Sequence[Shard]]] = {}
         self.existing = assembly.destination.existing
 
     def draft(self) -> SkillDraft:
@@ -144,7 +149,7 @@ class _SkillAssembly:
             )
         for _, record in self.parts:
             self.dropped.update(record.faults)
-        sources = tuple(SourceInfo(**source) for _, record in self.parts for source in record.sources)
+        sources = tuple(self._sources())
         dropped = +self.dropped if self.assembly.generated else self.dropped
         self.existing.check_sources(sources)
         names = tuple({record.raw_name: None for _, record in self.parts if record.raw_name != self.skill})
@@ -159,6 +164,15 @@ class _SkillAssembly:
             names=names,
         )
         return SkillDraft(AssembledSkill(info, None if by_corpus else threshold), self.shards)
+
+    def _sources(self) -> Iterator[SourceInfo]:
+        """The files that the skill was found in, each once, however many parts it is divided into."""
+        known: set[str] = set()
+        for source in (one for _, record in self.parts for one in record.sources):
+            digest = source['hash']
+            if digest not in known or digest not in self.assembly.hashes:
+                known.add(digest)
+                yield SourceInfo(**{**source, 'hash': self.assembly.hashes.get(digest, digest)})
 
     def _has(self, split: str) -> bool:
         """Whether there is anything in a split; only a corpus that decides on splits itself leaves one out."""
@@ -238,9 +252,13 @@ class _SkillAssembly:
         chosen = [one.select(which) for one, which in zip(pieces, kept, strict=True)]
         return [one for one in chosen if len(one)], sum(int((~which).sum()) for which in kept)
 
-    def _keep_split(self, split: str, writer: Any, shards: Sequence[Mapping[str, Any]]) -> None:
+    def _keep_split(self, split: str, writer: ShardWriter, shards: Sequence[Shard]) -> None:
         """Keep in mind where the shards of a split are."""
-        folders = [writer.local, *(shards_folder(folder, self.skill, split) for folder, _ in self.parts)]
+        folders = [writer.local]
+        if split == TRAIN:
+            folders += [
+                shards_folder(folder, self.skill) for folder, record in self.parts if record.train.shards
+            ]
         self.shards[split] = (folders, shards)
 
     def _too_small(self, split: str, documents: int, tokens: int, empty: int) -> TooSmallError:
@@ -329,10 +347,8 @@ class _SkillAssembly:
         if self.assembly.options.drop_without_target:
             self.dropped['samples_without_target'] += empty
 
-    def _writer(self, split: str, label: str = '') -> Any:
-        """A writer into an empty folder: MDSWriter takes no other."""
-        local = os.path.join(self.assembly.destination.work, 'rest', self.skill, split)
-        make_folder(local)
+    def _writer(self, split: str, label: str = '') -> ShardWriter:
+        local = os.path.join(self.assembly.destination.work, REST_FOLDER, split, self.skill)
         out = self.assembly.destination.writer_target(local, self.skill, split)
         label = self.existing.label(label)
         return new_writer(out, self.assembly.options, self.assembly.tokenizer.dtype, label)

@@ -36,8 +36,9 @@ READING = (
     ),
     (
         '--part-size',
-        'input bytes that are converted, and kept if the command is stopped, as one (256mb)',
-        {'default': '256mb', 'metavar': 'SIZE'},
+        'input bytes that are converted, and kept if the command is stopped, as one (a 128th of the corpus, but at '
+        'least 8mb and at most 256mb)',
+        {'metavar': 'SIZE'},
     ),
 )
 FILES = (
@@ -224,25 +225,27 @@ def min_samples_of(args: argparse.Namespace) -> int | None:
     return least
 
 
-def part_size_of(args: argparse.Namespace) -> int:
-    """Bytes in a part.
+def part_size_of(args: argparse.Namespace) -> int | None:
+    """Bytes in a part; None: as many as suit the corpus.
 
     Raises:
         InputError: It cannot be read.
     """
-    return parse_size('--part-size', args.part_size)
+    return None if args.part_size is None else parse_size('--part-size', args.part_size)
 
 
-def parse_size(option: str, text: str) -> int:
-    """Bytes in the value of an option.
+def parse_size(option: str, text: str, example: str = '256mb or 268435456') -> int:
+    """Bytes in the value of an option, such as `example`.
 
     Raises:
         InputError: It cannot be read, or is 0.
     """
-    found = re.fullmatch(r'(\d+)\s*(|b|kb|mb|gb)', str(text).lower())
-    if not found or not int(found[1]):
-        raise InputError(f'{option} must be like 256mb or 268435456, but got: {text}')
-    return int(found[1]) << {'': 0, 'b': 0, 'kb': 10, 'mb': 20, 'gb': 30}[found[2]]
+    found = re.fullmatch(r'(\d+(?:\.\d+)?)\s*(|b|kb|mb|gb|tb)', str(text).lower().strip())
+    units = {'': 0, 'b': 0, 'kb': 10, 'mb': 20, 'gb': 30, 'tb': 40}
+    size = int(float(found[1]) * (1 << units[found[2]])) if found else 0
+    if not size:
+        raise InputError(f'{option} must be like {example}, but got: {text}')
+    return size
 
 
 def workers_of(args: argparse.Namespace) -> int:

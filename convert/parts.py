@@ -5,25 +5,30 @@ of processes and machines gives the same streams, and a command that was killed 
 are missing. A part's folder::
 
     part.json               written last: the part is done
-    shards/<skill>/train/   its train shards, under names that no other part uses
-    spool/<skill>.*         what only the whole corpus decides on (see `Spool`)
+    shards/<skill>/         its train shards, under names that no other part uses
+    spool                   what only the whole corpus decides on (`spool.py`)
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from skillit_stream.convert.inputs import InputFile
-from skillit_stream.convert.splits import HASH_BYTES, EncodedDocument
-from skillit_stream.formats.manifest import write_json
+from skillit_stream.base.files import write_text
+from skillit_stream.convert.inputs import FileRange, InputFile
+from skillit_stream.convert.shards import Shard
+from skillit_stream.convert.spool import NOTHING
 
 RECORD_NAME = 'part.json'
+# Parts of a corpus, unless they would be smaller or larger.
+PARTS, SMALLEST_PART, LARGEST_PART = 128, 8 << 20, 256 << 20
+# With this and its path begins what stands for the hash of a file that is divided.
+RANGE = 'range of '
 # Of what a part keeps on disk: one that was kept in another form is converted again.
 FORM = 5
 
@@ -45,14 +50,49 @@ class Part:
         return f'{self.number:05}'
 
 
-def plan_parts(files: Sequence[InputFile], part_bytes: int, settings: Mapping[str, Any]) -> list[Part]:
+def suitable_part_bytes(total: int) -> int:
+    """How large the parts of a corpus of `total` bytes are: so many that all cores of a machine have some.
+
+    A power of two, so that a corpus that grows is mostly cut as before.
+    """
+    size = SMALLEST_PART
+    while size < LARGEST_PART and size * PARTS < total:
+        size *= 2
+    return size
+
+
+def divided(
+    files: Sequence[InputFile], part_bytes: int, by_line: Callable[[InputFile], bool]
+) -> list[InputFile]:
+    """Files, those of several parts cut into ranges of about `part_bytes` where `by_line` says that they can be."""
+    found: list[InputFile] = []
+    for file in files:
+        size = file.size
+        if size < 2 * part_bytes or not by_line(file):
+            found.append(file)
+            continue
+        count = size // part_bytes
+        bounds = [size * number // count for number in range(count + 1)]
+        found += [FileRange(file.path, file.name, file.folders, *bound) for bound in pairwise(bounds)]
+    return found
+
+
+def plan_parts(
+    files: Sequence[InputFile],
+    part_bytes: int | None,
+    settings: Mapping[str, Any],
+    by_line: Callable[[InputFile], bool] = lambda _: False,
+) -> list[Part]:
     """Cut the list of files into parts of at least `part_bytes` (the last may be smaller).
 
     Args:
         files: Of the corpus, in order.
-        part_bytes: On disk.
+        part_bytes: On disk; None: :func:`suitable_part_bytes`.
         settings: All that the samples depend on besides the files.
+        by_line: Whether a file may be cut between any two lines.
     """
+    part_bytes = part_bytes or suitable_part_bytes(sum(file.size for file in files))
+    files = divided(files, part_bytes, by_line)
     parts: list[Part] = []
     waiting: list[InputFile] = []
     size = 0
@@ -72,7 +112,7 @@ def _signature(number: int, files: tuple[InputFile, ...], settings: Mapping[str,
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-@dataclass
+@dataclass(slots=True)
 class SplitRecord:
     """What a part has settled of one split of a skill."""
 
@@ -87,11 +127,14 @@ class SplitRecord:
     dropped_without_target: int = 0
     in_eval: int = 0
     """Samples left out of train because they are in the eval that is added to."""
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    """Entries of an index.json."""
+    shards: list[Shard] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Take shards as JSON has them."""
+        self.shards = [Shard(*one) for one in self.shards]
 
 
-@dataclass
+@dataclass(slots=True)
 class SkillRecord:
     """What a part has of one skill."""
 
@@ -110,6 +153,8 @@ class SkillRecord:
     """Documents whose text holds the words of special tokens."""
     special_tokens: dict[str, int] = field(default_factory=dict)
     """How often it holds those of each."""
+    spool: int = NOTHING
+    """Where its last chunk begins in the part's spool."""
 
 
 @dataclass
@@ -120,6 +165,8 @@ class PartRecord:
     skills: dict[str, SkillRecord] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     """Of no known skill."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """In the part that has the beginning of a file that is divided: what stands for its hash -> that."""
     encoder: str = ''
     checked: int = 0
     """Documents encoded by both encoders."""
@@ -128,7 +175,7 @@ class PartRecord:
 
     def save(self, folder: str) -> None:
         """Write part.json."""
-        write_json(os.path.join(folder, RECORD_NAME), asdict(self))
+        write_text(Path(folder, RECORD_NAME), json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, folder: str, signature: str) -> 'PartRecord | None':
@@ -153,80 +200,12 @@ class PartRecord:
             return None
 
 
-_COUNTS = ('bytes', 'copies', 'prompt', 'rest')
-_ROW = np.dtype([('key', f'V{HASH_BYTES}'), ('tokens', '<i8'), *((name, '<i8') for name in _COUNTS)])
+def shards_folder(folder: str, skill: str) -> str:
+    """Where a part has the train shards of a skill, whose name meets nothing else there.
 
-
-class Spool:
-    """Documents and arrays of one skill of a part on disk, appended to while the part is converted.
-
-    - ``eval``: documents settled for eval; they are packed when all parts are there, without the samples that
-      are in train too.
-    - ``held``: documents that may yet change sides.
-    - ``tail``, ``tail_mask``: train tokens that did not fill a sample.
-    - ``keys``: a hash of each train sample.
-    - ``train_keys``: half the hash of each document that the corpus itself put into train.
-
-    Args:
-        folder: The part's.
-        skill: Safe name of the skill.
-        dtype: Of the tokens.
+    Folders are few: with thousands of skills, making and removing them is most of what the disk has to do.
     """
-
-    def __init__(self, folder: str, skill: str, dtype: Any) -> None:
-        self._stem = os.path.join(folder, 'spool', skill)
-        self._dtype = np.dtype(dtype)
-
-    def add_documents(self, kind: str, documents: Sequence[EncodedDocument]) -> None:
-        """Append documents to 'eval' or 'held'."""
-        rows = np.array(
-            [
-                (
-                    one.key.to_bytes(HASH_BYTES, 'big'),
-                    len(one.tokens),
-                    *(getattr(one, name) for name in _COUNTS),
-                )
-                for one in documents
-            ],
-            _ROW,
-        )
-        self.append(kind, rows)
-        self.append(f'{kind}_tokens', np.concatenate([one.tokens for one in documents]))
-
-    def documents(self, kind: str) -> Iterator[EncodedDocument]:
-        """The documents again, in order; memory is that of one."""
-        rows = self.array(kind, _ROW)
-        tokens = self.array(f'{kind}_tokens', self._dtype)
-        begin = 0
-        for row in rows:
-            end = begin + int(row['tokens'])
-            yield EncodedDocument(
-                int.from_bytes(bytes(row['key']), 'big'),
-                np.array(tokens[begin:end]),
-                **{name: int(row[name]) for name in _COUNTS},
-            )
-            begin = end
-
-    def append(self, kind: str, array: np.ndarray) -> None:
-        """Append an array to the file of a kind."""
-        if len(array):
-            os.makedirs(os.path.dirname(self._stem), exist_ok=True)
-            with open(self._path(kind), 'ab') as file:
-                file.write(array.tobytes())
-
-    def array(self, kind: str, dtype: Any) -> np.ndarray:
-        """All that was appended to a kind, mapped from disk; empty if nothing was."""
-        if not os.path.exists(self._path(kind)):
-            return np.empty(0, dtype)
-        return np.memmap(self._path(kind), dtype, mode='r')
-
-    def _path(self, kind: str) -> str:
-        return f'{self._stem}.{kind}'
-
-
-def shards_folder(folder: str, skill: str, split: str) -> str:
-    """Where a part has the shards of a split; the name of a skill meets nothing else there."""
-    return os.path.join(folder, 'shards', skill, split)
+    return os.path.join(folder, 'shards', skill)
 
 
 def make_folder(folder: str) -> None:

@@ -2,8 +2,11 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ from skillit_stream.convert.job import Job
 from skillit_stream.convert.merge import Assembly, DonePart
 from skillit_stream.convert.options import min_samples_of, options_of, part_size_of, workers_of
 from skillit_stream.convert.parts import Part, plan_parts
-from skillit_stream.convert.progress import progress_display
+from skillit_stream.convert.progress import assembly_display, progress_display
 from skillit_stream.convert.runners import (
     code_of,
     disk_in_one_line,
@@ -35,11 +38,17 @@ from skillit_stream.convert.runners import (
 from skillit_stream.convert.settings import custom_settings, settings_of
 from skillit_stream.convert.shards import shard_bytes, token_columns
 from skillit_stream.convert.staged_folder import StagedFolder
-from skillit_stream.convert.tokens import DocumentTokenizer, called, find_tokenizer, tokenizer_facts
+from skillit_stream.convert.tokenizer_process import save_named_tokenizer
+from skillit_stream.convert.tokens import (
+    DocumentTokenizer,
+    reload_tokenizer,
+    save_tokenizer,
+    tokenizer_facts,
+)
 from skillit_stream.formats.manifest import LEFT_OUT, Manifest
 
 # Less is done by one process before others have started.
-ALONE_BYTES = 1 << 25
+ALONE_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         return _nothing_to_add(existing.manifest, passed_over, args, destination)
     if _in_processes(args, workers, sum(file.size for file in files)):
         prepare_processes()
-    with destination.opened(shared=args.task is not None):
+    with destination.opened(shared=args.task is not None), ExitStack() as stopping:
         tokenizer, tokenizer_hash = _tokenizer_for(destination, corpus, args, options.special_tokens)
         if args.seq_len is None:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
@@ -107,8 +116,9 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             **(custom_settings(module, args, files) if module.endswith('.py') else {}),
             **existing.settings(),
         }
-        parts = plan_parts(files, part_size, settings)
+        parts = plan_parts(files, part_size, settings, corpus.by_line)
         job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
+        stopping.enter_context(_reporting_stop(job, parts))
         missing = [part for part in task.share(parts) if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
@@ -126,6 +136,18 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             destination.publish(manifest, corpus.companions())
     found = _conversion(manifest, len(parts), done, passed_over)
     return replace(found, files=in_words, boundaries=between, called=_called(existing, done))
+
+
+@contextmanager
+def _reporting_stop(job: Job, parts: Sequence[Part]) -> Iterator[None]:
+    """Within this context Ctrl-C says what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = sum(job.load_record(part) is not None for part in parts)
+        kept = f'{done} of {number_of(len(parts), "part")} {"is" if len(parts) == 1 else "are"} done and kept'
+        print(f'skillit: stopped; {kept}; run the same command again to go on', file=sys.stderr)
+        raise
 
 
 def _nothing_to_add(
@@ -173,12 +195,13 @@ def _tokenizer_for(
 ) -> tuple[DocumentTokenizer, str]:
     """The tokenizer, saved with the streams, and the hash of that."""
     if args.tokenizer is None:
-        found, name = corpus.own_tokenizer(), f'{corpus.name} words'
+        own = corpus.own_tokenizer()
+        facts = tokenizer_facts(own, f'{corpus.name} words')
+        digest = destination.keep_tokenizer(partial(save_tokenizer, own))
     else:
-        found, name = find_tokenizer(args.tokenizer), called(args.tokenizer)
-    facts = tokenizer_facts(found, name)
-    tokenizer = DocumentTokenizer(found.backend_tokenizer, facts, args.encoder, special_tokens=special_tokens)
-    return tokenizer, destination.save_tokenizer(found)
+        facts, digest = destination.keep_tokenizer(partial(save_named_tokenizer, args.tokenizer))
+    tokenizer = reload_tokenizer(destination.tokenizer, facts, args.encoder, special_tokens=special_tokens)
+    return tokenizer, digest
 
 
 def _boundaries(tokenizer: DocumentTokenizer) -> str:
@@ -211,7 +234,9 @@ def _assemble(
     assembly: Assembly, tokenizer_hash: str, corpus: Corpus, files: Sequence[InputFile]
 ) -> Manifest:
     options, tokenizer = assembly.options, assembly.tokenizer
-    made = assemble_skills(assembly)
+    skills = {skill for part in assembly.parts for skill in part.record.skills}
+    with assembly_display(2 * len(skills)) as advance:
+        made = assemble_skills(assembly, advance)
     assembled = made.skills
     if not assembled:
         raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')
@@ -222,7 +247,7 @@ def _assemble(
     }
     left_out: dict[str, Any] = {}
     if assembly.min_samples is not None:
-        left_out = {name: asdict(amount) for name, amount in made.left_out.items()}
+        left_out = {name: amount._asdict() for name, amount in made.left_out.items()}
         left_out = {'min_samples': assembly.min_samples, LEFT_OUT: left_out}
     return Manifest(
         tokenizer_name=tokenizer.facts.name,

@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -61,6 +62,37 @@ def progress_display(total: int) -> Iterator[Report]:
 
     with Live(get_renderable=lambda: Group(progress, Text(state.skills())), console=console, transient=True):
         yield report
+
+
+@contextmanager
+def assembly_display(total: int) -> Iterator[Callable[[], None]]:
+    """Show how far the streams are put together, of `total` steps; call what it gives after each.
+
+    A bar on a terminal, elsewhere a line every half minute.
+    """
+    console = Console(stderr=True)
+    title = 'putting the streams together'
+    if console.is_terminal:
+        columns = (
+            TextColumn('{task.description}'),
+            BarColumn(20),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda: progress.advance(task)
+        return
+    done, last = 0, monotonic()
+
+    def advance() -> None:
+        nonlocal done, last
+        done += 1
+        if monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = monotonic()
+            print(f'{title}: {done / total:.0%}', file=sys.stderr)
+
+    yield advance
 
 
 class _State:

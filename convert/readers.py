@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.inputs import InputFile, archive_of
+from skillit_stream.convert.inputs import FileRange, InputFile, archive_of
 from skillit_stream.convert.inputs import find_inputs as find_inputs  # noqa: PLC0414 - a corpus of one's own takes it from here
 
 # Small, because one compressed chunk is decompressed in one go and text compresses up to a hundredfold.
@@ -76,6 +76,48 @@ class HashingFile:
         self._file.close()
 
 
+class RangeOfFile(HashingFile):
+    """The lines of a file that begin in a range of its bytes; the range at its beginning hashes the whole of it."""
+
+    def __init__(self, file: FileRange, on_bytes: Callable[[int], None]) -> None:
+        super().__init__(file.path, on_bytes)
+        self._path, self._is_first = file.path, file.begin == 0
+        self.bytes = os.fstat(self._file.fileno()).st_size
+        self._left = self._next_line(file.end) - self._next_line(file.begin)
+        self._file.seek(self._next_line(file.begin))
+
+    def _next_line(self, place: int) -> int:
+        """Where the first line begins that does not begin before `place`."""
+        if place == 0:
+            return 0
+        self._file.seek(place - 1)
+        while data := self._file.read(CHUNK_BYTES):
+            found = data.find(b'\n')
+            if found >= 0:
+                return self._file.tell() - len(data) + found + 1
+        return self.bytes
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes."""
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        self._on_bytes(len(data))
+        return data
+
+    def finish(self) -> str:
+        """The hash of the whole file; empty unless this is its beginning."""
+        return hash_file(self._path)[0] if self._is_first else ''
+
+
+def lines_before(file: FileRange) -> int:
+    """How many lines of the file begin before its range."""
+    count, left, last = 0, file.begin, b'\n'
+    with open(file.path, 'rb') as opened:
+        while data := opened.read(min(left, HASH_CHUNK_BYTES)):
+            count, left, last = count + data.count(b'\n'), left - len(data), data[-1:]
+    return count + (last != b'\n')
+
+
 def hash_file(path: str) -> tuple[str, int]:
     """Hash and size in bytes of a file, as :class:`HashingFile` gives them.
 
@@ -105,7 +147,8 @@ def open_input(file: InputFile, tap: Tap) -> Iterator[HashingFile]:
         BadRecordError: It cannot be opened.
     """
     try:
-        raw = HashingFile(file.path, tap.on_bytes)
+        is_range = isinstance(file, FileRange)
+        raw = RangeOfFile(file, tap.on_bytes) if is_range else HashingFile(file.path, tap.on_bytes)
     except OSError as error:
         raise _unreadable(error, file.path) from error
     try:

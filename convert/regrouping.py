@@ -68,6 +68,9 @@ def _joined(manifest: Manifest, home: str, members: Sequence[str], hashes: Mappi
         },
         sources=tuple(sources),
         dropped=dict(sorted(dropped.items())),
+        special_tokens=sum_of_special(
+            one.special_tokens for one in (first, *others) if one.special_tokens is not None
+        ),
         names=tuple(dict.fromkeys([*(name for one in members for name in names_of(manifest, one)), home])),
     )
 

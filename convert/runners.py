@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +26,10 @@ from skillit_stream.convert.own_rows import FUNCTION, line_in, make_corpus
 from skillit_stream.convert.parts import Part
 from skillit_stream.convert.tokens import DocumentTokenizer
 
-# Processes are forked from one that has imported what they need, Streaming and torch above all, and has done
-# nothing else: no thread and no connection of the command's is copied into them.
+# Processes are forked from one that has imported what they need and has done nothing else: no thread and no connection
+# of the command's is copied into them.
 START_METHOD = 'forkserver'
-PRELOADED = ['skillit_stream.convert.runners', 'skillit_stream.convert.shard_writer', 'gigatoken']
+PRELOADED = ['skillit_stream.convert.runners', 'gigatoken', 'tokenizers']
 # How often the main process looks for news of the others, in seconds.
 TICK = 0.2
 
@@ -158,6 +159,8 @@ class _Worker:
 def _begin_worker(job: Job, news: Any, stop: Any, threads: int, lifeline: Connection) -> None:
     # Only the fallback encoder has threads of its own here.
     os.environ['RAYON_NUM_THREADS'] = str(threads)
+    # Ctrl-C reaches all processes of a terminal; the command stops the others itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_command, args=(lifeline,), daemon=True).start()
 
     def report(done: Done) -> None:

@@ -3,15 +3,26 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.convert.options import ConvertOptions
+from skillit_stream.convert.options import ConvertOptions, parse_size
 
 SMALLEST_SHARD = 4096
+# Kept in index.json; fast enough not to be felt, and what StreamingDataset's validate_hash can check.
+SHARD_HASH = 'xxh64'
+
+
+class Shard(NamedTuple):
+    """What an index has of one shard alone."""
+
+    name: str
+    samples: int
+    bytes: int
+    digest: str
 
 
 def shard_bytes(shard_size: int | str, dtype: np.dtype, seq_len: int) -> int:
@@ -20,12 +31,7 @@ def shard_bytes(shard_size: int | str, dtype: np.dtype, seq_len: int) -> int:
     Raises:
         InputError: It cannot be read, or does not hold a sample.
     """
-    from streaming.base.util import bytes_to_int
-
-    try:
-        size = bytes_to_int(shard_size)
-    except ValueError as error:
-        raise InputError(f'--shard-size must be like 64mb or 67108864, but got: {shard_size}') from error
+    size = parse_size('--shard-size', str(shard_size), example='64mb or 67108864')
     smallest = SMALLEST_SHARD + 2 * seq_len * (dtype.itemsize + 1)
     if not smallest <= size < 1 << 32:
         raise InputError(
@@ -51,33 +57,55 @@ def index_hash(folder: str) -> str:
         return f'sha256:{hashlib.sha256(file.read()).hexdigest()}'
 
 
-def index_text(shards: Sequence[Mapping[str, Any]]) -> str:
-    """The ``index.json`` of a split as MDSWriter writes it."""
-    return json.dumps({'version': 2, 'shards': list(shards)}, sort_keys=True)
-
-
-def write_index(folder: str, shards: Sequence[Mapping[str, Any]]) -> None:
-    """Write the ``index.json`` of a split."""
-    with open(os.path.join(folder, 'index.json'), 'w', encoding='utf-8') as file:
-        file.write(index_text(shards))
-
-
-def new_writer(
-    out: str | tuple[str, str],
-    options: ConvertOptions,
-    dtype: type[np.uint16] | type[np.uint32],
-    label: str = '',
-) -> Any:
-    """A :class:`~skillit_stream.convert.shard_writer.ShardWriter` of the samples that the options ask for.
+def shard_config(columns: Mapping[str, str], shard_bytes: int) -> dict[str, Any]:
+    """What all shards of a split have in common in its index, as MDSWriter has it.
 
     Args:
-        out: Folder, or (folder, where to upload to).
-        options: Of the command.
-        dtype: Of the tokens.
-        label: Part of the shards' names.
+        columns: Column -> encoding, each an ndarray of a fixed shape.
+        shard_bytes: The largest shard.
     """
-    from skillit_stream.convert.shard_writer import ShardWriter  # and with it torch
+    names = sorted(columns)
+    return {
+        'version': 2,
+        'format': 'mds',
+        'compression': None,
+        'hashes': [SHARD_HASH],
+        'size_limit': shard_bytes,
+        'column_names': names,
+        'column_encodings': [columns[name] for name in names],
+        'column_sizes': [_size_of(columns[name]) for name in names],
+    }
 
+
+def _size_of(encoding: str) -> int:
+    """Bytes of one ``ndarray:<dtype>:<length>``."""
+    _, dtype, length = encoding.split(':')
+    return np.dtype(dtype).itemsize * int(length)
+
+
+def config_text(config: Mapping[str, Any]) -> bytes:
+    """The columns as they stand in a shard."""
+    return json.dumps(config, sort_keys=True).encode()
+
+
+def config_of(options: ConvertOptions, dtype: type[np.uint16] | type[np.uint32]) -> dict[str, Any]:
+    """:func:`shard_config` of the samples that the options ask for."""
     columns = token_columns(dtype, options.seq_len, masked=options.masked)
-    size = shard_bytes(options.shard_size, np.dtype(dtype), options.seq_len)
-    return ShardWriter(out, columns, size, label)
+    return shard_config(columns, shard_bytes(options.shard_size, np.dtype(dtype), options.seq_len))
+
+
+def index_entry(shard: Shard, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a shard in an index."""
+    data = {'basename': shard.name, 'bytes': shard.bytes, 'hashes': {SHARD_HASH: shard.digest}}
+    return {'samples': shard.samples, 'raw_data': data, 'zip_data': None, **config}
+
+
+def index_text(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The ``index.json`` of a split as MDSWriter writes it."""
+    return json.dumps({'version': 2, 'shards': list(entries)}, sort_keys=True)
+
+
+def write_index(folder: str, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write the ``index.json`` of a split."""
+    with open(os.path.join(folder, 'index.json'), 'w', encoding='utf-8') as file:
+        file.write(index_text(entries))

@@ -15,6 +15,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,14 +51,13 @@ class EncodedDocument:
     """How many tokens at its end come after the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """So many tokens and so many documents."""
 
     tokens: int = 0
     documents: int = 0
 
-    def __add__(self, other: 'Amount') -> 'Amount':
+    def __add__(self, other: 'Amount') -> 'Amount':  # type: ignore[override]
         return Amount(self.tokens + other.tokens, self.documents + other.documents)
 
     def __sub__(self, other: 'Amount') -> 'Amount':

@@ -21,7 +21,7 @@ from skillit_stream.convert.replacing import (
     must_stay,
     replace_folder,
 )
-from skillit_stream.convert.shards import index_hash, write_index
+from skillit_stream.convert.shards import Shard, index_hash, write_index
 from skillit_stream.formats.manifest import MANIFEST_NAME, Manifest, check_unchanged
 
 WORK_FOLDER = '.work'
@@ -114,11 +114,11 @@ class StagedFolder(Destination):
         del skill, split
         return local
 
-    def has_shards(self, folder: str, skill: str, split: str, shards: Sequence[Mapping[str, Any]]) -> bool:
+    def has_shards(self, folder: str, skill: str, shards: Sequence[Shard]) -> bool:
         """Whether the shards lie in the folder of the part, with all their bytes."""
         for shard in shards:
-            path = os.path.join(shards_folder(folder, skill, split), shard['raw_data']['basename'])
-            if not os.path.exists(path) or os.path.getsize(path) != shard['raw_data']['bytes']:
+            path = os.path.join(shards_folder(folder, skill), shard.name)
+            if not os.path.exists(path) or os.path.getsize(path) != shard.bytes:
                 return False
         return True
 

@@ -23,6 +23,7 @@ class JsonRows(ChosenRows):
     """Rows in JSON files of any form."""
 
     name = 'jsonl'
+    rows_are_apart = True
 
     def rows(self, raw: HashingFile, path: str) -> Iterator[Place | BadRecordError]:
         """The rows of one file."""

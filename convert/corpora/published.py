@@ -99,6 +99,8 @@ class PublishedRows(RowCorpus):
         own_splits: Take the splits from the files' names.
     """
 
+    rows_are_apart = True
+
     def __init__(self, published: Published, paths: list[str], *, own_splits: bool) -> None:
         super().__init__(paths)
         self.name = published.name

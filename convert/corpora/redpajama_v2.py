@@ -71,6 +71,7 @@ class RedPajamaV2(RowCorpus):
     """
 
     name = 'redpajama-v2'
+    rows_are_apart = True
 
     def __init__(self, paths: list[str], skill_from: str, domains: list[str]) -> None:
         super().__init__(paths, 'raw_content')

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from skillit_stream.convert import pipeline
+from skillit_stream.convert.inputs import VirtualFile
+from skillit_stream.convert.parts import plan_parts, suitable_part_bytes
 from skillit_stream.convert.verify import verify
 from tests.support.streams_reading import left_in
 
@@ -250,7 +253,7 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_after_it(
     small = tmp_path / 'small'
     small.mkdir()
     if subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=400k', 'tmpfs', small], capture_output=True, check=False
+        ['mount', '-t', 'tmpfs', '-o', 'size=250k', 'tmpfs', small], capture_output=True, check=False
     ).returncode:
         pytest.skip('needs the right to mount a small file system')
     try:
@@ -263,3 +266,63 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_after_it(
         verify(str(small / 'S'))
     finally:
         subprocess.run(['umount', small], check=True)
+
+
+@pytest.mark.parametrize(
+    ('total', 'size'),
+    [
+        (0, 8),
+        (8 << 20, 8),
+        (278_000_000, 8),
+        (1 << 30, 8),
+        ((1 << 30) + 1, 16),
+        (10 << 30, 128),
+        (1 << 40, 256),
+    ],
+)
+def test_parts_suit_the_corpus(total: int, size: int):
+    assert suitable_part_bytes(total) == size << 20
+
+
+def test_a_small_corpus_in_many_files_keeps_several_processes_at_work():
+    files = [
+        VirtualFile(f'{number}.jsonl', f'{number}.jsonl', ('c',), 10_000_000, '') for number in range(28)
+    ]
+    assert len(plan_parts(files, None, {})) == 28
+    assert len(plan_parts(files, 256 << 20, {})) == 2
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
+    tmp_path: Path, corpus: Path, command, skillit, counted, workers: int
+):
+    # Whoever comes to the last file waits until its other end is opened, and after that for its contents.
+    last = corpus / '8.jsonl'
+    content = last.read_bytes()
+    last.unlink()
+    os.mkfifo(last)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'skillit_stream.cli', *command(tmp_path / 'S'), '--workers', str(workers)],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    parts = tmp_path / '.S.skillit-partial' / '.work' / 'parts'
+    try:
+        wait_until(lambda: len(list(parts.glob('*/part.json'))) == 4, process)
+        os.killpg(process.pid, signal.SIGINT)
+        with last.open('wb') as file:
+            file.write(content)
+        _, error = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert re.fullmatch(
+        r'skillit: stopped; [45] of 5 parts are done and kept; run the same command again to go on\n', error
+    )
+    last.unlink()
+    last.write_bytes(content)
+    counted.clear()
+    skillit(*command(tmp_path / 'S'))
+    assert counted in ([], [4])

@@ -1,9 +1,11 @@
 """Documents with code points of newer Unicode versions are encoded as the tokenizer itself does."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skillit_stream.convert.tokens import load_tokenizer
-from skillit_stream.convert.unicode_tables import has_newer_signs
+from skillit_stream.convert.unicode_tables import SURROGATES, has_newer_signs, is_newer_sign
 
 # A letter between blanks and an ideograph, marks whose classes an older table does not have.
 AWKWARD = (
@@ -39,3 +41,11 @@ def test_common_text_is_not_kept_from_the_fast_encoder():
     ]
     assert not any(has_newer_signs(text) or has_newer_signs(text.encode()) for text in common)
     assert all(has_newer_signs(text) and has_newer_signs(text.encode()) for text in AWKWARD)
+
+
+@given(st.text(st.characters(exclude_categories=['Cs']), max_size=12), st.integers(0x80, 0x10FFFF))
+def test_every_sign_of_a_text_is_looked_up(text: str, code: int):
+    sign = '' if code in SURROGATES else chr(code)
+    for one in (text + sign, sign + text, f'{text}{sign}\u20ac{text}'):
+        newer = any(is_newer_sign(ord(sign)) for sign in one if not sign.isascii())
+        assert has_newer_signs(one) is has_newer_signs(one.encode()) is newer

@@ -10,7 +10,7 @@ import pytest
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.packing import Samples
 from skillit_stream.convert.shard_writer import ShardWriter
-from skillit_stream.convert.shards import index_hash, token_columns
+from skillit_stream.convert.shards import index_entry, index_hash, shard_config, token_columns, write_index
 from skillit_stream.convert.verify import verify
 
 
@@ -44,7 +44,10 @@ def rewrite_split(root: Path, split: str, samples: list[np.ndarray]) -> None:
     mask = np.zeros((len(samples), 17), np.uint8)
     mask[:, -1] = 1
     writer.write_samples(Samples(np.stack(samples).astype(np.uint16), mask))
-    writer.finish()
+    columns = token_columns(np.uint16, 17, masked=True)
+    write_index(
+        str(folder), [index_entry(one, shard_config(columns, 1 << 26)) for one in writer.finish_shards()]
+    )
 
     def change(data):
         data['skills']['digit_0']['splits'][split]['index_hash'] = index_hash(str(folder))
