@@ -10,7 +10,7 @@ from typing import Any
 
 from skillit_stream.convert.existing import BOUNDS
 from skillit_stream.convert.history import COUNTS, sum_of_splits
-from skillit_stream.formats.manifest import ChangeInfo, ConversionInfo, Manifest, SkillInfo
+from skillit_stream.formats.manifest import ChangeInfo, ConversionInfo, Manifest, SkillInfo, sum_of_special
 
 Homes = Mapping[str, str]
 """Skill -> what it is called from now on; one that is not named stays, one with the name '' is gone."""
