@@ -33,7 +33,8 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``sample_curriculum`` `SampleCurriculum`: samples of all skills by loss, easy to hard or (``anti``) hard to easy
 ``doremi``            `DoReMi`: multiplicative weights on training losses above a ``reference``
 ``sheared``           `DynamicBatchLoading`: the same on eval losses, as for Sheared LLaMA
-``odm``               `OnlineDataMixing`: Exp3 with training losses as rewards
+``odm``               `OnlineDataMixing`: by smoothed exponentials of the training losses
+``exp3``              `Exp3`: a bandit with training losses as rewards
 ``aioli``             `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
 ===================== ============================================================================
@@ -80,6 +81,7 @@ from skillit_stream.mixture.bad_losses import ForgivingPolicy
 from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
+from skillit_stream.mixture.exp3 import Exp3
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
@@ -98,6 +100,7 @@ __all__ = [
     'Curriculum',
     'DoReMi',
     'DynamicBatchLoading',
+    'Exp3',
     'ForgivingPolicy',
     'LimitedPolicy',
     'Limits',

@@ -111,6 +111,7 @@ def run_context(
         sizes=sizes,
         rounds=rounds,
         round_size=round_size,
+        round_steps=-(-round_size // batch_size),
         sample_losses=sample_losses,
     )
 
