@@ -1,0 +1,66 @@
+"""Mixtures equal to those of the authors' published code on the same losses.
+
+tests/golden/published_<policy>.json holds the losses and the mixtures as numbers, the repository and commit that
+computed them, and how it was called.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy
+from tests.support.paths import GOLDEN
+
+TOLERANCE = 1e-12
+
+
+def cases_of(name: str) -> list[Any]:
+    cases = json.loads((GOLDEN / f'published_{name}.json').read_text())['cases']
+    return [pytest.param(case, id=f'{name}-{number}') for number, case in enumerate(cases)]
+
+
+def by_name(skills: list[str], values: list[float | None]) -> dict[str, float]:
+    """Values by skill; those that are not there are left out."""
+    return {name: value for name, value in zip(skills, values, strict=True) if value is not None}
+
+
+def close(found: Any, published: Any) -> None:
+    np.testing.assert_allclose(found, published, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize('case', [*cases_of('odm'), *cases_of('exp3')])
+def test_online_data_mixing(case: dict[str, Any], request: pytest.FixtureRequest):
+    skills = [f's{i}' for i in range(len(case['losses'][0]))]
+    options = dict(case['options'])
+    if 'initial' in options:
+        options['initial'] = by_name(skills, options['initial'])
+    policy = build_policy(request.node.callspec.id.split('-')[0], skills=skills, **options)
+    for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
+        seen = by_name(skills, losses)
+        close(policy.update(RoundObservation(number, seen, train_losses=seen)), mixture)
+
+
+@pytest.mark.parametrize('case', cases_of('skill_it'))
+def test_skill_it(case: dict[str, Any]):
+    skills = [f's{i}' for i in range(len(case['graph']))]
+    other = case['domain'].startswith('ood')
+    eval_skills = [f'e{j}' for j in range(len(case['graph'][0]))] if other else skills
+    options = dict(case['options'])
+    for key in ('prior', 'initial'):
+        if key in options:
+            options[key] = by_name(skills, options[key])
+    if 'targets' in options:
+        options['targets'] = [skills[i] for i in options['targets']]
+    graph = SkillsGraph(skills, eval_skills, case['graph'])
+    policy = build_policy('skill_it', skills=skills, graph=graph, published=True, **options)
+    first, *rest = [by_name(eval_skills, losses) for losses in case['losses']]
+    policy.observe(RoundObservation(-1, first))
+    close(policy.initial(), case['mixtures'][0])
+    each = case['evaluations_a_round']
+    for number, mixture in enumerate(case['mixtures'][1:]):
+        *within, last = rest[number * each : (number + 1) * each]
+        for losses in within:
+            policy.observe(RoundObservation(number, losses))
+        close(policy.update(RoundObservation(number, last)), mixture)
