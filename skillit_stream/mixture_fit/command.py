@@ -69,7 +69,7 @@ def _add_limits(fit: argparse.ArgumentParser) -> None:
         type=float,
         metavar='LAMBDA',
         help='weight of the KL divergence from the natural mixture, in the unit of the target '
-        '(default: 0.1 for log-linear, else 0)',
+        '(default: 0.05 for log-linear, else 0)',
     )
 
 

@@ -64,3 +64,17 @@ def test_skill_it(case: dict[str, Any]):
         for losses in within:
             policy.observe(RoundObservation(number, losses))
         close(policy.update(RoundObservation(number, last)), mixture)
+
+
+@pytest.mark.parametrize('case', cases_of('ado'))
+def test_ado_given_the_laws(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    skills = [f's{i}' for i in range(len(case['sizes']))]
+    policy = build_policy('ado', skills=skills, sizes=by_name(skills, case['sizes']), warmup=case['warmup'])
+    steps = zip(case['fits'], case['proportions'], case['mixtures'], strict=True)
+    for number, (fits, proportions, mixture) in enumerate(steps):
+        laws = iter(fits or ())
+        monkeypatch.setattr('skillit_stream.mixture.ado.fit_power_law', lambda *_, laws=laws: next(laws))
+        losses = dict.fromkeys(skills, 2.0)
+        played = by_name(skills, proportions)
+        seen = RoundObservation(number, losses, train_losses=losses, proportions=played)
+        close(policy.update(seen), mixture)

@@ -244,3 +244,7 @@ def test_a_metric_that_the_law_cannot_take_is_named():
     with pytest.raises(InputError, match=r"metric 'eval0': the laws .* need metrics above 0"):
         fit_mixture(runs, FitOptions(law='data-mixing'))
     assert fit_mixture(runs, FitOptions(law='regmix'))
+
+
+def test_the_pull_of_log_linear_is_that_of_its_published_code():
+    assert FitOptions(law='log-linear', sizes={'a': 1, 'b': 1}).effective_pull == 0.05
