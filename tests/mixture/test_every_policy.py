@@ -14,7 +14,12 @@ REFERENCE = {'a': 1.0, 'b': 1.5, 'c': 0.5}
 
 OPTIONS = {
     'ado': [{}, {'losses': 'eval', 'skip': 1, 'warmup': 5}],
-    'aioli': [{'hold': 1}, {'hold': 2, 'smoothing': 0.5}],
+    'aioli': [
+        {'hold': 1},
+        {'hold': 2, 'smoothing': 0.5},
+        {'hold': 1, 'diagonal': True, 'prior': {'a': 1, 'b': 2, 'c': 1}, 'prior_rounds': 2},
+        {'hold': 1, 'start_eta': 0.5, 'prior_rounds': 3},
+    ],
     'curriculum': [{'mixing': 0.3}, {'anti': True}, {'order': ['c', 'b', 'a']}],
     'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
     'exp3': [{}, {'draws': 3}],
@@ -27,7 +32,7 @@ OPTIONS = {
     'proportional': [{}],
     'sample_curriculum': [{}, {'anti': True, 'pacing': 'logarithmic', 'start': 0.2}],
     'schedule': [{'mixtures': [{'a': 1, 'b': 1, 'c': 1}, {'a': 1, 'b': 0, 'c': 0}]}],
-    'sheared': [{'reference': REFERENCE}],
+    'sheared': [{'reference': REFERENCE}, {'reference': REFERENCE, 'update': 'bandit'}],
     'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}],
     'static': [{'weights': {'a': 1, 'b': 2, 'c': 3}}],
     'stratified': [{}, {'targets': ['a']}],

@@ -78,3 +78,28 @@ def test_ado_given_the_laws(case: dict[str, Any], monkeypatch: pytest.MonkeyPatc
         played = by_name(skills, proportions)
         seen = RoundObservation(number, losses, train_losses=losses, proportions=played)
         close(policy.update(seen), mixture)
+
+
+@pytest.mark.parametrize('case', cases_of('aioli'))
+def test_aioli(case: dict[str, Any]):
+    skills = [f's{i}' for i in range(len(case['losses'][0]))]
+    options = dict(case['options'])
+    if 'prior' in options:
+        options['prior'] = by_name(skills, options['prior'])
+    graph = None if case['graph'] is None else SkillsGraph(skills, skills, case['graph'])
+    policy = build_policy('aioli', skills=skills, eval_skills=skills, graph=graph, **options)
+    first, *rest = [by_name(skills, losses) for losses in case['losses']]
+    policy.observe(RoundObservation(-1, first))
+    close(policy.initial(), case['mixtures'][0])
+    for number, (losses, mixture) in enumerate(zip(rest, case['mixtures'][1:], strict=True)):
+        close(policy.update(RoundObservation(number, losses)), mixture)
+
+
+@pytest.mark.parametrize('case', cases_of('sheared'))
+def test_sheared_llama(case: dict[str, Any]):
+    skills = [f's{i}' for i in range(len(case['reference']))]
+    given = {key: by_name(skills, case[key]) for key in ('reference', 'initial')}
+    code = {'clamp': False, 'smoothing': 1e-4, 'update': case['update']}
+    policy = build_policy('sheared', skills=skills, eval_skills=skills, **given, **code)
+    for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
+        close(policy.update(RoundObservation(number, by_name(skills, losses))), mixture)
