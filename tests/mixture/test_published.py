@@ -103,3 +103,13 @@ def test_sheared_llama(case: dict[str, Any]):
     policy = build_policy('sheared', skills=skills, eval_skills=skills, **given, **code)
     for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
         close(policy.update(RoundObservation(number, by_name(skills, losses))), mixture)
+
+
+@pytest.mark.parametrize('case', cases_of('doremi'))
+def test_doremi_with_one_token_a_domain(case: dict[str, Any]):
+    skills = [f's{i}' for i in range(len(case['initial']))]
+    given = {key: case[key] for key in ('eta', 'smoothing')} | {'initial': by_name(skills, case['initial'])}
+    policy = build_policy('doremi', skills=skills, reference=dict.fromkeys(skills, 0.0), **given)
+    for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
+        seen = RoundObservation(number, {}, train_losses=by_name(skills, losses))
+        close(policy.update(seen), mixture)
