@@ -237,7 +237,7 @@ class Law:
 
     fit: Fit
     convex: bool
-    """Whether its mixture is found by convex optimisation (else by RegMix's simulation)."""
+    """Whether its mixture can be found by convex optimisation, and is unless told otherwise (else by simulation)."""
     pull: float
     """λ unless told otherwise."""
     extra_parameters: int | None

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from skillit_stream.base.errors import InputError
+from skillit_stream.mixture.simplex import log
 from skillit_stream.mixture_fit.laws import Exponential, Fitted, predict_target
 from skillit_stream.mixture_fit.simplex import SMALLEST, Problem, entropy_term, limited, minimise
 
@@ -19,6 +21,11 @@ SUM_WEIGHT = 10.0
 
 SIMULATED = 100_000
 AVERAGED = 128
+
+STEPS = 10
+CONCENTRATIONS = (1.0, 100.0)
+NEAR_BEST = 1e-3
+LEAST = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +70,50 @@ def simulated_mixture(fits: Sequence[Fitted], weights: Array, bounds: Bounds, se
         The mixture, float64 ``[g]``.
     """
     # Its stream is frozen, so that a seed gives the same mixture with every NumPy.
-    rng = np.random.RandomState(seed)  # noqa: NPY002
+    rng = np.random.RandomState(seed)
     centre = _centre(bounds)
     # Dirichlet as normalised gammas.
     mixtures = _limited(rng.standard_gamma(centre, size=(SIMULATED, len(centre))), bounds)
     scores = predict_target(fits, weights, mixtures) + _pulled(mixtures, bounds)
     return mixtures[np.argsort(scores, kind='stable')[:AVERAGED]].mean(axis=0)
+
+
+def refined_mixture(fits: Sequence[Fitted], weights: Array, bounds: Bounds, seed: int) -> Array:
+    """Olmix's simulation: simulate around a prior, average the best, move the prior there, ten times over.
+
+    Step s = 1, 2, ... draws 100,000 mixtures from Dirichlet(2 s c q), q the prior (the natural mixture at first) and
+    c log-uniform in 1 to 100, leaves out those beyond the limits, and averages those whose target is within 0.001
+    (in its own unit) of the lowest; proportions below 1e-5 become 0. The next prior is the mean of this one and that.
+
+    Returns:
+        The mixture, float64 ``[g]``.
+
+    Raises:
+        InputError: If no mixture that was drawn stays within the limits.
+    """
+    rng = np.random.RandomState(seed)
+    prior, usable, best = _centre(bounds), bounds.limits > 0, None
+    for step in range(1, STEPS + 1):
+        low, high = np.log(CONCENTRATIONS) + np.log(2.0 * step)
+        concentrations = np.exp(rng.uniform(low, high, size=SIMULATED))
+        gammas = rng.standard_gamma(concentrations[:, None] * prior)
+        mixtures = np.zeros((SIMULATED, len(usable)))
+        mixtures[:, usable] = gammas / gammas.sum(axis=1, keepdims=True)
+        mixtures = mixtures[(mixtures <= bounds.limits).all(axis=1)]
+        if not len(mixtures):
+            continue
+        scores = predict_target(fits, weights, mixtures) + _pulled(mixtures, bounds)
+        best = mixtures[scores - scores.min() < NEAR_BEST].mean(axis=0)
+        best = np.where(best < LEAST, 0.0, best)
+        best = best / best.sum()
+        prior = (best[usable] + prior) / 2.0
+    if best is None:
+        raise InputError(
+            'none of the mixtures that --search simulation drew stays within the limits: raise --max-passes, or use '
+            '--search exact'
+        )
+    # What became 0 may have lifted another over its limit.
+    return limited(log(best), bounds.limits)
 
 
 def _centre(bounds: Bounds) -> Array:
