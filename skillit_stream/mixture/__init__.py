@@ -37,6 +37,8 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``exp3``              `Exp3`: a bandit with training losses as rewards
 ``aioli``             `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
+``velocitune``        `Velocitune`: more of what is far from its target loss, as a part of the way there
+``grape``             `Grape`: what helps, by the graph, the targets that improve least
 ===================== ============================================================================
 
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
@@ -82,6 +84,7 @@ from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
 from skillit_stream.mixture.exp3 import Exp3
+from skillit_stream.mixture.grape import Grape
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
@@ -93,6 +96,7 @@ from skillit_stream.mixture.schedule import Schedule
 from skillit_stream.mixture.skill_it import SkillIt
 from skillit_stream.mixture.skill_it_variant import SkillItVariant
 from skillit_stream.mixture.static import StaticMixture
+from skillit_stream.mixture.velocitune import Velocitune
 
 __all__ = [
     'AdaptiveDataOptimization',
@@ -102,6 +106,7 @@ __all__ = [
     'DynamicBatchLoading',
     'Exp3',
     'ForgivingPolicy',
+    'Grape',
     'LimitedPolicy',
     'Limits',
     'MixturePolicy',
@@ -117,6 +122,7 @@ __all__ = [
     'SkillItVariant',
     'SkillsGraph',
     'StaticMixture',
+    'Velocitune',
     'build_policy',
     'largest_remainder',
     'policy_names',

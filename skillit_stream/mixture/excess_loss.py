@@ -156,8 +156,15 @@ class DoReMi(ExcessLoss):
     losses_default = 'train'
 
 
-def reference_losses(reference: Reference, skills: Sequence[str]) -> NDArray[np.float64]:
+def reference_losses(
+    reference: Reference, skills: Sequence[str], what: str = 'reference'
+) -> NDArray[np.float64]:
     """Put reference losses into the order of `skills`; losses of other skills are left out.
+
+    Args:
+        reference: By skill, or the path of a JSON file of them.
+        skills: All skills, k of them.
+        what: What to call them in errors.
 
     Returns:
         Losses in nats per token, float64 ``[k]``.
@@ -165,9 +172,9 @@ def reference_losses(reference: Reference, skills: Sequence[str]) -> NDArray[np.
     Raises:
         InputError: If the file is missing or no mapping, or a skill has no loss that is a number.
     """
-    where = 'reference'
+    where = what
     if isinstance(reference, str | os.PathLike):
-        where = f'reference {reference}'
+        where = f'{what} {reference}'
         reference = read_json(Path(reference))
     if not isinstance(reference, Mapping):
         raise InputError(f'{where} must map each skill to a loss, but holds: {reference!r}')

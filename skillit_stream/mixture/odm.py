@@ -10,8 +10,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import (
     number_within,
     one_of,
-    proportions_by_skill,
-    proportions_or_even,
+    proportions_of_data,
     whole_number,
 )
 from skillit_stream.mixture.exp3 import exploration
@@ -98,7 +97,7 @@ class OnlineDataMixing(MixturePolicy):
         known = STEPS if round_steps is None else round_steps
         self.steps = whole_number('steps', known if steps is None else steps, at_least=1)
         self.warmup = self._warmup_steps(warmup, rounds)
-        self._initial = _first(self.skills, initial, sizes)
+        self._initial = proportions_of_data('initial', initial, sizes, self.skills)
         self._estimates = self._initial if method == 'ema' else np.zeros(len(self.skills))
         self._steps = 0
         self._floor = exploration(len(self.skills), 0)
@@ -176,12 +175,3 @@ class OnlineDataMixing(MixturePolicy):
                 "policy state does not fit: it is of the bandit that is called 'exp3' now; resume with policy: exp3"
             )
         super()._restore(memory)
-
-
-def _first(
-    skills: Sequence[str], initial: Mapping[str, float] | None, sizes: Mapping[str, int] | None
-) -> NDArray[np.float64]:
-    """π_0, float64 ``[k]``."""
-    if initial is not None or sizes is None:
-        return proportions_or_even('initial', initial, skills)
-    return proportions_by_skill('sizes', {name: sizes.get(name, 0) for name in skills}, skills, any_sum=True)

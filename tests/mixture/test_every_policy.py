@@ -23,6 +23,7 @@ OPTIONS = {
     'curriculum': [{'mixing': 0.3}, {'anti': True}, {'order': ['c', 'b', 'a']}],
     'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
     'exp3': [{}, {'draws': 3}],
+    'grape': [{}, {'targets': ['b'], 'mu_targets': 10, 'smoothing': 0.1}],
     'odm': [
         {},
         {'warmup': 250, 'smoothing': 0.5},
@@ -36,6 +37,10 @@ OPTIONS = {
     'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}],
     'static': [{'weights': {'a': 1, 'b': 2, 'c': 3}}],
     'stratified': [{}, {'targets': ['a']}],
+    'velocitune': [
+        {'target_losses': REFERENCE},
+        {'target_losses': REFERENCE, 'initial': {'a': 0.2, 'b': 0.2, 'c': 0.6}},
+    ],
 }
 AROUND = [{}, {'floor': 0.05, 'ceiling': 0.5}, {'max_passes': 2, 'on_bad_loss': 'last'}]
 
