@@ -98,7 +98,7 @@ def test_aioli(case: dict[str, Any]):
 @pytest.mark.parametrize('case', cases_of('sheared'))
 def test_sheared_llama(case: dict[str, Any]):
     skills = [f's{i}' for i in range(len(case['reference']))]
-    given = {key: by_name(skills, case[key]) for key in ('reference', 'initial')}
+    given: dict[str, Any] = {key: by_name(skills, case[key]) for key in ('reference', 'initial')}
     code = {'clamp': False, 'smoothing': 1e-4, 'update': case['update']}
     policy = build_policy('sheared', skills=skills, eval_skills=skills, **given, **code)
     for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
@@ -108,7 +108,9 @@ def test_sheared_llama(case: dict[str, Any]):
 @pytest.mark.parametrize('case', cases_of('doremi'))
 def test_doremi_with_one_token_a_domain(case: dict[str, Any]):
     skills = [f's{i}' for i in range(len(case['initial']))]
-    given = {key: case[key] for key in ('eta', 'smoothing')} | {'initial': by_name(skills, case['initial'])}
+    given: dict[str, Any] = {key: case[key] for key in ('eta', 'smoothing')} | {
+        'initial': by_name(skills, case['initial'])
+    }
     policy = build_policy('doremi', skills=skills, reference=dict.fromkeys(skills, 0.0), **given)
     for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
         seen = RoundObservation(number, {}, train_losses=by_name(skills, losses))

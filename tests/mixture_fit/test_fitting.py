@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,12 +253,13 @@ def test_the_pull_of_log_linear_is_that_of_its_published_code():
 
 @pytest.mark.parametrize('law', ['log-linear', 'regmix'])
 def test_the_simulation_of_olmix_is_near_the_minimum_within_the_limits(law: str):
-    limits = {'sizes': SIZES, 'tokens': 20_000, 'max_passes': 3}
+    limits: dict[str, Any] = {'sizes': SIZES, 'tokens': 20_000, 'max_passes': 3}
     found = {
         search: fit_mixture(RUNS, FitOptions(law=law, search=search, pull=0.0, **limits))
         for search in ('simulation', None)
     }
     for fit in found.values():
+        assert fit.passes is not None
         assert (fit.passes <= 3 + 1e-3).all()
     assert found['simulation'].predicted['mixture'] <= found[None].predicted['mixture'] + 0.02
 
@@ -274,7 +276,7 @@ def test_a_search_has_the_pull_of_its_own():
         ({'law': 'regmix', 'search': 'simulated'}, "unknown search 'simulated'"),
     ],
 )
-def test_searches_that_do_not_exist_are_refused(options: dict[str, str], message: str):
+def test_searches_that_do_not_exist_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         FitOptions(**options)
 
