@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy
+from skillit_stream.mixture.sample_order import paced_fraction
 from tests.support.paths import GOLDEN
 
 TOLERANCE = 1e-12
@@ -115,3 +116,32 @@ def test_doremi_with_one_token_a_domain(case: dict[str, Any]):
     for number, (losses, mixture) in enumerate(zip(case['losses'], case['mixtures'], strict=True)):
         seen = RoundObservation(number, {}, train_losses=by_name(skills, losses))
         close(policy.update(seen), mixture)
+
+
+@pytest.mark.parametrize('case', cases_of('curriculum'))
+def test_group_curriculum(case: dict[str, Any]):
+    skills = [f's{i}' for i in range(len(case['sizes']))]
+    given = {key: case[key] for key in ('anti', 'mixing', 'rounds')}
+    policy = build_policy(
+        'curriculum', skills=skills, eval_skills=skills, sizes=by_name(skills, case['sizes']), **given
+    )
+    losses = by_name(skills, case['losses'])
+    policy.observe(RoundObservation(-1, losses))
+    mixtures = [policy.initial()]
+    mixtures += [policy.update(RoundObservation(number, losses)) for number in range(case['rounds'] - 1)]
+    drawn = case['batch_size'] * np.array(mixtures)
+    for stage in case['stages']:
+        steps = sum(stage) // case['batch_size']
+        close(drawn[:steps].sum(axis=0), stage)
+        drawn = drawn[steps:]
+    assert len(drawn) * case['batch_size'] == case['last']
+    close(drawn[0] / case['batch_size'], np.array(case['sizes']) / sum(case['sizes']))
+
+
+@pytest.mark.parametrize('case', cases_of('sample_curriculum'))
+def test_pacing_of_the_sample_curriculum(case: dict[str, Any]):
+    samples = case['update_size'] * case['updates']
+    for number, pool in enumerate(case['pools'], 1):
+        progress = number / case['updates']
+        fraction = paced_fraction(case['pacing'], progress, start=case['start'], full_at=case['full_at'])
+        assert int(fraction * samples + 1e-9) == pool
