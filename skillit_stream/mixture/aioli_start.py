@@ -48,11 +48,12 @@ class AioliStart:
         self._skill_it: SkillIt | None = None
         self._skills, self._prior = tuple(skills), None
         given = prior is not None or eta is not None
-        if given != (self.rounds > 0):
-            has, lacks = (
-                ('prior or start_eta', 'prior_rounds') if given else ('prior_rounds', 'prior or start_eta')
+        if given and not self.rounds:
+            raise InputError(
+                "policy 'aioli' has no rounds for its prior or start_eta: set prior_rounds, 1 or more"
             )
-            raise InputError(f"policy 'aioli' has the option {has}, which needs {lacks}, 1 or more")
+        if self.rounds and not given:
+            raise InputError("prior_rounds of policy 'aioli' needs a prior or start_eta")
         if window is not None and (eta is None or prior is not None):
             raise InputError('start_window is of a start by Skill-It alone: start_eta without a prior')
         if eta is not None:

@@ -144,8 +144,11 @@ def test_a_state_of_before_the_first_cycle_needs_the_same_start():
         ({'hold': 0}, 'hold must be a whole number, 1 or more'),
         ({'rounds': 2}, "'aioli' probes for 2 rounds before its first mixture, but the run has 2"),
         ({'smoothing': 1}, 'smoothing must be a finite number'),
-        ({'prior_rounds': 2}, 'the option prior_rounds, which needs prior or start_eta'),
-        ({'prior': {'a': 1, 'b': 1}}, 'the option prior or start_eta, which needs prior_rounds'),
+        ({'prior_rounds': 2}, "prior_rounds of policy 'aioli' needs a prior or start_eta"),
+        (
+            {'prior': {'a': 1, 'b': 1}},
+            'has no rounds for its prior or start_eta: set prior_rounds, 1 or more',
+        ),
         ({'start_eta': 1, 'prior_rounds': 1}, "'aioli' needs a skills graph for start_eta"),
         ({'start_window': 2}, 'start_window is of a start by Skill-It alone'),
         (
