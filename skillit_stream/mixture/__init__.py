@@ -34,10 +34,13 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``sample_curriculum`` `SampleCurriculum`: samples of all skills by loss, easy to hard or (``anti``) hard to easy
 ``doremi``            `DoReMi`: multiplicative weights on training losses above a ``reference``
 ``sheared``           `DynamicBatchLoading`: the same on eval losses, as for Sheared LLaMA
-``odm``               `OnlineDataMixing`: Exp3 with training losses as rewards
+``odm``               `OnlineDataMixing`: by smoothed exponentials of the training losses
+``exp3``              `Exp3`: a bandit with training losses as rewards
 ``aioli``             `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
 ``dga``               `GradientAlignment`: skills whose gradients point where the targets', or others', do
+``velocitune``        `Velocitune`: more of what is far from its target loss, as a part of the way there
+``grape``             `Grape`: what helps, by the graph, the targets that improve least
 ===================== ============================================================================
 
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
@@ -82,7 +85,9 @@ from skillit_stream.mixture.bad_losses import ForgivingPolicy
 from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
+from skillit_stream.mixture.exp3 import Exp3
 from skillit_stream.mixture.gradient_alignment import GradientAlignment
+from skillit_stream.mixture.grape import Grape
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
@@ -94,6 +99,7 @@ from skillit_stream.mixture.schedule import Schedule
 from skillit_stream.mixture.skill_it import SkillIt
 from skillit_stream.mixture.skill_it_variant import SkillItVariant
 from skillit_stream.mixture.static import StaticMixture
+from skillit_stream.mixture.velocitune import Velocitune
 from skillit_stream.mixture.waiting import WaitingPolicy
 
 __all__ = [
@@ -102,8 +108,10 @@ __all__ = [
     'Curriculum',
     'DoReMi',
     'DynamicBatchLoading',
+    'Exp3',
     'ForgivingPolicy',
     'GradientAlignment',
+    'Grape',
     'LimitedPolicy',
     'Limits',
     'MixturePolicy',
@@ -119,6 +127,7 @@ __all__ = [
     'SkillItVariant',
     'SkillsGraph',
     'StaticMixture',
+    'Velocitune',
     'WaitingPolicy',
     'build_policy',
     'largest_remainder',

@@ -32,15 +32,15 @@ class AdaptiveDataOptimization(MixturePolicy):
         h     = γ1 π + (1 - γ1) h                            how much of late was trained on skill i
         ρ_i   ∝ μ_i h_i^s (-dL_i/dn),  -dL_i/dn = α_i (L_i(n) - ε_i) / n
         ρ     = at least `least` each, scaled to sum to 1
-        π     = γ2 ρ + (1 - γ2) π̄,  then  π̄ = ρ / (t+1) + (1 - 1/(t+1)) π̄
+        π     = γ2 ρ + (1 - γ2) π̄,  then  π̄ = ρ / t + (1 - 1/t) π̄
 
     For the first `warmup` rounds π is μ. A skill with fewer than 3 losses keeps the part μ_i of ρ.
 
-    γ1 = γ2 = 0.1, s = 0.5 and least = 0.01 are the paper's as quoted by another implementation (its
-    text could not be read here). The authors' code has sqrt(h (1 - h)) for h^s and no exponent α below
-    0.05, and fits a Huber loss of log L in many starts of L-BFGS to the losses of single steps; here
-    `fit_power_law` fits L in nats to those of rounds, at the middle of the round for training losses,
-    at its end for eval losses. A round counts as one t, where the authors have a step.
+    γ1 = γ2 = 0.1, s = 0.5 and least = 0.01 are the authors' code's, as its correction of December 2024 has it;
+    given the laws, the mixtures are its own. The laws are not: it fits a Huber loss of log L in many starts of
+    L-BFGS to the losses of single steps, and reads an exponent α below 0.05 as 0.05; here `fit_power_law`
+    fits L in nats to those of rounds, at the middle of the round for training losses, at its end for eval
+    losses. A round counts as one t, where the authors have a step.
     """
 
     name = 'ado'
@@ -110,7 +110,7 @@ class AdaptiveDataOptimization(MixturePolicy):
             return self._prior.copy()
         preferred = self._preferred()
         self._mixture = self.gamma2 * preferred + (1.0 - self.gamma2) * self._average
-        self._average = preferred / (rounds + 1) + (1.0 - 1.0 / (rounds + 1)) * self._average
+        self._average = preferred / rounds + (1.0 - 1.0 / rounds) * self._average
         self._notes = take_over(self.skills, self._mixture, observation.eval_losses)
         return self._mixture.copy()
 

@@ -109,3 +109,12 @@ def proportions_or_even(
     if values is None:
         return np.full(len(skills), 1.0 / len(skills))
     return proportions_by_skill(what, values, skills)
+
+
+def proportions_of_data(
+    what: str, values: Mapping[str, float] | None, sizes: Mapping[str, int] | None, skills: Sequence[str]
+) -> NDArray[np.float64]:
+    """As `proportions_by_skill`; without any, by the sizes of the skills or, where none are known, all the same."""
+    if values is not None or sizes is None:
+        return proportions_or_even(what, values, skills)
+    return proportions_by_skill('sizes', {name: sizes.get(name, 0) for name in skills}, skills, any_sum=True)

@@ -25,6 +25,8 @@ class RunContext:
     """Rounds the run will have, the last one perhaps a part; None: not known."""
     round_size: int | None = None
     """Samples of a round, all ranks together."""
+    round_steps: int | None = None
+    """Optimizer steps of a round."""
     sample_losses: Callable[[str], Mapping[str, RankedSamples]] | None = None
     """Finds the losses of the train streams' samples, by skill, by the name they were saved under."""
 

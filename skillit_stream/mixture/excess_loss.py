@@ -30,7 +30,7 @@ class ExcessLoss(MixturePolicy):
     With p_t the mixture round t was trained on, L the losses seen and R the reference losses::
 
         excess_i = max(L_i - R_i, 0)                  (without the maximum if clamp is off)
-        q_i      ∝ p_t,i exp(eta excess_i)
+        q_i      ∝ p_t,i exp(eta excess_i)            (exp(p_t,i + eta excess_i) if update is 'bandit')
         p_{t+1}  = (1 - smoothing) q + smoothing / k
 
     A skill whose loss is not known in a round (it was not drawn) keeps its last excess, 0 at first.
@@ -51,6 +51,7 @@ class ExcessLoss(MixturePolicy):
         clamp: bool = True,
         losses: str | None = None,
         initial: Mapping[str, float] | None = None,
+        update: str = 'doremi',
     ) -> None:
         """Check the parameters.
 
@@ -62,6 +63,7 @@ class ExcessLoss(MixturePolicy):
             clamp: Read a loss below its reference as one that equals it.
             losses: 'eval' losses, or 'train' losses of the round; None: the paper's.
             initial: Proportions of the first round, summing to 1; None: the same for every skill.
+            update: 'doremi', multiplicative weights, or 'bandit', as Sheared LLaMA's code calls them.
 
         Raises:
             InputError: If a parameter is out of range or a skill has no reference loss.
@@ -69,6 +71,7 @@ class ExcessLoss(MixturePolicy):
         self.losses = self.losses_default if losses is None else losses
         one_of('losses', self.losses, ('eval', 'train'))
         one_of('clamp', clamp, (False, True))
+        one_of('update', update, ('doremi', 'bandit'))
         super().__init__(skills, skills if self.losses == 'eval' else ())
         self.needs_train_losses = self.losses == 'train'
         self.reference = reference_losses(reference, self.skills)
@@ -76,7 +79,7 @@ class ExcessLoss(MixturePolicy):
         self.smoothing = number_within(
             'smoothing', self.smoothing_default if smoothing is None else smoothing, 0.0, 1.0
         )
-        self.clamp = clamp
+        self.clamp, self.move = clamp, update
         self._initial = proportions_or_even('initial', initial, self.skills)
         self._mixture = self._initial
         self._excess = np.zeros(len(self.skills))
@@ -98,7 +101,7 @@ class ExcessLoss(MixturePolicy):
             excess = np.maximum(excess, 0.0)
         self._excess = np.where(np.isnan(excess), self._excess, excess)
         before = played(self.skills, observation.proportions, self._mixture)
-        proportions = softmax(log(before) + self.eta * self._excess)
+        proportions = softmax((log(before) if self.move == 'doremi' else before) + self.eta * self._excess)
         self._mixture = (1.0 - self.smoothing) * proportions + self.smoothing / len(self.skills)
         self._notes = take_over(self.skills, self._mixture, observation.eval_losses)
         self._sum = self._sum + self._mixture
@@ -114,6 +117,7 @@ class ExcessLoss(MixturePolicy):
         keys = ('name', 'eta', 'smoothing', 'clamp', 'losses')
         return {
             **{key: getattr(self, key) for key in keys},
+            'update': self.move,
             'reference': by_name(self.skills, self.reference),
             'initial': by_name(self.skills, self._initial),
         }
@@ -129,7 +133,7 @@ class DynamicBatchLoading(ExcessLoss):
 
     Δ_t[i] = max(ℓ_t[i] - ℓ_ref[i], 0) on held-out data, w_t ∝ w_{t-1} exp(Δ_t). The paper starts from
     the proportions of its corpus (`initial`). Its published code has no maximum and smooths by 1e-4:
-    ``clamp=False, smoothing=1e-4``.
+    ``clamp=False, smoothing=1e-4``, for its update types ``doremi`` and ``bandit`` alike.
     """
 
     name = 'sheared'
@@ -152,8 +156,15 @@ class DoReMi(ExcessLoss):
     losses_default = 'train'
 
 
-def reference_losses(reference: Reference, skills: Sequence[str]) -> NDArray[np.float64]:
+def reference_losses(
+    reference: Reference, skills: Sequence[str], what: str = 'reference'
+) -> NDArray[np.float64]:
     """Put reference losses into the order of `skills`; losses of other skills are left out.
+
+    Args:
+        reference: By skill, or the path of a JSON file of them.
+        skills: All skills, k of them.
+        what: What to call them in errors.
 
     Returns:
         Losses in nats per token, float64 ``[k]``.
@@ -161,9 +172,9 @@ def reference_losses(reference: Reference, skills: Sequence[str]) -> NDArray[np.
     Raises:
         InputError: If the file is missing or no mapping, or a skill has no loss that is a number.
     """
-    where = 'reference'
+    where = what
     if isinstance(reference, str | os.PathLike):
-        where = f'reference {reference}'
+        where = f'{what} {reference}'
         reference = read_json(Path(reference))
     if not isinstance(reference, Mapping):
         raise InputError(f'{where} must map each skill to a loss, but holds: {reference!r}')

@@ -1,99 +1,177 @@
-"""ODM: a bandit over skills whose reward is the training loss (Albalak et al. 2023, arXiv 2312.02406)."""
+"""ODM: more of the skills whose training losses are high (Albalak et al. 2023, arXiv 2312.02406)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import (
     number_within,
-    proportions_or_even,
+    one_of,
+    proportions_of_data,
     whole_number,
 )
+from skillit_stream.mixture.exp3 import exploration
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation, array
 from skillit_stream.mixture.registry import register
 from skillit_stream.mixture.simplex import by_name, softmax, take_over
 
+METHODS = ('smoothed_mean', 'ema', 'naive_validation')
+STEPS = 100
+SMOOTHING = 0.9
+WARMUP_STEPS, OF_STEPS = 2_000, 100_000
+"""Of the published runs."""
+
 
 @register('odm')
 class OnlineDataMixing(MixturePolicy):
-    """Exp3 with the training losses as rewards, a round at a time.
+    """Online data mixing by the losses of the round just trained.
 
-    The paper draws one skill a step, t = 1, 2, ..., with loss L_i, and updates::
+    With t the steps trained on so far, L_i the loss of skill i in the round, k skills and
+    ε_t = min(1/k, sqrt(ln k / (k t))), the paper's method (``smoothed_mean``) is::
 
-        R_i += (L_i / scale) / π_i          for the skill drawn
-        ε_t  = min(1/k, sqrt(ln k / (k t)))
-        π    = (1 - k ε_t) softmax(ε_{t-1} R) + ε_t
+        R_i ← α R_i + (1 - α) exp(L_i),   R = 0 at first
+        π   = (1 - k ε_t) R / Σ R + ε_t
 
-    Here a round stands for `draws` steps with the same π, and R takes their expectation: skill i is
-    drawn π_i draws times, each adding L_i / (scale π_i), so ``R_i += draws L_i / scale``; the proportion
-    cancels, and t grows by `draws`. No random numbers are drawn. A skill that was not drawn has no loss
-    and keeps its R; its proportion never falls below ε_t.
+    Two others of the published code are ``ema``, without exploration, R = π_0 at first::
 
-    The formulas are those of the published code, checked there, and so is scale = 10. The paper is
-    said to use a moving average of the rewards in place of their sum, which could not be verified and
-    is not offered.
+        R_i ← (2 / (1+t)) L_i + (1 - 2 / (1+t)) R_i,   π = R / Σ R
+
+    and ``naive_validation``, Exp3 on eval losses, with ε of the update before::
+
+        R_i ← R_i + (L_i - min L) / (max L - min L),   π = (1 - k ε_t) softmax(ε_before R) + ε_t
+
+    A skill that was not drawn keeps its R. Until `warmup` steps are over the mixture is the first one, π_0, and
+    nothing is learned. One update is done a round, as the published code does with its
+    ``data_sampling_update_frequency`` at the steps of a round, but on the mean losses of the round; its runs
+    have one a step.
     """
 
     name = 'odm'
-    remembers: ClassVar = {'rewards': array, 'steps': int}
-    needs_train_losses = True
+    remembers: ClassVar = {'estimates': array, 'steps': int, 'floor': float}
 
     def __init__(
         self,
         skills: Sequence[str],
+        sizes: Mapping[str, int] | None = None,
+        rounds: int | None = None,
+        round_steps: int | None = None,
         *,
-        draws: int = 100,
-        scale: float = 10.0,
+        method: str = 'smoothed_mean',
+        smoothing: float | None = None,
+        warmup: int | None = None,
+        steps: int | None = None,
         initial: Mapping[str, float] | None = None,
     ) -> None:
         """Check the parameters.
 
         Args:
             skills: Skills that are mixed, k of them.
-            draws: Steps of the bandit that a round stands for, at least 1. The mixture is uniform for the
-                first k ln k steps, whatever the losses.
-            scale: Loss that is a reward of 1, nats per token, above 0.
-            initial: Proportions of the first round, summing to 1; None: the same for every skill.
+            sizes: Size of each skill in samples: π_0 where `initial` is not given.
+            rounds: Rounds of the run, if known.
+            round_steps: Steps of a round, if known.
+            method: 'smoothed_mean', 'ema' or 'naive_validation'.
+            smoothing: α of 'smoothed_mean', 0 to below 1; None: 0.9.
+            warmup: Steps on the first mixture. None: 2 % of the run, as published, or 2,000 where its length is
+                not known.
+            steps: Steps that a round counts for, at least 1; None: those it has, or 100 where that is not known.
+            initial: Proportions π_0, summing to 1; None: by size, or the same for every skill without `sizes`.
 
         Raises:
-            InputError: If a parameter is out of range.
+            InputError: If a parameter is out of range, or the run ends before the warm-up does.
         """
-        super().__init__(skills)
-        self.draws = whole_number('draws', draws, at_least=1)
-        self.scale = number_within('scale', scale, low=1e-9)
-        k = len(self.skills)
-        self._initial = proportions_or_even('initial', initial, self.skills)
-        self._rewards = np.zeros(k)
+        one_of('method', method, METHODS)
+        validation = method == 'naive_validation'
+        super().__init__(skills, skills if validation else ())
+        self.needs_train_losses = not validation
+        self.method = method
+        if smoothing is not None and method != 'smoothed_mean':
+            raise InputError(
+                f"smoothing is of method 'smoothed_mean' alone, but got: {smoothing!r} with {method!r}"
+            )
+        self.smoothing = number_within(
+            'smoothing', SMOOTHING if smoothing is None else smoothing, 0.0, 0.9999
+        )
+        known = STEPS if round_steps is None else round_steps
+        self.steps = whole_number('steps', known if steps is None else steps, at_least=1)
+        self.warmup = self._warmup_steps(warmup, rounds)
+        self._initial = proportions_of_data('initial', initial, sizes, self.skills)
+        self._estimates = self._initial if method == 'ema' else np.zeros(len(self.skills))
         self._steps = 0
+        self._floor = exploration(len(self.skills), 0)
 
     def initial(self) -> NDArray[np.float64]:
-        """Return the mixture of the first round, float64 ``[k]``."""
+        """Return the first mixture, float64 ``[k]``."""
         return self._initial.copy()
 
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
-        """Take in the training losses of a round and return the mixture of the next, float64 ``[k]``.
+        """Take in the losses of a round and return the mixture of the next, float64 ``[k]``.
 
         Raises:
-            InputError: If there are no training losses, or one is not finite.
+            InputError: If there are no losses of the kind the method needs, one is not finite, or its exponential
+                overflows.
         """
-        losses = observation.losses_of(self.skills, 'train')
-        self._rewards = self._rewards + self.draws * np.nan_to_num(losses, nan=0.0) / self.scale
-        self._steps += self.draws
-        floor = self._exploration(self._steps)
-        greedy = softmax(self._exploration(self._steps - 1) * self._rewards)
-        proportions = (1.0 - len(self.skills) * floor) * greedy + floor
+        losses = observation.losses_of(self.skills, 'train' if self.needs_train_losses else 'eval')
+        self._notes = []
+        self._steps += self.steps
+        if self._steps <= self.warmup:
+            return self.initial()
+        before, self._floor = self._floor, exploration(len(self.skills), self._steps)
+        self._estimates = np.where(np.isnan(losses), self._estimates, self._estimated(losses))
+        proportions = self._mixture(before)
         self._notes = take_over(self.skills, proportions, observation.eval_losses)
         return proportions
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
-        first = by_name(self.skills, self._initial)
-        return {'name': self.name, 'draws': self.draws, 'scale': self.scale, 'initial': first}
+        own = ('smoothing',) if self.method == 'smoothed_mean' else ()
+        keys = ('name', 'method', *own, 'warmup', 'steps')
+        return {**{key: getattr(self, key) for key in keys}, 'initial': by_name(self.skills, self._initial)}
 
-    def _exploration(self, step: int) -> float:
-        """ε_t, the proportion below which no skill falls; ε_0 is 1/k."""
-        k = len(self.skills)
-        return min(1.0 / k, math.sqrt(math.log(k) / (k * step))) if step > 0 else 1.0 / k
+    def _warmup_steps(self, warmup: int | None, rounds: int | None) -> int:
+        if warmup is None:
+            return WARMUP_STEPS if rounds is None else rounds * self.steps * WARMUP_STEPS // OF_STEPS
+        whole_number('warmup', warmup)
+        if rounds is not None and warmup > 0 and rounds * self.steps <= warmup:
+            raise InputError(
+                f"policy 'odm' keeps its first mixture for {warmup} steps, but the run has {rounds * self.steps}; "
+                'lower warmup or make the run longer'
+            )
+        return warmup
+
+    def _estimated(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The estimates R after these losses, float64 ``[k]``; NaN where there is no loss."""
+        if self.method == 'ema':
+            newest = 2.0 / (1.0 + self._steps)
+            return newest * losses + (1.0 - newest) * self._estimates
+        if self.method == 'naive_validation':
+            lowest, spread = losses.min(), np.ptp(losses)
+            return self._estimates + (losses - lowest) / (spread if spread > 0 else 1.0)
+        with np.errstate(over='ignore'):
+            rewards = np.exp(losses)
+        if np.isinf(rewards).any():
+            name, loss = self.skills[int(np.nanargmax(losses))], np.nanmax(losses)
+            raise InputError(
+                f'exp of the training loss of {name!r} overflows: {loss:g}; the run has diverged'
+            )
+        return self.smoothing * self._estimates + (1.0 - self.smoothing) * rewards
+
+    def _mixture(self, before: float) -> NDArray[np.float64]:
+        """π of the estimates; `before` is ε of the update before."""
+        explored = (1.0 - len(self.skills) * self._floor, self._floor)
+        if self.method == 'naive_validation':
+            return explored[0] * softmax(before * self._estimates) + explored[1]
+        total = self._estimates.sum()
+        if not total > 0:  # no skill has been drawn since the warm-up
+            return self.initial()
+        greedy = self._estimates / total
+        return greedy if self.method == 'ema' else explored[0] * greedy + explored[1]
+
+    def _restore(self, memory: Mapping[str, Any]) -> None:
+        if 'rewards' in memory:
+            raise InputError(
+                "policy state does not fit: it is of the bandit that is called 'exp3' now; resume with policy: exp3"
+            )
+        super()._restore(memory)

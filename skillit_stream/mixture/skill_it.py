@@ -21,7 +21,12 @@ from skillit_stream.mixture.loss_history import LossHistory
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.registry import refuse_unknown, register
 from skillit_stream.mixture.simplex import by_name, log, softmax, take_over
-from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
+from skillit_stream.mixture.skill_it_variant import (
+    OVERRIDDEN,
+    VARIANT_OPTIONS,
+    SkillItVariant,
+    refuse_overridden,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,15 +115,22 @@ class SkillIt(MixturePolicy):
         window: int = 3,
         prior: Mapping[str, float] | None = None,
         initial: Mapping[str, float] | None = None,
+        targets: Sequence[str] | None = None,
         variant: SkillItVariant | None = None,
     ) -> 'SkillIt':
         """Build Skill-It as its published code computes it; flags of that code go into `variant`.
 
         The code updates before it evaluates, so the newest losses in the window are the last ones
         measured inside the round (`observe` hands those over) or, without any, before it: lag 1.
-        Its target mask is ``graph.select(eval_skills=targets)``.
+        Its target mask are `targets`: the columns of the graph that are used, all of them perhaps.
+
+        Raises:
+            InputError: As the constructor, and if `variant` has an option set that the code decides.
         """
-        variant = (SkillItVariant() if variant is None else variant).published(graph)
+        graph = graph.select(eval_skills=targets)
+        variant = (SkillItVariant() if variant is None else variant).published(
+            graph, targets=targets is not None
+        )
         return cls(graph, eta=eta, window=window, lag=1, prior=prior, initial=initial, variant=variant)
 
     def initial(self) -> NDArray[np.float64]:
@@ -268,9 +280,7 @@ class SkillIt(MixturePolicy):
         return self._history.first(self.variant.first_losses, self.lag)
 
     def _weights_now(self) -> NDArray[np.float64]:
-        if not self.variant.damp_edges:
-            return self._weights
-        damped = (self._weights > 0) & ~self.graph.same_skill
+        damped = self.variant.damped(self.graph)
         return np.where(damped, self._weights * 0.5**self._updates, self._weights)
 
     def _memory(self) -> dict[str, Any]:
@@ -307,10 +317,13 @@ def build_skill_it(
     one_of('published', published, (False, True))
     own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag',)))
     refuse_unknown('skill_it', options, ('published', 'targets', *own, *VARIANT_OPTIONS))
+    for option in OVERRIDDEN if published else ():
+        if option in options:
+            refuse_overridden(option)
     variant = SkillItVariant(**{key: options.pop(key) for key in VARIANT_OPTIONS if key in options})
-    selected = required('skill_it', 'a skills graph', graph, NO_GRAPH).select(skills, targets)
+    graph = required('skill_it', 'a skills graph', graph, NO_GRAPH)
     if not published:
-        return SkillIt(selected, **options, variant=variant)
+        return SkillIt(graph.select(skills, targets), **options, variant=variant)
     if 'eta' not in options:
         raise InputError("policy 'skill_it' with published=True needs the option 'eta'")
-    return SkillIt.published(selected, **options, variant=variant)
+    return SkillIt.published(graph.select(skills), **options, targets=targets, variant=variant)

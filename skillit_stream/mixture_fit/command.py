@@ -10,7 +10,7 @@ from skillit_stream.base.files import read_json
 from skillit_stream.formats.streams_folders import joined_manifest, source_folders
 from skillit_stream.mixture_fit.fitting import fit_mixture
 from skillit_stream.mixture_fit.laws import LAWS
-from skillit_stream.mixture_fit.options import FitOptions
+from skillit_stream.mixture_fit.options import SEARCHES, FitOptions
 from skillit_stream.mixture_fit.output import fragment, print_fit, save, to_json, training_yaml
 from skillit_stream.mixture_fit.tables import read_runs
 
@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='mean',
         metavar='mean|METRIC|FILE.json',
         help='what to lower: the mean of all metrics (default), one of them, or a weight for each',
+    )
+    fit.add_argument(
+        '--search',
+        choices=SEARCHES,
+        help="the minimum, the mean of RegMix's best simulated mixtures, or Olmix's simulation in steps "
+        '(default: exact; regmix for regmix and regmix-trees)',
     )
     _add_limits(fit)
     _add_reuse(fit)
@@ -69,7 +75,7 @@ def _add_limits(fit: argparse.ArgumentParser) -> None:
         type=float,
         metavar='LAMBDA',
         help='weight of the KL divergence from the natural mixture, in the unit of the target '
-        '(default: 0.1 for log-linear, else 0)',
+        '(default: 0.05 for log-linear and --search exact, else 0)',
     )
 
 
@@ -99,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     options = FitOptions(
         law=args.law,
         target=target,
+        search=args.search,
         sizes=_sizes(args),
         tokens=args.tokens,
         max_passes=args.max_passes,

@@ -28,6 +28,7 @@ from skillit_stream.mixture_fit.search import (
     Bounds,
     convex_mixture,
     distance_to_runs,
+    refined_mixture,
     simulated_mixture,
 )
 from skillit_stream.mixture_fit.tables import RunTable
@@ -96,7 +97,7 @@ def fit_mixture(table: RunTable, options: FitOptions) -> MixtureFit:
     measured = values @ weights
     spread = max(float(measured.std()), 1e-9 * float(np.abs(measured).max()))
     bounds = bounds_of(groups, natural, limits, options)
-    found, gap = _search(law, fits, weights, bounds, seed=options.seed, spread=spread)
+    found, gap = _search(fits, weights, bounds, options=options, spread=spread)
     mixture = largest_remainder(groups.expand(found / found.sum()), PARTS) / PARTS
     fold = fold_of_runs(len(mixtures), min(options.folds, len(mixtures)), options.seed)
     quality = compare_all(names, weights, values, held_out_predictions(law.fit, mixtures, values, fold))
@@ -187,11 +188,13 @@ def _fit(law: Law, name: str, mixtures: Array, values: Array) -> Fitted:
 
 
 def _search(
-    law: Law, fits: Sequence[Fitted], weights: Array, bounds: Bounds, *, seed: int, spread: float
+    fits: Sequence[Fitted], weights: Array, bounds: Bounds, *, options: FitOptions, spread: float
 ) -> tuple[Array, float]:
     """The mixture of groups, and how far above the minimum it may be, in units of `spread`."""
-    if not law.convex:
-        return simulated_mixture(fits, weights, bounds, seed), 0.0
+    if options.effective_search == 'regmix':
+        return simulated_mixture(fits, weights, bounds, options.seed), 0.0
+    if options.effective_search == 'simulation':
+        return refined_mixture(fits, weights, bounds, options.seed), 0.0
     mixture, gap = convex_mixture(cast(Sequence[Exponential], fits), weights, bounds, TOLERANCE * spread)
     return mixture, gap / spread
 

@@ -9,6 +9,9 @@ from skillit_stream.base.names import nearest
 from skillit_stream.mixture.checks import whole_number
 from skillit_stream.mixture_fit.laws import LAWS
 
+SEARCHES = ('exact', 'regmix', 'simulation')
+"""The minimum of a convex law; the mean of RegMix's best simulated mixtures; Olmix's simulation in steps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
@@ -24,8 +27,10 @@ class FitOptions:
     """Training tokens of the real run."""
     max_passes: float | None = None
     """No skill's tokens may be walked more often than this in the real run (needs `tokens` and `sizes`)."""
+    search: str | None = None
+    """A name in `SEARCHES`; None: the law's own."""
     pull: float | None = None
-    """λ of the pull towards the natural mixture, in the target's unit; None: the law's own."""
+    """λ of the pull towards the natural mixture, in the target's unit; None: the law's own with its own search."""
     keep: Mapping[str, float] | None = None
     """An old mixture: skills not in `changed` keep their ratio among themselves."""
     changed: Sequence[str] = field(default=())
@@ -38,6 +43,12 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.law not in LAWS:
             raise InputError(f'unknown law {self.law!r}; {nearest(self.law, LAWS)}')
+        if self.search not in (None, *SEARCHES):
+            raise InputError(f'unknown search {self.search!r}; {nearest(str(self.search), SEARCHES)}')
+        if self.search == 'exact' and not LAWS[self.law].convex:
+            raise InputError(
+                f'--search exact needs a convex law (data-mixing, log-linear), but got: {self.law}'
+            )
         whole_number('--folds', self.folds, 2)
         whole_number('--seed', self.seed)
         for name, value in (('--tokens', self.tokens), ('--max-passes', self.max_passes)):
@@ -63,5 +74,12 @@ class FitOptions:
 
     @property
     def effective_pull(self) -> float:
-        """λ, the law's own unless told otherwise."""
-        return LAWS[self.law].pull if self.pull is None else self.pull
+        """λ, the law's own unless told otherwise; 0 where another search is asked for."""
+        if self.pull is not None:
+            return self.pull
+        return LAWS[self.law].pull if self.effective_search == 'exact' else 0.0
+
+    @property
+    def effective_search(self) -> str:
+        """A name in `SEARCHES`, the law's own unless told otherwise."""
+        return self.search or ('exact' if LAWS[self.law].convex else 'regmix')

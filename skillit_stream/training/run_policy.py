@@ -156,6 +156,7 @@ def run_context(
         sizes=sizes,
         rounds=rounds,
         round_size=units.round_size,
+        round_steps=-(-units.round_size // units.batch_size),
         sample_losses=sample_losses,
     )
 

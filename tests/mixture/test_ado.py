@@ -67,7 +67,7 @@ def test_the_mixture_follows_the_formulas_after_the_warm_up():
     preferred = wanted / wanted.sum()
     mixture = 0.1 * preferred + 0.9 * prior
     np.testing.assert_allclose(feed(policy, 4), mixture, rtol=0, atol=1e-5)
-    average = preferred / 6 + prior * 5 / 6
+    average = preferred / 5 + prior * 4 / 5
     recent = 0.1 * mixture + 0.9 * prior
     wanted = prior * recent**0.5 * [speed('a', 6), speed('b', 6)]
     preferred = wanted / wanted.sum()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture import Aioli, RoundObservation
+from skillit_stream.mixture import Aioli, RoundObservation, SkillsGraph
 
 AB = ('a', 'b')
 XY = ('x', 'y')
@@ -111,6 +111,30 @@ def test_without_losses_before_training_it_says_what_to_do():
         Aioli(AB, XY).update(RoundObservation(0, {'x': 1.0, 'y': 1.0}))
 
 
+def test_the_diagonal_is_what_a_skill_does_to_itself_over_its_proportion():
+    policy = Aioli(AB, AB, focus=0.75, hold=1, diagonal=True, normalise=False, eta=1.0)
+    policy.observe(RoundObservation(-1, {'a': 5.0, 'b': 5.0}))
+    policy.update(RoundObservation(0, {'a': 4.4, 'b': 4.9}))  # a: 0.6 / 0.75
+    mixture = policy.update(RoundObservation(1, {'a': 4.3, 'b': 4.6}))  # b: 0.3 / 0.75
+    np.testing.assert_allclose(estimated(policy), [[0.8, 0.0], [0.0, 0.4]], rtol=0, atol=1e-12)
+    assert mixture[0] == pytest.approx(1 / (1 + math.exp(-0.4)), abs=1e-12)
+
+
+def test_the_rounds_of_a_prior_come_before_the_first_probe():
+    policy = Aioli(
+        AB, XY, focus=0.75, hold=1, prior={'a': 1, 'b': 4}, prior_rounds=2, eta=1.0, normalise=False
+    )
+    rows = run(policy, 4)
+    np.testing.assert_allclose(rows[:4, 0], [0.2, 0.2, 0.75, 0.25], atol=1e-12)
+    assert rows[4][0] == pytest.approx(1 / (1 + math.exp(-0.2)), abs=1e-10)  # without the prior
+
+
+def test_a_state_of_before_the_first_cycle_needs_the_same_start():
+    policy = Aioli(AB, XY, prior={'a': 1, 'b': 4}, prior_rounds=2)
+    with pytest.raises(InputError, match='it is before the first cycle; resume with its prior_rounds'):
+        Aioli(AB, XY).load_state_dict(policy.state_dict())
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -120,6 +144,22 @@ def test_without_losses_before_training_it_says_what_to_do():
         ({'hold': 0}, 'hold must be a whole number, 1 or more'),
         ({'rounds': 2}, "'aioli' probes for 2 rounds before its first mixture, but the run has 2"),
         ({'smoothing': 1}, 'smoothing must be a finite number'),
+        ({'prior_rounds': 2}, "prior_rounds of policy 'aioli' needs a prior or start_eta"),
+        (
+            {'prior': {'a': 1, 'b': 1}},
+            'has no rounds for its prior or start_eta: set prior_rounds, 1 or more',
+        ),
+        ({'start_eta': 1, 'prior_rounds': 1}, "'aioli' needs a skills graph for start_eta"),
+        ({'start_window': 2}, 'start_window is of a start by Skill-It alone'),
+        (
+            {'prior': {'a': 1, 'b': 1}, 'prior_rounds': 3, 'rounds': 5},
+            'spends 3 rounds on its start and probes for 2',
+        ),
+        ({'diagonal': True}, "diagonal needs the losses of all skills, but 'a' is not evaluated"),
+        (
+            {'graph': SkillsGraph(AB, ('x', 'z'), TRUTH), 'start_eta': 1, 'prior_rounds': 1},
+            "start_eta needs the loss of 'z', a column of the graph",
+        ),
     ],
 )
 def test_parameters_out_of_range_are_refused(options, message):

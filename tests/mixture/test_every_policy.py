@@ -14,18 +14,34 @@ REFERENCE = {'a': 1.0, 'b': 1.5, 'c': 0.5}
 
 OPTIONS = {
     'ado': [{}, {'losses': 'eval', 'skip': 1, 'warmup': 5}],
-    'aioli': [{'hold': 1}, {'hold': 2, 'smoothing': 0.5}],
+    'aioli': [
+        {'hold': 1},
+        {'hold': 2, 'smoothing': 0.5},
+        {'hold': 1, 'diagonal': True, 'prior': {'a': 1, 'b': 2, 'c': 1}, 'prior_rounds': 2},
+        {'hold': 1, 'start_eta': 0.5, 'prior_rounds': 3},
+    ],
     'curriculum': [{'mixing': 0.3}, {'anti': True}, {'order': ['c', 'b', 'a']}],
     'dga': [{}, {'reward': 'others', 'ema': 1}, {'targets': ['a'], 'scale': False}],
     'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
-    'odm': [{}, {'draws': 3}],
+    'exp3': [{}, {'draws': 3}],
+    'grape': [{}, {'targets': ['b'], 'mu_targets': 10, 'smoothing': 0.1}],
+    'odm': [
+        {},
+        {'warmup': 250, 'smoothing': 0.5},
+        {'method': 'ema'},
+        {'method': 'naive_validation', 'steps': 7},
+    ],
     'proportional': [{}],
     'sample_curriculum': [{}, {'anti': True, 'pacing': 'logarithmic', 'start': 0.2}],
     'schedule': [{'mixtures': [{'a': 1, 'b': 1, 'c': 1}, {'a': 1, 'b': 0, 'c': 0}]}],
-    'sheared': [{'reference': REFERENCE}],
+    'sheared': [{'reference': REFERENCE}, {'reference': REFERENCE, 'update': 'bandit'}],
     'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}],
     'static': [{'weights': {'a': 1, 'b': 2, 'c': 3}}],
     'stratified': [{}, {'targets': ['a']}],
+    'velocitune': [
+        {'target_losses': REFERENCE},
+        {'target_losses': REFERENCE, 'initial': {'a': 0.2, 'b': 0.2, 'c': 0.6}},
+    ],
 }
 AROUND = [
     {},

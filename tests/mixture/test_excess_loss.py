@@ -46,6 +46,13 @@ def test_without_the_clamp_a_skill_below_its_reference_loses_share():
     check(policy.update(seen(0, 1.0, 1.25)), pair(2 * (-1 - 0.25)))
 
 
+def test_the_bandit_adds_the_excess_to_the_proportions():
+    policy = DynamicBatchLoading(AB, reference=REFERENCE, update='bandit', initial={'a': 0.25, 'b': 0.75})
+    check(policy.update(seen(0, 3.0, 1.5)), pair(0.25 - 0.75 + 1 - 0.5))
+    with pytest.raises(InputError, match="update must be one of 'doremi', 'bandit', but got: 'constant'"):
+        DynamicBatchLoading(AB, reference=REFERENCE, update='constant')
+
+
 def test_it_goes_on_from_the_mixture_that_was_played():
     policy = DynamicBatchLoading(AB, reference=REFERENCE)
     check(policy.update(seen(0, 3.0, 1.0, proportions={'a': 0.2, 'b': 0.8})), pair(math.log(0.25) + 1))

@@ -73,7 +73,8 @@ def check_sums(moves):
         {'compound': True, 'initial': {'a': 0.7, 'b': 0.1, 'c': 0.1, 'lone': 0.1}},
         {'window_in': 'evaluations'},
         {'published': True, 'hold_lone': True},
-        {'published': True, 'initial_losses': 'prior', 'pad_window': True},
+        {'published': True, 'pad_window': True},
+        {'initial_losses': 'prior', 'pad_window': True, 'diagonal': 'position', 'damp_edges': True},
         {'targets': ['a', 'c']},
     ],
 )

@@ -134,6 +134,22 @@ def test_the_graph_is_put_into_the_order_of_the_streams():
         ('skill_it', {'published': 'yes'}, "published must be one of False, True, but got: 'yes'"),
         ('skill_it', {'published': True}, "published=True needs the option 'eta'"),
         ('skill_it', {'published': True, 'eta': 1, 'lag': 0}, "has no option 'lag'"),
+        *(
+            (
+                'skill_it',
+                {'published': True, 'eta': 1, option: value},
+                f"published=True sets the option '{option}' itself; leave {option} out",
+            )
+            for option, value in {
+                'window_in': 'rounds',
+                'reduce': 'sum',
+                'first_losses': 0,
+                'initial_losses': 'prior',
+                'unit_edges': 'keep',
+                'diagonal': 'skill',
+                'compound': False,
+            }.items()
+        ),
         ('static', {}, "needs one of the options 'proportions' and 'weights'"),
         ('static', {'proportions': {'a': 1}}, 'proportions must name every skill .* lacks: b'),
         ('static', {'weights': {'a': 1, 'c': 1}}, "weights names the unknown skill 'c'"),

@@ -454,3 +454,12 @@ def test_targets_are_the_columns_that_count():
 def test_targets_of_the_published_code_take_the_mean_over_the_window():
     options = {'graph': GRAPH, 'targets': ['b'], 'eta': 0.5, 'published': True}
     assert build_policy('skill_it', skills=['a', 'b'], **options).describe()['reduce'] == 'mean'
+
+
+def test_the_published_code_takes_no_option_that_it_decides_itself():
+    for variant in (SkillItVariant(reduce='mean'), SkillItVariant(compound=True)):
+        with pytest.raises(InputError, match='published=True sets the option'):
+            SkillIt.published(GRAPH, eta=0.5, variant=variant)
+    # What it would set anyway may be set.
+    again = SkillItVariant().published(GRAPH)
+    assert SkillIt.published(GRAPH, eta=0.5, variant=again).variant == again

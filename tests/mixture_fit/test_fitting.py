@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,3 +245,45 @@ def test_a_metric_that_the_law_cannot_take_is_named():
     with pytest.raises(InputError, match=r"metric 'eval0': the laws .* need metrics above 0"):
         fit_mixture(runs, FitOptions(law='data-mixing'))
     assert fit_mixture(runs, FitOptions(law='regmix'))
+
+
+def test_the_pull_of_log_linear_is_that_of_its_published_code():
+    assert FitOptions(law='log-linear', sizes={'a': 1, 'b': 1}).effective_pull == 0.05
+
+
+@pytest.mark.parametrize('law', ['log-linear', 'regmix'])
+def test_the_simulation_of_olmix_is_near_the_minimum_within_the_limits(law: str):
+    limits: dict[str, Any] = {'sizes': SIZES, 'tokens': 20_000, 'max_passes': 3}
+    found = {
+        search: fit_mixture(RUNS, FitOptions(law=law, search=search, pull=0.0, **limits))
+        for search in ('simulation', None)
+    }
+    for fit in found.values():
+        assert fit.passes is not None
+        assert (fit.passes <= 3 + 1e-3).all()
+    assert found['simulation'].predicted['mixture'] <= found[None].predicted['mixture'] + 0.02
+
+
+def test_a_search_has_the_pull_of_its_own():
+    assert FitOptions(law='log-linear', search='simulation').effective_pull == 0.0
+    assert FitOptions(law='log-linear', search='simulation', sizes=SIZES, pull=1.0).effective_pull == 1.0
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'law': 'regmix', 'search': 'exact'}, '--search exact needs a convex law'),
+        ({'law': 'regmix', 'search': 'simulated'}, "unknown search 'simulated'"),
+    ],
+)
+def test_searches_that_do_not_exist_are_refused(options: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        FitOptions(**options)
+
+
+def test_limits_that_no_simulated_mixture_keeps_are_refused():
+    options = FitOptions(
+        law='log-linear', search='simulation', sizes=SIZES, tokens=10_000, max_passes=1.0, pull=0.0
+    )
+    with pytest.raises(InputError, match='none of the mixtures that --search simulation drew stays within'):
+        fit_mixture(RUNS, options)
