@@ -188,7 +188,7 @@ class _PartWork:
         return [next(sentences if one.other else others) for one in batch]
 
     def _encode_answers(self, batch: list[Document]) -> list[tuple[np.ndarray, int, int]]:
-        """Text, answer and rest are encoded one by one, so that the answer begins with a token of its own; EOS is last."""
+        """Text, answer and rest are encoded one by one: the answer begins with a token of its own; EOS is last."""
         columns = ([getattr(one, name) for one in batch] for name in ('text', 'answer', 'rest'))
         encoded = zip(*(self.tokenizer.encode(column, eos=False) for column in columns), strict=True)
         eos = np.array([self.tokenizer.facts.eos_id], self.tokenizer.dtype)

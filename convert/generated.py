@@ -1,4 +1,4 @@
-"""Generated corpora: question and answer, one example a sample, the loss on the answer alone.
+"""Generated corpora: question and answer, one example a sample; evaluated on the answer alone.
 
 The sentences come with their own tokenizer of whole words, made here and saved into the streams folder; for a
 model that is trained already they can be encoded by its tokenizer instead. Of the answer the token counts in which
@@ -105,8 +105,9 @@ class GeneratedCorpus(Corpus):
             yield example.document(file.name, 'train' if index < self._train else 'eval')
 
     def options(self) -> Mapping[str, Any]:
-        """What the examples depend on."""
-        return self._options
+        """What the examples depend on, and what is trained on where that is not the answer."""
+        train_on = self.args.train_on
+        return {**self._options, **({} if train_on == 'answer' else {'train_on': train_on})}
 
     def companions(self) -> Mapping[str, Any]:
         """The skills graph."""
@@ -139,6 +140,13 @@ def add_example_arguments(parser: argparse.ArgumentParser, *, graph_default: str
     )
     parser.add_argument(
         '--seq-len', type=int, metavar='N', help='tokens in a sample (default: as many as a sentence has)'
+    )
+    parser.add_argument(
+        '--train-on',
+        choices=['answer', 'sentence'],
+        default='answer',
+        help="what counts in the loss of train: the answer (default), or the whole sentence, as in the paper's "
+        'experiments; eval is the answer',
     )
     parser.add_argument('--seed', type=int, default=17, help='decides all samples (17)')
     parser.add_argument(

@@ -271,6 +271,33 @@ def test_one_token_an_answer_counts_that_in_which_another_answer_differs(
             assert tokens[: len(whole)].tolist() == whole
 
 
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('corpus', ['addition', 'lego'])
+@pytest.mark.parametrize('made', ['digits_apart', None])
+def test_training_on_sentences_leaves_the_evaluation_on_answers(
+    corpus, made, workers, tmp_path, skillit, request
+):
+    options = ['--train-samples', 30, '--eval-samples', 20, '--workers', workers]
+    if made:
+        options += ['--tokenizer', request.getfixturevalue(made), '--seq-len', 128]
+    skillit('convert', corpus, '--out', tmp_path / 'A', *options)
+    skillit('convert', corpus, '--out', tmp_path / 'S', *options, '--train-on', 'sentence')
+    manifest = verify(str(tmp_path / 'S'))
+    assert manifest.corpus['train_on'] == 'sentence'
+    assert 'train_on' not in verify(str(tmp_path / 'A')).corpus
+    padding = AutoTokenizer.from_pretrained(tmp_path / 'S' / 'tokenizer').pad_token_id
+    padding = manifest.vocab_size - 1 if padding is None else padding
+    for skill in manifest.skills:
+        answers, sentences = (read_split(tmp_path / name, skill, 'train') for name in 'AS')
+        for answer, sentence in zip(answers, sentences, strict=True):
+            assert (answer['tokens'] == sentence['tokens']).all()
+            assert (sentence['loss_mask'] == (sentence['tokens'] != padding)).all()
+            assert int(answer['loss_mask'].sum()) == 1
+        for split in ('index.json', 'shard.00000.mds'):
+            found = [(tmp_path / name / skill / 'eval' / split).read_bytes() for name in 'AS']
+            assert found[0] == found[1]
+
+
 def test_a_tokenizer_that_writes_answers_in_unequal_numbers_of_tokens_is_refused(tmp_path, refused):
     uneven = save_bpe(tmp_path / 'uneven', before=[], merges=[(BLANK, '1'), (BLANK, '2')])
     command = ['convert', 'addition', '--out', tmp_path / 'S', '--tokenizer', uneven, '--seq-len', 128]
