@@ -13,6 +13,7 @@ import pytest
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpora import alpaca, natural_instructions
 from skillit_stream.convert.dev_split import read_dev_split
+from skillit_stream.convert.inputs import choosing_files
 from tests.support.corpora_reading import make_corpus, read_corpus
 
 
@@ -88,6 +89,34 @@ def test_the_dev_split_is_the_first_hundred_or_half_of_a_task(clone):
     }
 
 
+def test_small_tasks_are_left_out_of_training(clone):
+    # Of the test split none is, as in the published code: its tasks are not trained on.
+    assert set(counts(clone, '--split', 'train+test', '--min-instances', 121)) == {
+        ('title_generation', 'eval')
+    }
+    assert {skill for skill, _ in counts(clone, '--min-instances', 10)} == {
+        'question_answering',
+        'title_generation',
+    }
+    assert counts(clone, '--min-instances', 120)[('question_answering', 'train')] == 200
+    assert make_corpus(natural_instructions, clone, '--min-instances', 9).options()['min_instances'] == 9
+    corpus = make_corpus(natural_instructions, clone, '--min-instances', 8)
+    with choosing_files(corpus.args) as choice:
+        assert len(corpus.inputs()) == 3
+    assert choice.in_words(3) == '3 files read, 1 passed over (1 of fewer than 8 instances)'
+
+
+def test_a_skill_whose_tasks_are_all_too_small_is_refused(clone):
+    chosen = ['--skills', 'text_to_code,question_answering', '--min-instances', 8]
+    with pytest.raises(InputError, match='--min-instances 8: leaves out all tasks of text_to_code; lower it'):
+        make_corpus(natural_instructions, clone, *chosen).inputs()
+
+
+def test_a_category_keeps_the_dot_of_its_published_name(clone):
+    (clone / 'tasks' / 'task3_c.json').write_text(json.dumps(task('Misc.', 7)))
+    assert counts(clone, '--skills', 'misc.') == {('misc.', 'eval'): 3, ('misc.', 'train'): 4}
+
+
 def test_skills_by_category_and_languages(clone):
     slicer = ['--slicer', 'task_category', 'input_language', 'output_language']
     skills = {skill for skill, _ in counts(clone, *slicer)}
@@ -138,6 +167,24 @@ def test_the_dev_split_of_a_file(clone, form):
     assert 'task2_b.json: the --dev-split file does not list the task task2_b' in str(found.faults[0])
 
 
+def test_several_files_list_the_dev_split_of_several_kinds_of_tasks(clone):
+    one, other, third = (clone / f'{name}.json' for name in ('one', 'other', 'third'))
+    one.write_text('{"task3_c": [6, 0], "task1_a": [1]}')
+    other.write_text('{"task4_d": [2, 4, 8], "task1_a": [1]}')
+    third.write_text('{"task1_a": [2]}')
+    options = ['--split', 'train+test', '--dev-split', one, other]
+    assert counts(clone, *options)[('title_generation', 'eval')] == 3
+    assert counts(clone, *options)[('text_to_code', 'eval')] == 2
+    with pytest.raises(InputError, match=r'--dev-split .*third.json: lists other instances of task1_a than'):
+        make_corpus(natural_instructions, clone, '--dev-split', one, third)
+    # What is read decides on the parts of the work, in the order of the files or not.
+    hashes = {
+        make_corpus(natural_instructions, clone, '--dev-split', *files).options()['dev']
+        for files in ([one], [other], [one, other])
+    }
+    assert len(hashes) == 3
+
+
 class Malicious:
     def __reduce__(self):
         return os.system, ('true',)
@@ -156,7 +203,7 @@ def test_a_pickle_that_is_no_dev_split_is_refused(tmp_path, data, message):
     path = tmp_path / 'dev.pkl'
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf'--dev-split .*{message}'):
-        read_dev_split(str(path))
+        read_dev_split([str(path)])
 
 
 def test_an_instance_that_is_not_there_is_a_fault(clone):
@@ -221,6 +268,7 @@ def test_a_fault_in_a_task_stays_one_where_skills_are_chosen(clone):
         (['--skills', 'question_answering,qa'], r'--skills: 1 of 2 not in .* \(qa\); check the names'),
         (['--task-list', 'nowhere.txt'], r'--task-list: nowhere.txt cannot be read \(No such file'),
         (['--split', 'train', '--task-list', 'x'], '--task-list: has no meaning with --split'),
+        (['--min-instances', 0], '--min-instances must be at least 1, but got: 0'),
         (['--dev-instances', 0], '--dev-instances must be at least 1, but got: 0'),
         (['--dev-instances', 5, '--dev-split', 'x'], '--dev-instances: has no meaning with --dev-split'),
     ],
