@@ -24,7 +24,7 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 **Built in** (`build_policy` makes them by name, with the options of a YAML):
 
 ===================== ============================================================================
-``skill_it``          `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
+``skill_it``          `SkillIt`: exp(eta A L) over a window of losses, by eta or tilt, and the published code's variants
 ``static``            `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
 ``stratified``        the same proportion for every skill, or for ``targets`` and their prerequisites
 ``proportional``      proportions by the size of the streams ("random" in the paper)

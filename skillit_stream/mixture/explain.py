@@ -24,7 +24,7 @@ from skillit_stream.mixture.policy import RoundObservation
 from skillit_stream.mixture.skill_it import LogitParts, SkillIt
 from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
 
-OWN = ('eta', 'window', 'lag', 'prior', 'initial')
+OWN = ('eta', 'tilt', 'window', 'lag', 'prior', 'initial')
 SAME = 1e-9
 """Proportions that differ by less are the same, but for the float noise of another machine."""
 
