@@ -6,6 +6,11 @@ languages ``question_generation-spanish-spanish``; a dot stays, as in the ``misc
 category of a task counts. ``--min-instances`` leaves small tasks out of training; the published experiments have 100,
 and 200 across languages (HazyResearch/skill-it, dataset/ni_dataset.py).
 
+``--stream-per task`` makes a train stream of each task, ``question_generation--task001_quoref``, beside the eval
+streams of the skills. With ``groups: '--'`` among the options of ``data_mixing`` a skill's proportion is then shared evenly
+among its tasks, as in the published code, which draws a task uniformly and fills a sample with instances of that task.
+An instance that a task has twice may then be in train and in eval, as there.
+
 A document is one instance: definition, ``Input: ...``, ``Output: ...``; the answer is its first output that is
 not empty.
 
@@ -83,6 +88,11 @@ OPTIONS = (
         {'type': int, 'metavar': 'N'},
     ),
     (
+        '--stream-per',
+        'a train stream for each skill (default), or for each task, named SKILL--TASK',
+        {'choices': ['skill', 'task'], 'default': 'skill'},
+    ),
+    (
         '--prompt',
         "begin with the task's definition (default), or not",
         {'choices': ['definition', 'instance'], 'default': 'definition'},
@@ -139,7 +149,8 @@ class NaturalInstructions(FileCorpus):
         """What decides on the documents."""
         names = ('slicer', 'split', 'dev_instances', 'min_instances', 'max_instances', 'prompt')
         given = {name: getattr(self.args, name) for name in names if getattr(self.args, name) is not None}
-        return {**given, 'dev': self.dev.hash}
+        by_task = {'stream_per': 'task'} if self.args.stream_per == 'task' else {}
+        return {**given, **by_task, 'dev': self.dev.hash}
 
     def decisions(self) -> Mapping[str, Any]:
         """Which tasks the lists have trained on."""
@@ -156,18 +167,19 @@ class NaturalInstructions(FileCorpus):
         except BadRecordError as fault:
             yield fault
             return
+        train_stream = f'{skill}--{task_name(file)}' if self.args.stream_per == 'task' else skill
         to_train = (self.args.max_instances or len(instances)) if self._is_trained_on(file) else 0
         for index, instance in enumerate(instances):
-            split = 'eval' if index in dev else 'train'
+            split, stream = ('eval', skill) if index in dev else ('train', train_stream)
             if split == 'train':
                 to_train -= 1
                 if to_train < 0:
                     continue
             where = f'{file.path}: instance {index}'
             try:
-                yield document_of(check_row(instance, where), definition, skill, split, where)
+                yield document_of(check_row(instance, where), definition, stream, split, where)
             except BadRecordError as fault:
-                fault.skill = skill
+                fault.skill = stream
                 yield fault
 
     def _is_trained_on(self, file: InputFile) -> bool:

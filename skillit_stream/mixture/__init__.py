@@ -42,6 +42,9 @@ Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: pro
 is cut off goes to the others in the ratio of their proportions) and ``on_bad_loss`` (`ForgivingPolicy`: what
 a loss that is missing or not finite does).
 
+`GroupedPolicy` puts streams into groups, which are the skills of the policy inside; a group's proportion is shared
+evenly among its streams (``groups`` in a YAML).
+
 **One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`, and `remembers` if its state
 is more than its parameters. Of the fields of `RunContext` its constructor is given those that it names as
 parameters; all its other parameters are options of the YAML. That names it by its place,
@@ -66,10 +69,11 @@ the rows and columns of skills that it does not know (``new_skills`` in a YAML).
 
 **Counts** are exact: `apportion` turns proportions, and what rounding owes, into samples of a round.
 
-In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
-each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are of it;
-``limits`` and ``bad_losses`` wrap any policy; ``explain`` takes the moves of a finished round apart, by edge of the
-graph and loss; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
+In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a
+file each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are
+of it; ``limits``, ``bad_losses`` and ``grouped`` wrap any policy; ``tilt`` is how far a mixture leans; ``explain``
+takes the moves of a finished round apart, by edge of the graph and loss; ``checks`` refuses input, ``simplex`` and
+``stages`` compute.
 """
 
 from skillit_stream.base.files import read_skill_names
@@ -81,6 +85,7 @@ from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.curriculum import Curriculum
 from skillit_stream.mixture.excess_loss import DoReMi, DynamicBatchLoading
 from skillit_stream.mixture.graph import SkillsGraph
+from skillit_stream.mixture.grouped import GroupedPolicy
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -99,6 +104,7 @@ __all__ = [
     'DoReMi',
     'DynamicBatchLoading',
     'ForgivingPolicy',
+    'GroupedPolicy',
     'LimitedPolicy',
     'Limits',
     'MixturePolicy',

@@ -100,6 +100,8 @@ def explain_rounds(
     name = policy.get('name')
     if name == 'static':
         return Explanation(missing=('The mixture is fixed: there is no move to explain.',))
+    if 'groups' in policy:
+        return Explanation(missing=('The streams are in groups: why these move cannot be told yet.',))
     if name != SkillIt.name or graph is None:
         return Explanation(
             missing=(

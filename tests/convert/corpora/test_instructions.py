@@ -14,7 +14,12 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpora import alpaca, natural_instructions
 from skillit_stream.convert.dev_split import read_dev_split
 from skillit_stream.convert.inputs import choosing_files
+from skillit_stream.convert.verify import verify
 from tests.support.corpora_reading import make_corpus, read_corpus
+from tests.support.run_folders import rounds_of
+
+TINY_MODEL = {'model_type': 'llama', 'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1}
+TINY_MODEL |= {'num_attention_heads': 2, 'num_key_value_heads': 2, 'max_position_embeddings': 64}
 
 
 def task(category: str, count: int, *, language: str = 'English', **changes: object) -> dict:
@@ -55,6 +60,7 @@ def clone(tmp_path: Path) -> Path:
         path = tmp_path / 'splits' / f'{name}_tasks.txt'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('\n'.join(names) + '\n')
+    (tmp_path / 'three.txt').write_text('task1_a\ntask2_b\ntask3_c\n')
     return tmp_path
 
 
@@ -115,6 +121,51 @@ def test_a_skill_whose_tasks_are_all_too_small_is_refused(clone):
 def test_a_category_keeps_the_dot_of_its_published_name(clone):
     (clone / 'tasks' / 'task3_c.json').write_text(json.dumps(task('Misc.', 7)))
     assert counts(clone, '--skills', 'misc.') == {('misc.', 'eval'): 3, ('misc.', 'train'): 4}
+
+
+def test_a_train_stream_for_each_task_beside_the_eval_streams_of_the_skills(clone):
+    assert counts(clone, '--stream-per', 'task', '--split', 'xlingual') == {
+        ('question_answering', 'eval'): 5 + 100,
+        ('question_answering--task1_a', 'train'): 5,
+        ('question_answering--task2_b', 'train'): 200,
+    }
+    assert set(counts(clone, '--stream-per', 'task', '--split', 'test')) == {('title_generation', 'eval')}
+    assert make_corpus(natural_instructions, clone, '--stream-per', 'task').options()['stream_per'] == 'task'
+    assert 'stream_per' not in make_corpus(natural_instructions, clone).options()
+
+
+def test_tasks_are_drawn_uniformly_within_a_skill(clone, tokenizer, tmp_path, skillit):
+    """Of tasks of 5, 200 and 4 instances to train on, each skill's are drawn as often as each other."""
+    out = tmp_path / 'S'
+    options = ['--tokenizer', tokenizer, '--seq-len', 64, '--stream-per', 'task', '--max-instances', 40]
+    skillit(
+        'convert', 'natural-instructions', clone, '--task-list', clone / 'three.txt', *options, '--out', out
+    )
+    verify(str(out))
+    run = {
+        'streams': str(out),
+        'run_name': 'tasks',
+        'save_folder': str(tmp_path / 'run'),
+        'max_duration': '2ep',
+        'device': 'cpu',
+        'global_train_batch_size': 4,
+        'model': {'config': TINY_MODEL, 'init': 'fan_in'},
+        'train_loader': {'round_size': 24},
+        'optimizer': {'name': 'adamw', 'lr': 0.01},
+        'algorithms': {
+            'data_mixing': {'policy': 'skill_it', 'graph': 'identity', 'groups': '--', 'eta': 0, 'window': 1}
+        },
+        'progress_bar': False,
+    }
+    path = tmp_path / 'run.yaml'
+    path.write_text(json.dumps(run))
+    skillit('train', path)
+    for line in rounds_of(tmp_path / 'run'):
+        assert line['samples'] == {
+            'question_answering--task1_a': 6,
+            'question_answering--task2_b': 6,
+            'text_to_code--task3_c': 12,
+        }
 
 
 def test_skills_by_category_and_languages(clone):
