@@ -7,9 +7,9 @@ category of a task counts. ``--min-instances`` leaves small tasks out of trainin
 and 200 across languages (HazyResearch/skill-it, dataset/ni_dataset.py).
 
 ``--stream-per task`` makes a train stream of each task, ``question_generation--task001_quoref``, beside the eval
-streams of the skills. With ``groups: '--'`` among the options of ``data_mixing`` a skill's proportion is then shared evenly
-among its tasks, as in the published code, which draws a task uniformly and fills a sample with instances of that task.
-An instance that a task has twice may then be in train and in eval, as there.
+streams of the skills. With ``groups: '--'`` among the options of ``data_mixing`` a skill's proportion is then
+shared evenly among its tasks, as in the published code, which draws a task uniformly and fills a sample with
+instances of that task. An instance that a task has twice may then be in train and in eval, as there.
 
 A document is one instance: definition, ``Input: ...``, ``Output: ...``; the answer is its first output that is
 not empty.
