@@ -11,6 +11,7 @@ For `GRAPH` one evaluation adds ``L_a + 0.5 L_b`` to the score of a and ``L_b`` 
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ ROUNDS = [(3.0, 3.0), (2.0, 2.5), (1.0, 2.0), (0.5, 1.5), (6.0, 1.0)]
 LN2 = math.log(2)
 
 
-def seen(number, losses, names='ab'):
+def seen(number, losses, names: Sequence[str] = 'ab'):
     return RoundObservation(number, dict(zip(names, losses, strict=True)))
 
 
@@ -133,16 +134,13 @@ def test_a_skill_that_the_prior_leaves_out_does_not_count():
 
 @pytest.mark.parametrize('at', range(len(ROUNDS)))
 def test_a_run_goes_on_from_its_state_with_the_eta_it_had(at):
-    steady = SkillIt(GRAPH, tilt=2)
-    steady.initial()
-    for number, losses in enumerate(ROUNDS):
-        if number == at:
-            state = json.loads(json.dumps(steady.state_dict()))
-        steady.update(seen(number, losses))
-    resumed = SkillIt(GRAPH, tilt=2)
-    resumed.load_state_dict(state)
+    steady, resumed = SkillIt(GRAPH, tilt=2), SkillIt(GRAPH, tilt=2)
+    for number in range(at):
+        steady.update(seen(number, ROUNDS[number]))
+    resumed.load_state_dict(json.loads(json.dumps(steady.state_dict())))
     for number in range(at, len(ROUNDS)):
-        resumed.update(seen(number, ROUNDS[number]))
+        expected = steady.update(seen(number, ROUNDS[number]))
+        assert resumed.update(seen(number, ROUNDS[number])).tolist() == expected.tolist()
     assert resumed.state_dict() == steady.state_dict()
     assert resumed.decided() == steady.decided()
 
