@@ -181,8 +181,8 @@ class _PartWork:
         """Encode a batch and pass it on; returns its tokens."""
         with self.watches.time('encode'):
             texts = [one.text.encode() for one in batch]
-            pieces = [one.answer.encode() + (one.rest or '').encode() for one in batch]
-            if any(one.answer or one.rest is not None for one in batch):
+            pieces = [(one.answer + one.rest).encode() for one in batch]
+            if any(pieces):
                 encoded, special = self._encode_pieces(batch)
             else:
                 ids = self.tokenizer.encode(texts)
@@ -207,28 +207,60 @@ class _PartWork:
             self.special_tokens[skill] += words
 
     def _encode_pieces(self, batch: list[Document]) -> tuple[list[tuple[np.ndarray, int, int]], Found]:
-        """Tokens of each document, how many are before its answer, and how many after it; its special tokens.
+        """Tokens of each document, how many are before those of its answer that count, and how many after them.
 
-        Text, answer and rest are encoded one by one, so that the answer begins with a token of its own; where there
-        is no rest, EOS follows.
+        Special tokens are looked for in documents that are no sentences, which come from a generator.
+        """
+        places = [at for at, one in enumerate(batch) if not one.other]
+        sentences = iter(self._encode_sentences([one for one in batch if one.other]))
+        answered, special = self._encode_answers([batch[at] for at in places])
+        others = iter(answered)
+        encoded = [next(sentences if one.other else others) for one in batch]
+        return encoded, {places[number]: words for number, words in special.items()}
+
+    def _encode_answers(self, batch: list[Document]) -> tuple[list[tuple[np.ndarray, int, int]], Found]:
+        """Text, answer and rest are encoded one by one: the answer begins with a token of its own; EOS is last."""
+        columns = ([getattr(one, name) for one in batch] for name in ('text', 'answer', 'rest'))
+        pieces = [self.tokenizer.encode(column, eos=False) for column in columns]
+        eos = np.array([self.tokenizer.facts.eos_id], self.tokenizer.dtype)
+        encoded = [
+            (
+                np.concatenate([prompt, answer, rest, eos]),
+                len(prompt) if one.answer else 0,
+                len(rest),
+            )
+            for one, (prompt, answer, rest) in zip(batch, zip(*pieces, strict=True), strict=True)
+        ]
+        return encoded, found_in_pieces(piece.special for piece in pieces)
+
+    def _encode_sentences(self, batch: list[Document]) -> list[tuple[np.ndarray, int, int]]:
+        """Sentences are encoded as a whole, and once more with the other answer.
 
         Raises:
-            InputError: A document with a rest is longer than a sample.
+            InputError: A sentence is longer than a sample, or the two differ in anything but one token.
         """
-        columns = zip(*((one.text, one.answer, one.rest or '') for one in batch), strict=True)
-        pieces = [self.tokenizer.encode(column, eos=False) for column in columns]
-        nothing = np.empty(0, self.tokenizer.dtype)
-        eos = np.array([self.tokenizer.facts.eos_id], self.tokenizer.dtype)
+        columns = (
+            [one.text + getattr(one, name) + one.rest for one in batch] for name in ('answer', 'other')
+        )
+        encoded = zip(*(self.tokenizer.encode(column, eos=False) for column in columns), strict=True)
         found = []
-        for one, (prompt, answer, rest) in zip(batch, zip(*pieces, strict=True), strict=True):
-            tokens = np.concatenate([prompt, answer, rest, eos if one.rest is None else nothing])
-            if one.rest is not None and len(tokens) > self.job.options.seq_len:
+        for one, (tokens, other) in zip(batch, encoded, strict=True):
+            sentence = one.text + one.answer + one.rest
+            if len(tokens) > self.job.options.seq_len:
                 raise InputError(
                     f'--seq-len must hold a sentence, but got: {self.job.options.seq_len}, and one has {len(tokens)} '
-                    f'tokens: {one.text + one.answer + one.rest!r}'
+                    f'tokens: {sentence!r}'
                 )
-            found.append((tokens, len(prompt) if one.answer else 0, len(rest)))
-        return found, found_in_pieces(one.special for one in pieces)
+            different = np.flatnonzero(tokens != other) if len(tokens) == len(other) else ()
+            if len(different) != 1:
+                raise InputError(
+                    f'--tokenizer {self.tokenizer.facts.name}: must write an answer in one token, but {one.answer!r} '
+                    f'and {one.other!r} differ in none or in several in {sentence!r}; take one that has a token for '
+                    'each digit, or leave it out'
+                )
+            at = int(different[0])
+            found.append((tokens, at, len(tokens) - at - 1))
+        return found
 
     def _sink(self, raw: str) -> SkillSink:
         skill = self.names.safe(raw)

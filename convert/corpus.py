@@ -29,8 +29,11 @@ class Document:
     """What follows `text` and, with ``--loss answer``, alone counts in the loss."""
     split: str | None = None
     """'train' or 'eval' where the corpus itself says so; None: by the hash of the document."""
-    rest: str | None = None
-    """What follows `answer` in the place of EOS; such a document is not longer than a sample."""
+    rest: str = ''
+    """What follows `answer` and does not count with it."""
+    other: str = ''
+    """Another answer that could stand in the place of `answer`. A document that has one is a sentence: encoded as a
+    whole, not longer than a sample, without EOS, and of its answer the token counts in which the other one differs."""
 
 
 class Corpus(ABC):

@@ -1,13 +1,15 @@
 """Which instances of a task of Natural Instructions are for eval.
 
-The published experiments list them in a pickle, task name to indices. A pickle can run any code, so only
-numbers, containers and NumPy arrays are let through.
+The published experiments list them in pickles, task name to indices: 50 of each task of the training split, 400 at
+most of one of the test split, 100 of a cross-lingual one (HazyResearch/skill-it, aux_data/). A pickle can run any code,
+so only numbers, containers and NumPy arrays are let through.
 """
 
 import hashlib
 import io
 import os
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -75,24 +77,39 @@ class DevSplit:
         return self.listed[task]
 
 
-def read_dev_split(path: str) -> DevSplit:
-    """Read a file that lists instances for eval: JSON, or a pickle where its name ends in ``.pkl``.
+def read_dev_split(paths: Sequence[str]) -> DevSplit:
+    """Read files that list instances for eval: JSON, or a pickle where the name ends in ``.pkl``.
 
     Raises:
-        InputError: It cannot be read, or does not map task names to indices.
+        InputError: One cannot be read or does not map task names to indices, or two do not agree on a task.
     """
+    listed: dict[str, frozenset[int]] = {}
+    digest = hashlib.blake2b(digest_size=32)
+    for path in paths:
+        data, more = _read_file(path)
+        digest.update(data)
+        for task in sorted(listed.keys() & more.keys()):
+            if listed[task] != more[task]:
+                raise InputError(
+                    f'--dev-split {path}: lists other instances of {task} than a file before it; name one of them'
+                )
+        listed |= more
+    return DevSplit(listed=listed, digest=f'blake2b:{digest.hexdigest()}')
+
+
+def _read_file(path: str) -> tuple[bytes, dict[str, frozenset[int]]]:
+    """The bytes of a file, and what it lists."""
     try:
         with open(path, 'rb') as file:
             data = file.read()
         is_pickle = os.path.splitext(path)[1] in ('.pkl', '.pickle')
         listed = _Unpickler(io.BytesIO(data)).load() if is_pickle else orjson.loads(data)
-        indices = {str(task): frozenset(map(_index, found)) for task, found in listed.items()}
+        return data, {str(task): frozenset(map(_index, found)) for task, found in listed.items()}
     except Exception as error:  # a broken pickle raises anything
         raise InputError(
             f'--dev-split {path}: must map task names to indices of instances ({first_line(error)}); '
             'mend the file'
         ) from error
-    return DevSplit(listed=indices, digest=f'blake2b:{hashlib.blake2b(data, digest_size=32).hexdigest()}')
 
 
 def _index(value: Any) -> int:

@@ -1,7 +1,9 @@
-"""Generated corpora: question and answer, one example a sample, the loss on the answer alone.
+"""Generated corpora: question and answer, one example a sample; evaluated on the answer alone.
 
 The sentences come with their own tokenizer of whole words, made here and saved into the streams folder; for a
-model that is trained already they can be encoded by its tokenizer instead.
+model that is trained already they can be encoded by its tokenizer instead. Of the answer the token counts in which
+another answer differs, as in the published code (HazyResearch/skill-it, dataset/lego_dataset.py): where a tokenizer
+writes the blank before a digit as a token of its own, it is the same whatever the answer, and would halve the loss.
 """
 
 import argparse
@@ -31,6 +33,8 @@ class Example:
 
     question: str
     answer: str
+    other: str
+    """Another answer, by which the tokens of the answer are found."""
     rest: str = ''
 
     @property
@@ -39,9 +43,8 @@ class Example:
         return self.question + self.answer + self.rest
 
     def document(self, skill: str, split: str) -> Document:
-        """The document; a blank before the answer is of its first token, as tokenizers of text have it."""
-        question = self.question.rstrip(' ')
-        return Document(skill, question, self.question[len(question) :] + self.answer, split, self.rest)
+        """The document."""
+        return Document(skill, self.question, self.answer, split, self.rest, self.other)
 
 
 class GeneratedCorpus(Corpus):
@@ -102,8 +105,9 @@ class GeneratedCorpus(Corpus):
             yield example.document(file.name, 'train' if index < self._train else 'eval')
 
     def options(self) -> Mapping[str, Any]:
-        """What the examples depend on."""
-        return self._options
+        """What the examples depend on, and what is trained on where that is not the answer."""
+        train_on = self.args.train_on
+        return {**self._options, **({} if train_on == 'answer' else {'train_on': train_on})}
 
     def companions(self) -> Mapping[str, Any]:
         """The skills graph."""
@@ -116,8 +120,8 @@ class GeneratedCorpus(Corpus):
 
     def sentence_tokens(self, tokenizer: DocumentTokenizer) -> int:
         """Tokens of the first sentence; each has the same number of words."""
-        one = next(self.examples(0, self._train + self._eval)).document('', 'train')
-        return len(tokenizer.encode([one.text, one.answer, one.rest or ''], eos=False).flat)
+        one = next(self.examples(0, self._train + self._eval))
+        return len(tokenizer.encode([one.text], eos=False).flat)
 
 
 def add_example_arguments(parser: argparse.ArgumentParser, *, graph_default: str) -> None:
@@ -136,6 +140,13 @@ def add_example_arguments(parser: argparse.ArgumentParser, *, graph_default: str
     )
     parser.add_argument(
         '--seq-len', type=int, metavar='N', help='tokens in a sample (default: as many as a sentence has)'
+    )
+    parser.add_argument(
+        '--train-on',
+        choices=['answer', 'sentence'],
+        default='answer',
+        help="what counts in the loss of train: the answer (default), or the whole sentence, as in the paper's "
+        'experiments; eval is the answer',
     )
     parser.add_argument('--seed', type=int, default=17, help='decides all samples (17)')
     parser.add_argument(

@@ -196,6 +196,14 @@ def choosing_files(args: argparse.Namespace) -> Iterator[FileChoice]:
     choice.check_patterns()
 
 
+def pass_over(count: int, reason: str) -> None:
+    """Count files that :func:`find_inputs` has found as passed over for a reason that the corpus has."""
+    choice = _CHOICE.get()
+    if choice is not None:
+        choice.found -= count
+        choice.passed_over[reason] += count
+
+
 def find_inputs(paths: list[str], suffixes: tuple[str, ...] = SUFFIXES) -> list[InputFile]:
     """List the input files at and below `paths`, each PATH in turn, sorted by name.
 

@@ -196,7 +196,7 @@ class _SkillAssembly:
 
     def _write_train(self) -> tuple[SplitInfo, Iterator[np.ndarray]]:
         """Write what the parts left over of train."""
-        packer = self._packer()
+        packer = self._packer(TRAIN)
         pieces, in_eval = self._rest_of_train(packer)
         writer = self._writer(TRAIN, label='rest')
         for piece in pieces:
@@ -281,7 +281,7 @@ class _SkillAssembly:
     def _write_eval(self, train_keys: Iterator[np.ndarray]) -> SplitInfo:
         """Pack and write eval, without what is in train too."""
         documents, shared = self._eval_documents(), self._shared_samples(train_keys)
-        packer = self._packer()
+        packer = self._packer(EVAL)
         writer = self._writer(EVAL)
         count = text = tokens = dropped = 0
         for batch in _batches(documents):
@@ -324,7 +324,7 @@ class _SkillAssembly:
 
     def _shared_samples(self, train_keys: Iterator[np.ndarray]) -> np.ndarray:
         """Keys of the samples that would be in both splits, uint64 [n]; eval is packed once to find them."""
-        packer = self._packer()
+        packer = self._packer(EVAL)
         before = self.dropped.copy()
         keys = [sample_keys(packer.add(batch)) for batch in _batches(self._eval_documents())]
         self.dropped = before
@@ -336,8 +336,8 @@ class _SkillAssembly:
     def _records(self, split: str) -> list[SplitRecord]:
         return [getattr(record, split) for _, record in self.parts]
 
-    def _packer(self) -> Packer | Padder:
-        return new_packer(self.assembly.options, self.assembly.tokenizer)
+    def _packer(self, split: str) -> Packer | Padder:
+        return new_packer(self.assembly.options, self.assembly.tokenizer, split)
 
     def _count_cut(self, packer: Packer | Padder, records: Sequence[SplitRecord]) -> None:
         """What no sample holds: tokens left over at the end or cut off, and samples that teach nothing."""

@@ -85,6 +85,8 @@ class ConvertOptions:
     """One document a sample, padded, in place of documents packed end to end."""
     loss: str = 'all'
     """'all', or 'answer': only the answers of instruction data count in the loss."""
+    train_on: str = 'answer'
+    """With `loss` 'answer', what counts in the loss of train: 'answer', or 'sentence': all of the document."""
     drop_without_target: bool = False
     """Leave out samples whose mask counts no token: they teach nothing."""
     shard_size: int | str = '64mb'

@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 
 from skillit_stream.convert.options import ConvertOptions
-from skillit_stream.convert.splits import EncodedDocument
+from skillit_stream.convert.splits import EVAL, EncodedDocument
 from skillit_stream.convert.tokens import DocumentTokenizer
 
 
@@ -164,9 +164,10 @@ class Padder:
         return Samples(tokens.reshape(0, self._seq_len), np.empty((0, self._seq_len), np.uint8))
 
 
-def new_packer(options: ConvertOptions, tokenizer: DocumentTokenizer) -> Packer | Padder:
+def new_packer(options: ConvertOptions, tokenizer: DocumentTokenizer, split: str) -> Packer | Padder:
     """What makes samples of a split's documents."""
-    given: Any = dict(answers_only=options.loss == 'answer', drop_without_target=options.drop_without_target)
+    answers = options.loss == 'answer' and (split == EVAL or options.train_on == 'answer')
+    given: Any = dict(answers_only=answers, drop_without_target=options.drop_without_target)
     if options.one_per_sample:
         return Padder(options.seq_len, tokenizer.dtype, pad_id=tokenizer.facts.pad_id, **given)
     return Packer(options.seq_len, tokenizer.dtype, **given)

@@ -70,7 +70,7 @@ class SkillSink:
         self._spool = SkillSpool(spool)
         self._existing = job.destination.existing
         self._splitter = SkillSplitter(skill, self._existing.rule(skill, job.options), self._emit)
-        self._packer = new_packer(job.options, tokenizer)
+        self._packer = new_packer(job.options, tokenizer, TRAIN)
         self._waiting: dict[str, list[EncodedDocument]] = {TRAIN: [], EVAL: []}
         self._records = {TRAIN: SplitRecord(), EVAL: SplitRecord()}
         self._waiting_tokens = 0

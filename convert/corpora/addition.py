@@ -78,4 +78,6 @@ def example_of(first: int, second: int, *, digit: int, digits: int) -> Example:
     """The sentence that asks for `digit` of ``first + second``, both written with `digits` digits."""
     left, right = (' '.join(f'{number:0{digits}d}') for number in (first, second))
     answer = (first + second) // 10**digit % 10
-    return Example(f'Input: A = {left} + {right} , A {digit} = ? Output: ', str(answer))
+    question = f'Input: A = {left} + {right} , A {digit} = ? Output: '
+    # The next digit, so that of ten answers no two kinds are never compared.
+    return Example(question, str(answer), str((answer + 1) % 10))

@@ -7,7 +7,8 @@ takes the clauses of all its ancestors. The shapes are those that the authors' g
 
 - ``chain``: the parent of each variable is the one before it;
 - ``tree``: a full binary tree in breadth-first order, the parent of variable i being variable i // 2;
-- ``disconnected``: two chains, of the first half of the variables (rounded up) and of the others.
+- ``disconnected``: two chains, of the first half of the variables (rounded up) and of the others. So says a comment
+  of the authors' generator; what it makes is two stars, whose first variable is the parent of all the others.
 
 The graph: by default the one that generates the sentences, each variable helping its children.
 ``published`` (a chain of 5) is the one the authors' experiments use, found by training: the second variable
@@ -173,7 +174,8 @@ def example_of(draw: int, *, asked: int, length: int, shape: str = 'chain') -> E
             # The reference writes a space before each clause but those without a parent.
             clauses.append(f' {variables[i]} = {how} {variables[parent]} , ')
     body = ''.join(_arrange(draw, clauses, length)).removesuffix(' , ')
-    return Example(f'Input: {body}. Output: {variables[asked]} = val ', str(values[asked]), ', ')
+    question = f'Input: {body}. Output: {variables[asked]} = val '
+    return Example(question, str(values[asked]), str(1 - values[asked]), ', ')
 
 
 def _first_different(examples: Iterator[Example], count: int) -> Iterator[Example]:

@@ -2,14 +2,21 @@
 
 PATH is a clone of the data set (``tasks/`` and ``splits/`` in it), a folder of tasks, or tasks. A skill is what
 ``--slicer`` names, joined by ``-``, in lower case with ``_`` between words: ``question_generation``, or with
-languages ``question_generation-spanish-spanish``. The first category of a task counts.
+languages ``question_generation-spanish-spanish``; a dot stays, as in the ``misc.`` of the published lists. The first
+category of a task counts. ``--min-instances`` leaves small tasks out of training; the published experiments have 100,
+and 200 across languages (HazyResearch/skill-it, dataset/ni_dataset.py).
+
+``--stream-per task`` makes a train stream of each task, ``question_generation--task001_quoref``, beside the eval
+streams of the skills. With ``groups: '--'`` among the options of ``data_mixing`` a skill's proportion is then
+shared evenly among its tasks, as in the published code, which draws a task uniformly and fills a sample with
+instances of that task. An instance that a task has twice may then be in train and in eval, as there.
 
 A document is one instance: definition, ``Input: ...``, ``Output: ...``; the answer is its first output that is
 not empty.
 
 Every task has a development set that becomes eval: by default its first ``--dev-instances`` instances (the
 ones that the data set's own evaluation takes), but never more than half of them, so that each task can be
-trained on; or the instances that a ``--dev-split`` file lists. Test tasks (``--split test``,
+trained on; or the instances that ``--dev-split`` files list. Test tasks (``--split test``,
 ``xlingual-test``) are never trained on: their development instances are eval, the others are passed over.
 """
 
@@ -23,7 +30,7 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpus import Document, FileCorpus, Tap
 from skillit_stream.convert.dev_split import DevSplit, read_dev_split
 from skillit_stream.convert.faults import BadRecordError
-from skillit_stream.convert.inputs import InputFile, form_of
+from skillit_stream.convert.inputs import InputFile, form_of, pass_over
 from skillit_stream.convert.json_files import parse_whole
 from skillit_stream.convert.options import (
     INSTRUCTIONS,
@@ -60,7 +67,16 @@ OPTIONS = (
     ('--skills', 'only these: names with commas, or a .txt file', {'metavar': 'LIST'}),
     ('--split', 'only the tasks of this split of the clone', {'choices': list(SPLITS)}),
     ('--task-list', 'only the tasks in this file, one a line', {'metavar': 'FILE'}),
-    ('--dev-split', 'instances for eval: .json or .pkl, task name to indices', {'metavar': 'FILE'}),
+    (
+        '--dev-split',
+        'instances for eval: .json or .pkl, task name to indices',
+        {'nargs': '+', 'metavar': 'FILE'},
+    ),
+    (
+        '--min-instances',
+        'leave out tasks to train on that have fewer instances (default: none is)',
+        {'type': int, 'metavar': 'N'},
+    ),
     (
         '--dev-instances',
         'without --dev-split: instances of a task for eval (100)',
@@ -70,6 +86,11 @@ OPTIONS = (
         '--max-instances',
         'train on the first N of a task only, those for eval not counted',
         {'type': int, 'metavar': 'N'},
+    ),
+    (
+        '--stream-per',
+        'a train stream for each skill (default), or for each task, named SKILL--TASK',
+        {'choices': ['skill', 'task'], 'default': 'skill'},
     ),
     (
         '--prompt',
@@ -92,7 +113,7 @@ class NaturalInstructions(FileCorpus):
     name = 'natural-instructions'
 
     def __init__(self, args: argparse.Namespace) -> None:
-        check_positive(args, 'dev_instances', 'max_instances')
+        check_positive(args, 'dev_instances', 'max_instances', 'min_instances')
         if args.dev_split and args.dev_instances is not None:
             raise InputError('--dev-instances: has no meaning with --dev-split; leave one of them out')
         super().__init__(
@@ -116,10 +137,8 @@ class NaturalInstructions(FileCorpus):
         if self.trained is not None:
             tasks = [file for file in tasks if task_name(file) in self.trained]
             _check_all(self.trained, map(task_name, tasks), 'tasks of the list', self.args.paths)
-        if self.skills is not None:
-            skills = {file: self._peek(file) for file in tasks}
-            _check_all(self.skills, filter(None, skills.values()), '--skills', self.args.paths)
-            tasks = [file for file in tasks if skills[file] is None or skills[file] in self.skills]
+        if self.skills is not None or self.args.min_instances:
+            tasks = self._choose(tasks)
         if not tasks:
             raise InputError(
                 f'{", ".join(self.args.paths)}: none of the tasks asked for; check PATH and --split'
@@ -128,9 +147,10 @@ class NaturalInstructions(FileCorpus):
 
     def options(self) -> Mapping[str, Any]:
         """What decides on the documents."""
-        names = ('slicer', 'split', 'dev_instances', 'max_instances', 'prompt')
+        names = ('slicer', 'split', 'dev_instances', 'min_instances', 'max_instances', 'prompt')
         given = {name: getattr(self.args, name) for name in names if getattr(self.args, name) is not None}
-        return {**given, 'dev': self.dev.hash}
+        by_task = {'stream_per': 'task'} if self.args.stream_per == 'task' else {}
+        return {**given, **by_task, 'dev': self.dev.hash}
 
     def decisions(self) -> Mapping[str, Any]:
         """Which tasks the lists have trained on."""
@@ -142,34 +162,55 @@ class NaturalInstructions(FileCorpus):
             task = check_row(parse_whole(read_lines(raw, file.path), file.path), file.path)
             skill = skill_of(task, self.args.slicer, file.path)
             definition = _definition(task, file.path) if self.args.prompt == 'definition' else ''
-            instances = task.get('Instances')
-            if not isinstance(instances, list):
-                raise _no_task('Instances', file.path)
+            instances = _instances(task, file.path)
             dev = self.dev.indices(task_name(file), len(instances), file.path)
         except BadRecordError as fault:
             yield fault
             return
-        trained = self.trained is None or self.trained[task_name(file)]
-        to_train = (self.args.max_instances or len(instances)) if trained else 0
+        train_stream = f'{skill}--{task_name(file)}' if self.args.stream_per == 'task' else skill
+        to_train = (self.args.max_instances or len(instances)) if self._is_trained_on(file) else 0
         for index, instance in enumerate(instances):
-            split = 'eval' if index in dev else 'train'
+            split, stream = ('eval', skill) if index in dev else ('train', train_stream)
             if split == 'train':
                 to_train -= 1
                 if to_train < 0:
                     continue
             where = f'{file.path}: instance {index}'
             try:
-                yield document_of(check_row(instance, where), definition, skill, split, where)
+                yield document_of(check_row(instance, where), definition, stream, split, where)
             except BadRecordError as fault:
-                fault.skill = skill
+                fault.skill = stream
                 yield fault
 
-    def _peek(self, file: InputFile) -> str | None:
-        """The skill of a task; None if it is unreadable, which `read` reports."""
+    def _is_trained_on(self, file: InputFile) -> bool:
+        return self.trained is None or self.trained[task_name(file)]
+
+    def _choose(self, tasks: list[InputFile]) -> list[InputFile]:
+        """The tasks of the skills that are asked for, without small ones; those that are unreadable stay.
+
+        Raises:
+            InputError: A skill is not among them, or has small tasks alone.
+        """
+        peeked = {file: self._peek(file) for file in tasks}
+        wanted = self.skills
+        if wanted is not None:
+            _check_all(wanted, (one[0] for one in peeked.values() if one), '--skills', self.args.paths)
+            peeked = {file: one for file, one in peeked.items() if one is None or one[0] in wanted}
+        least = self.args.min_instances or 0
+        small = {file for file, one in peeked.items() if one and one[1] < least and self._is_trained_on(file)}
+        pass_over(len(small), f'of fewer than {least} instances')
+        kept = [file for file in peeked if file not in small]
+        gone = sorted((wanted or frozenset()) - {one[0] for file in kept if (one := peeked[file])})
+        if gone:
+            raise InputError(f'--min-instances {least}: leaves out all tasks of {", ".join(gone)}; lower it')
+        return kept
+
+    def _peek(self, file: InputFile) -> tuple[str, int] | None:
+        """Skill and number of instances of a task; None if it is unreadable, which `read` reports."""
         try:
             with open_input(file, Tap(lambda _: None)) as raw:
                 task = check_row(parse_whole(read_lines(raw, file.path), file.path), file.path)
-                return skill_of(task, self.args.slicer, file.path)
+                return skill_of(task, self.args.slicer, file.path), len(_instances(task, file.path))
         except BadRecordError:
             return None
 
@@ -195,7 +236,7 @@ def skill_of(task: Row, slicer: list[str], where: str) -> str:
             raise _no_task(SLICERS[part], where)
         # A task has one category that counts, but can have two languages side by side.
         values = values[:1] if part == 'task_category' else values
-        parts.append('_'.join(re.sub(r'\W+', '_', value.lower()).strip('_') for value in values))
+        parts.append('_'.join(re.sub(r'[^\w.]+', '_', value.lower()).strip('_') for value in values))
     return '-'.join(parts)
 
 
@@ -211,6 +252,13 @@ def document_of(instance: Row, definition: str, skill: str, split: str, where: s
     question = find_text(instance, 'input', where, REMEDY)
     begin = f'{definition}\n\n' if definition else ''
     return Document(skill, f'{begin}Input: {question}\nOutput: ', answer, split)
+
+
+def _instances(task: Row, where: str) -> list[Any]:
+    instances = task.get('Instances')
+    if not isinstance(instances, list):
+        raise _no_task('Instances', where)
+    return instances
 
 
 def _definition(task: Row, where: str) -> str:

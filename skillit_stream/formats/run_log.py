@@ -88,6 +88,8 @@ class RoundRecord(Evaluation):
     """The evaluations inside the round, before its end."""
     notes: tuple[str, ...] = ()
     """What the policy has to say of the mixture that it made after the round."""
+    decided: dict[str, float] = field(default_factory=dict)
+    """What the policy decided besides: ``eta``, where Skill-It's `tilt` asks for it."""
     state: dict[str, Any] | None = None
     """The dataset's state at the start of the round (``SkillStreamingDataset.round_state``)."""
     where: str = field(default='', compare=False)

@@ -369,7 +369,7 @@ class MixtureDriver:
         return sum(played.samples_seen.values()) // self.dataset.global_batch_size
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
-        self.last_record = replace(record, notes=tuple(notes))
+        self.last_record = replace(record, notes=tuple(notes), decided=dict(self.policy.decided()))
         if self._log:
             log, line = self._log, self.last_record
             on_rank_zero(lambda: log.append(line))

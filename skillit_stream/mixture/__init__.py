@@ -25,7 +25,7 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 **Built in** (`build_policy` makes them by name, with the options of a YAML):
 
 ===================== ============================================================================
-``skill_it``          `SkillIt`: exp(eta A L) over a window of losses, and the published code's variants
+``skill_it``          `SkillIt`: exp(eta A L) over a window of losses, by eta or tilt, and the published code's variants
 ``static``            `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
 ``stratified``        the same proportion for every skill, or for ``targets`` and their prerequisites
 ``proportional``      proportions by the size of the streams ("random" in the paper)
@@ -46,6 +46,9 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
 is cut off goes to the others in the ratio of their proportions), ``on_bad_loss`` (`ForgivingPolicy`: what a loss
 that is missing or not finite does) and ``start`` (`WaitingPolicy`: begins inside the run, a fixed mixture until then).
+
+`GroupedPolicy` puts streams into groups, which are the skills of the policy inside; a group's proportion is shared
+evenly among its streams (``groups`` in a YAML).
 
 **One's own policy** is a subclass of `MixturePolicy` with `initial` and `update`, and `remembers` if its state
 is more than its parameters. Of the fields of `RunContext` its constructor is given those that it names as
@@ -71,10 +74,11 @@ the rows and columns of skills that it does not know (``new_skills`` in a YAML).
 
 **Counts** are exact: `apportion` turns proportions, and what rounding owes, into samples of a round.
 
-In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a file
-each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are of it;
-``limits``, ``bad_losses`` and ``waiting`` wrap any policy; ``explain`` takes the moves of a finished round apart, by
-edge of the graph and loss; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
+In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a
+file each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are
+of it; ``limits``, ``bad_losses``, ``waiting`` and ``grouped`` wrap any policy; ``tilt`` is how far a mixture leans;
+``explain`` takes the moves of a finished round apart, by edge of the graph and loss; ``checks`` refuses input,
+``simplex`` and ``stages`` compute.
 """
 
 from skillit_stream.base.files import read_skill_names
@@ -89,6 +93,7 @@ from skillit_stream.mixture.exp3 import Exp3
 from skillit_stream.mixture.gradient_alignment import GradientAlignment
 from skillit_stream.mixture.grape import Grape
 from skillit_stream.mixture.graph import SkillsGraph
+from skillit_stream.mixture.grouped import GroupedPolicy
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.odm import OnlineDataMixing
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -112,6 +117,7 @@ __all__ = [
     'ForgivingPolicy',
     'GradientAlignment',
     'Grape',
+    'GroupedPolicy',
     'LimitedPolicy',
     'Limits',
     'MixturePolicy',

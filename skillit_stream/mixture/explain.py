@@ -25,7 +25,7 @@ from skillit_stream.mixture.skill_it import LogitParts, SkillIt
 from skillit_stream.mixture.skill_it_variant import VARIANT_OPTIONS, SkillItVariant
 from skillit_stream.mixture.waiting import WaitingPolicy
 
-OWN = ('eta', 'window', 'lag', 'prior', 'initial')
+OWN = ('eta', 'tilt', 'window', 'lag', 'prior', 'initial')
 SAME = 1e-9
 """Proportions that differ by less are the same, but for the float noise of another machine."""
 
@@ -101,6 +101,8 @@ def explain_rounds(
     name = policy.get('name')
     if name == 'static':
         return Explanation(missing=('The mixture is fixed: there is no move to explain.',))
+    if 'groups' in policy:
+        return Explanation(missing=('The streams are in groups: why these move cannot be told yet.',))
     if name != SkillIt.name or graph is None:
         return Explanation(
             missing=(

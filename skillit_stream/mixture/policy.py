@@ -185,6 +185,10 @@ class MixturePolicy(ABC):
         """
         return list(self._notes)
 
+    def decided(self) -> Mapping[str, float]:
+        """Return what it has decided besides the mixture, by name, for the run's log; mostly nothing."""
+        return {}
+
     def sample_orders(self) -> Mapping[str, SampleOrder]:
         """Return in which order the samples of each skill are to be drawn; mostly none: shuffled.
 

@@ -98,7 +98,7 @@ def build_policy(name: str, context: RunContext | None = None, **options: Any) -
 
 
 def options_of(name: str) -> frozenset[str] | None:
-    """The options that a policy takes, the common ones, `graph` and `new_skills` among them; None: any.
+    """The options that a policy takes, the common ones, `graph`, `new_skills` and `groups` among them; None: any.
 
     Raises:
         InputError: There is no policy of this name.
@@ -108,7 +108,7 @@ def options_of(name: str) -> frozenset[str] | None:
         return None
     own = {key for key in parameters if key not in CONTEXT}
     of_graph = {'graph', 'new_skills'} if 'graph' in parameters else set()
-    return frozenset(own | set(COMMON) | of_graph)
+    return frozenset(own | set(COMMON) | {'groups'} | of_graph)
 
 
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Skill-It (Chen et al. 2023, arXiv 2307.14430, Algorithm 1)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.mixture.checks import (
+    number_within,
     one_of,
     proportions_by_skill,
     weights_by_skill,
@@ -27,6 +27,7 @@ from skillit_stream.mixture.skill_it_variant import (
     SkillItVariant,
     refuse_overridden,
 )
+from skillit_stream.mixture.tilt import eta_of, width
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class SkillIt(MixturePolicy):
 
     A plain sum over window and skills, without a factor p_t; while there are fewer than w
     evaluations, over what there is, the one before training among them if it was observed.
+
+    With `tilt` in place of eta the largest proportion is never more than `tilt` times the smallest (against the
+    prior, if there is one), and is so much in the first mixture: eta is ``ln(tilt) / max_τ (s_max - s_min)``, s
+    being the scores that it multiplies, over the updates so far. So it is lowered while the window fills, and
+    the tilt falls with the losses after that. The first mixture, which no loss is known for, has an eta of its own.
     """
 
     name = 'skill_it'
@@ -57,7 +63,8 @@ class SkillIt(MixturePolicy):
         self,
         graph: SkillsGraph,
         *,
-        eta: float = 0.5,
+        eta: float | None = None,
+        tilt: float | None = None,
         window: int = 3,
         lag: int = 0,
         prior: Mapping[str, float] | None = None,
@@ -68,7 +75,8 @@ class SkillIt(MixturePolicy):
 
         Args:
             graph: Skills graph ``[k, m]``; its rows are mixed, the losses of its columns are needed.
-            eta: Sharpness of the mixture, per nat; 0 is uniform (or the prior).
+            eta: Sharpness of the mixture, per nat; 0 is uniform (or the prior). None: 0.5, or what `tilt` asks for.
+            tilt: How many times the smallest proportion the largest may be, 1 or more; None: as many as eta makes.
             window: Evaluations summed, at least 1.
             lag: 0: the evaluation at the end of the round just trained is the newest in the window.
                 1: the one before that round is, the letter of Algorithm 1.
@@ -82,10 +90,11 @@ class SkillIt(MixturePolicy):
         super().__init__(graph.train_skills, graph.eval_skills)
         variant = SkillItVariant() if variant is None else variant
         variant.check_graph(graph)
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or not (0 <= eta < math.inf):
-            raise InputError(f'eta must be a finite number, 0 or more, but got: {eta!r}')
         one_of('lag', lag, (0, 1))
-        self.graph, self.eta, self.lag, self.variant = graph, float(eta), lag, variant
+        self.graph, self.lag, self.variant = graph, lag, variant
+        self.tilt = None if tilt is None else _checked_tilt(tilt, eta, variant)
+        self.eta = 0.0 if self.tilt else number_within('eta', 0.5 if eta is None else eta)
+        self._widest = 0.0
         self.window = whole_number('window', window, at_least=1)
         self._prior = np.ones(len(self.skills))
         if prior is not None:
@@ -138,8 +147,11 @@ class SkillIt(MixturePolicy):
         if self._initial is not None:
             self._parts = LogitParts(log(self._initial), np.zeros_like(self._weights))
             return self._initial.copy()
-        self._parts = LogitParts(log(self._prior), self.eta * self._weights * self._initial_losses())
-        return self._mixture(self._initial_logits())
+        losses = self._initial_losses()
+        eta = self.eta if self.tilt is None else eta_of(self.tilt, self._width_of(self._weights @ losses))
+        self._parts = LogitParts(log(self._prior), eta * self._weights * losses)
+        self._notes = self._note_of_tilt(eta)
+        return self._mixture(log(self._prior) + eta * (self._weights @ losses))
 
     def observe(self, observation: RoundObservation) -> None:
         """Take in the evaluation before training (round -1) or one inside the running round.
@@ -183,7 +195,8 @@ class SkillIt(MixturePolicy):
         """The mixture by the losses in the window, float64 ``[k]``."""
         window = self._window()
         with np.errstate(over='ignore', invalid='ignore'):
-            eta, weights, losses = self._eta_now(window), self._weights_now(), self._reduced(window)
+            weights, losses = self._weights_now(), self._reduced(window)
+            eta = self._eta_now(window, weights @ losses)
             gain = eta * (weights @ losses)
         if not np.isfinite(gain).all():
             raise InputError(f'eta times the losses overflows after round {observation.round}; lower eta')
@@ -194,7 +207,7 @@ class SkillIt(MixturePolicy):
             self._log_mixture = logits - logits.max()
         proportions = self._mixture(logits)
         losses = {name: observation.eval_losses[name] for name in self.eval_skills}
-        self._notes = take_over(self.skills, proportions, losses)
+        self._notes = [*take_over(self.skills, proportions, losses), *self._note_of_tilt(eta)]
         return proportions
 
     @property
@@ -207,12 +220,16 @@ class SkillIt(MixturePolicy):
         """Which skills the losses move, bool ``[k]``: all but those held at 1/k."""
         return self._mixed
 
+    def decided(self) -> dict[str, float]:
+        """With `tilt`: the eta of the last update, once there is one."""
+        return {'eta': self.eta} if self.tilt and self._widest else {}
+
     def describe(self) -> dict[str, Any]:
         """Name and parameters, those of the variant among them."""
         named = {'prior': self._prior, 'initial': self._initial}
         return {
             'name': self.name,
-            'eta': self.eta,
+            **({'eta': self.eta} if self.tilt is None else {'tilt': self.tilt}),
             'window': self.window,
             'lag': self.lag,
             **{key: None if own is None else by_name(self.skills, own) for key, own in named.items()},
@@ -268,7 +285,22 @@ class SkillIt(MixturePolicy):
             )
         return losses / reference
 
-    def _eta_now(self, window: list[NDArray[np.float64]]) -> float:
+    def _width_of(self, scores: NDArray[np.float64]) -> float:
+        """Of the scores of the skills that they move, float64 ``[k]``."""
+        return width(scores[self._mixed & (self._prior > 0)])
+
+    def _note_of_tilt(self, eta: float) -> list[str]:
+        if self.tilt is None or self.tilt == 1 or eta:
+            return []
+        return [
+            f'tilt={self.tilt:g} cannot be reached: all skills gain alike, and the mixture is that of the prior'
+        ]
+
+    def _eta_now(self, window: list[NDArray[np.float64]], scores: NDArray[np.float64]) -> float:
+        if self.tilt is not None:
+            self._widest = max(self._widest, self._width_of(scores))
+            self.eta = eta_of(self.tilt, self._widest)
+            return self.eta
         if self.variant.eta_schedule == 'fixed' or not self._observed.any():
             return self.eta
         now, first = window[-1][self._observed].sum(), self._reference()[self._observed].sum()
@@ -288,6 +320,7 @@ class SkillIt(MixturePolicy):
         return {
             'last_round': self._last_round,
             'updates': self._updates,
+            **({} if self.tilt is None else {'widest': self._widest}),
             'log_mixture': None if carried is None else carried.tolist(),
             'history': self._history.state_dict(),
         }
@@ -296,8 +329,24 @@ class SkillIt(MixturePolicy):
         self._history.load_state_dict(memory['history'])
         self._last_round = memory['last_round']
         self._updates = int(memory['updates'])
+        self._widest = float(memory.get('widest', 0.0))  # a run that had eta has none
+        self.eta = self.eta if self.tilt is None else eta_of(self.tilt, self._widest)
         carried = memory['log_mixture']
         self._log_mixture = None if carried is None else np.array(carried, dtype=np.float64)
+
+
+def _checked_tilt(tilt: float, eta: float | None, variant: SkillItVariant) -> float:
+    """The tilt as a float; raises InputError if it is out of range, or beside what it does not fit."""
+    if eta is not None:
+        raise InputError(
+            f'eta and tilt exclude each other, but got: eta={eta!r} and tilt={tilt!r}; set one to null'
+        )
+    for option, value in (('compound', True), ('eta_schedule', 'adaptive')):
+        if getattr(variant, option) == value:
+            raise InputError(
+                f'tilt cannot be kept with {option}={value!r}, which tilts ever further; take eta'
+            )
+    return number_within('tilt', tilt, 1.0)
 
 
 @register('skill_it')
@@ -315,7 +364,7 @@ def build_skill_it(
     the mixture is for; without `targets` they stay as they are. They are the eval skills that the policy needs.
     """
     one_of('published', published, (False, True))
-    own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag',)))
+    own = ('eta', 'window', 'prior', 'initial', *(() if published else ('lag', 'tilt')))
     refuse_unknown('skill_it', options, ('published', 'targets', *own, *VARIANT_OPTIONS))
     for option in OVERRIDDEN if published else ():
         if option in options:

@@ -47,6 +47,10 @@ class WrappedPolicy(MixturePolicy):
         """Return the inner policy's notes, then those of the wrapper."""
         return [*self.policy.notes(), *self._notes]
 
+    def decided(self) -> Mapping[str, float]:
+        """Return what the inner policy has decided."""
+        return self.policy.decided()
+
     def sample_orders(self) -> Mapping[str, SampleOrder]:
         """Return the inner policy's orders."""
         return self.policy.sample_orders()

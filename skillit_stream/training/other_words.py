@@ -44,7 +44,7 @@ _HERE = {
     'weight_decay': 'optimizer.weight_decay',
     't_warmup': 'scheduler.t_warmup',
     'gradient_clipping': 'algorithms.gradient_clipping',
-    **{name: f'algorithms.data_mixing.{name}' for name in ('policy', 'graph', 'eta', 'targets')},
+    **{name: f'algorithms.data_mixing.{name}' for name in ('policy', 'graph', 'eta', 'tilt', 'targets')},
     **{name: f'train_loader.dataset.{name}' for name in _OF_THE_DATASET},
 }
 _NO_KEY = {'max_seq_len': 'samples are as long as `skillit convert --seq-len` made them: leave it out'}

@@ -12,6 +12,7 @@ from skillit_stream.base.names import nearest, unique_names
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
+from skillit_stream.mixture.grouped import GroupedPolicy, context_of_groups, groups_of
 from skillit_stream.mixture.new_skills import ERROR, NewSkills
 from skillit_stream.order.subset_tape import subset_size
 from skillit_stream.training.config import TrainConfig
@@ -171,7 +172,7 @@ def chosen_policy(
     """The policy that the options of `data_mixing` name, and its graph if it has one.
 
     Args:
-        options: `policy`, `graph`, `new_skills`, and the policy's own.
+        options: `policy`, `graph`, `new_skills`, `groups`, and the policy's own.
         context: What the run knows.
         units: What its durations are in samples.
         streams_graph: Finds the graph that ``graph: streams`` means; None: there is none.
@@ -185,6 +186,10 @@ def chosen_policy(
     name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
     if source == 'streams' and streams_graph is not None:
         source = streams_graph()
+    given = options.pop('groups', None)
+    groups = None if given is None else groups_of(given, context.skills)
+    if groups is not None:
+        context = context_of_groups(context, groups)
     graph = named_graph(
         source,
         list(context.skills),
@@ -192,7 +197,8 @@ def chosen_policy(
         options.get('targets'),
         new_skills=options.pop('new_skills', ERROR),
     )
-    return build_policy(name, replace(context, graph=graph), **options), graph
+    policy = build_policy(name, replace(context, graph=graph), **options)
+    return (policy if groups is None else GroupedPolicy(policy, groups)), graph
 
 
 def policy_name(config: TrainConfig) -> str:

@@ -201,10 +201,122 @@ def test_sentences_can_be_encoded_by_the_tokenizer_of_a_model(corpus, length, to
         tokens, mask = sample['tokens'], sample['loss_mask'].astype(bool)
         assert tokens.shape == (length,)
         text = loaded.decode(tokens[tokens != loaded.eos_token_id])
-        answer = loaded.decode(tokens[mask])
         solved = solve_addition(text) if corpus == 'addition' else solve_lego(text)
-        # The blank before it belongs to the answer, as where the text is encoded as a whole.
-        assert answer == f' {solved}'
+        # The blank before it stands in every sentence, whatever the answer.
+        assert loaded.decode(tokens[mask]) == str(solved)
+
+
+def save_bpe(folder, *, before, merges):
+    """A tokenizer of bytes with a few merges and words, as the tokenizers library has them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
+
+    signs = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(''.join(pair) for pair in merges)]
+    backend = Tokenizer(models.BPE(vocab={sign: i for i, sign in enumerate(signs)}, merges=merges))
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*before, level])  # type: ignore[assignment]
+    backend.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<eos>').save_pretrained(folder)
+    return str(folder)
+
+
+BLANK = '\u0120'  # of byte-level tokenizers
+
+
+@pytest.fixture(scope='module')
+def digits_apart(tmp_path_factory):
+    """As SmolLM2's: each digit a token of its own, and the blank before it another one."""
+    from tokenizers import pre_tokenizers
+
+    # The digits' pre-tokenizer keeps these merges from happening.
+    merges = [(BLANK, digit) for digit in '0123456789']
+    before = [pre_tokenizers.Digits(individual_digits=True)]
+    return save_bpe(tmp_path_factory.mktemp('apart') / 'T', before=before, merges=merges)
+
+
+@pytest.fixture(scope='module')
+def digits_with_blanks(tmp_path_factory):
+    """As GPT-2's: a token for a blank and a digit."""
+    merges = [(BLANK, digit) for digit in '0123456789']
+    return save_bpe(tmp_path_factory.mktemp('joined') / 'T', before=[], merges=merges)
+
+
+@pytest.fixture(scope='module')
+def gpt2(shared_data):
+    return str(shared_data / 'tokenizers' / 'gpt2')
+
+
+@pytest.mark.parametrize('corpus', ['addition', 'lego'])
+@pytest.mark.parametrize(
+    ('made', 'blank'), [('digits_apart', ''), ('digits_with_blanks', ' '), ('gpt2', ' '), ('tokenizer', '')]
+)
+def test_one_token_an_answer_counts_that_in_which_another_answer_differs(
+    corpus, made, blank, tmp_path, skillit, request
+):
+    folder = request.getfixturevalue(made)
+    out = tmp_path / 'S'
+    counts = ['--train-samples', 30, '--eval-samples', 20]
+    skillit('convert', corpus, '--out', out, '--tokenizer', folder, '--seq-len', 128, *counts)
+    manifest = verify(str(out))
+    loaded = AutoTokenizer.from_pretrained(out / 'tokenizer')
+    solve = CORPORA[corpus][0]
+    for skill, one in manifest.skills.items():
+        assert {name: split.target_tokens for name, split in one.splits.items()} == {'train': 30, 'eval': 20}
+        for sample in read_split(out, skill, 'eval'):
+            tokens, mask = sample['tokens'], sample['loss_mask'].astype(bool)
+            text = loaded.decode(tokens[tokens != loaded.eos_token_id])
+            assert loaded.decode(tokens[mask]) == f'{blank}{solve(text)}'
+            # The sentence is encoded as a whole, as a model of that tokenizer reads it.
+            whole = loaded.encode(text, add_special_tokens=False)
+            assert tokens[: len(whole)].tolist() == whole
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('corpus', ['addition', 'lego'])
+@pytest.mark.parametrize('made', ['digits_apart', None])
+def test_training_on_sentences_leaves_the_evaluation_on_answers(
+    corpus, made, workers, tmp_path, skillit, request
+):
+    options = ['--train-samples', 30, '--eval-samples', 20, '--workers', workers]
+    if made:
+        options += ['--tokenizer', request.getfixturevalue(made), '--seq-len', 128]
+    skillit('convert', corpus, '--out', tmp_path / 'A', *options)
+    skillit('convert', corpus, '--out', tmp_path / 'S', *options, '--train-on', 'sentence')
+    manifest = verify(str(tmp_path / 'S'))
+    assert manifest.corpus['train_on'] == 'sentence'
+    assert 'train_on' not in verify(str(tmp_path / 'A')).corpus
+    padding = AutoTokenizer.from_pretrained(tmp_path / 'S' / 'tokenizer').pad_token_id
+    padding = manifest.vocab_size - 1 if padding is None else padding
+    for skill in manifest.skills:
+        answers, sentences = (read_split(tmp_path / name, skill, 'train') for name in 'AS')
+        for answer, sentence in zip(answers, sentences, strict=True):
+            assert (answer['tokens'] == sentence['tokens']).all()
+            assert (sentence['loss_mask'] == (sentence['tokens'] != padding)).all()
+            assert int(answer['loss_mask'].sum()) == 1
+        for split in ('index.json', 'shard.00000.mds'):
+            found = [(tmp_path / name / skill / 'eval' / split).read_bytes() for name in 'AS']
+            assert found[0] == found[1]
+
+
+def test_a_tokenizer_that_writes_answers_in_unequal_numbers_of_tokens_is_refused(tmp_path, refused):
+    uneven = save_bpe(tmp_path / 'uneven', before=[], merges=[(BLANK, '1'), (BLANK, '2')])
+    command = ['convert', 'addition', '--out', tmp_path / 'S', '--tokenizer', uneven, '--seq-len', 128]
+    error = refused(*command, '--train-samples', 200, '--eval-samples', 10)
+    assert '--tokenizer uneven: must write an answer in one token' in error
+    assert 'leave it out' in error
+    assert left_in(tmp_path) == ['uneven']
+
+
+def test_a_tokenizer_that_does_not_tell_answers_apart_is_refused(tmp_path, refused):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({'<unk>': 0, '<eos>': 1, 'Input': 2}, unk_token='<unk>'))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    folder = tmp_path / 'blind'
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<eos>').save_pretrained(folder)
+    command = ['convert', 'lego', '--out', tmp_path / 'S', '--tokenizer', folder, '--seq-len', 128]
+    assert '--tokenizer blind: must write an answer in one token' in refused(*command)
 
 
 def test_a_sentence_longer_than_a_sample_is_refused(tokenizer, tmp_path, refused):

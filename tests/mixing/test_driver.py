@@ -41,6 +41,33 @@ def test_a_loop_of_ones_own_is_driven_and_written_down(streams_root: Path, tmp_p
     assert len({tuple(one.values()) for one in mixtures}) == 4
 
 
+def test_the_eta_that_a_tilt_asks_for_is_in_the_log_and_the_state(streams_root: Path, tmp_path: Path):
+    def driver(log: str) -> MixtureDriver:
+        policy = SkillIt(SkillsGraph(SKILLS, SKILLS, [[1, 0.5, 0], [0, 1, 0.25], [0.1, 0, 1]]), tilt=2)
+        return MixtureDriver(mixed_dataset(streams_root), policy, tmp_path / log)
+
+    def play(driver: MixtureDriver, rounds: range) -> None:
+        for number in rounds:
+            ids_of(driver.dataset)
+            driver.end_round(losses_of(number + 1))
+
+    whole, first, second = (driver(log) for log in ('whole.jsonl', 'parts.jsonl', 'parts.jsonl'))
+    whole.start()
+    play(whole, range(5))
+    first.start()
+    play(first, range(2))
+    second.dataset.load_state_dict(first.dataset.state_dict(0, True))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    second.start()
+    play(second, range(2, 5))
+    expected, found = (read_rounds(tmp_path / log).rounds for log in ('whole.jsonl', 'parts.jsonl'))
+    assert [one.proportions for one in found] == [one.proportions for one in expected]
+    etas = [one.decided['eta'] for one in expected]
+    assert [one.decided['eta'] for one in found] == etas
+    assert etas == sorted(etas, reverse=True)
+    assert etas[0] > etas[2] > 0
+
+
 @pytest.mark.parametrize('stop', [0, 1, 2, 3])
 def test_saved_and_loaded_after_any_round_it_goes_on_the_same(streams_root: Path, tmp_path: Path, stop: int):
     def play(driver: MixtureDriver, rounds: range) -> list[list[int]]:

@@ -35,7 +35,7 @@ OPTIONS = {
     'sample_curriculum': [{}, {'anti': True, 'pacing': 'logarithmic', 'start': 0.2}],
     'schedule': [{'mixtures': [{'a': 1, 'b': 1, 'c': 1}, {'a': 1, 'b': 0, 'c': 0}]}],
     'sheared': [{'reference': REFERENCE}, {'reference': REFERENCE, 'update': 'bandit'}],
-    'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}],
+    'skill_it': [{'eta': 0.3}, {'eta': 0.3, 'lag': 1}, {'eta': 0.3, 'published': True}, {'tilt': 2}],
     'static': [{'weights': {'a': 1, 'b': 2, 'c': 3}}],
     'stratified': [{}, {'targets': ['a']}],
     'velocitune': [

@@ -13,7 +13,13 @@ import pytest
 from skillit_stream.base.errors import InputError
 from skillit_stream.convert.corpora import alpaca, natural_instructions
 from skillit_stream.convert.dev_split import read_dev_split
+from skillit_stream.convert.inputs import choosing_files
+from skillit_stream.convert.verify import verify
 from tests.support.corpora_reading import make_corpus, read_corpus
+from tests.support.run_folders import rounds_of
+
+TINY_MODEL = {'model_type': 'llama', 'hidden_size': 16, 'intermediate_size': 32, 'num_hidden_layers': 1}
+TINY_MODEL |= {'num_attention_heads': 2, 'num_key_value_heads': 2, 'max_position_embeddings': 64}
 
 
 def task(category: str, count: int, *, language: str = 'English', **changes: object) -> dict:
@@ -54,6 +60,7 @@ def clone(tmp_path: Path) -> Path:
         path = tmp_path / 'splits' / f'{name}_tasks.txt'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('\n'.join(names) + '\n')
+    (tmp_path / 'three.txt').write_text('task1_a\ntask2_b\ntask3_c\n')
     return tmp_path
 
 
@@ -86,6 +93,79 @@ def test_the_dev_split_is_the_first_hundred_or_half_of_a_task(clone):
         ('text_to_code', 'eval'): 2,
         ('text_to_code', 'train'): 3,
     }
+
+
+def test_small_tasks_are_left_out_of_training(clone):
+    # Of the test split none is, as in the published code: its tasks are not trained on.
+    assert set(counts(clone, '--split', 'train+test', '--min-instances', 121)) == {
+        ('title_generation', 'eval')
+    }
+    assert {skill for skill, _ in counts(clone, '--min-instances', 10)} == {
+        'question_answering',
+        'title_generation',
+    }
+    assert counts(clone, '--min-instances', 120)[('question_answering', 'train')] == 200
+    assert make_corpus(natural_instructions, clone, '--min-instances', 9).options()['min_instances'] == 9
+    corpus = make_corpus(natural_instructions, clone, '--min-instances', 8)
+    with choosing_files(corpus.args) as choice:
+        assert len(corpus.inputs()) == 3
+    assert choice.in_words(3) == '3 files read, 1 passed over (1 of fewer than 8 instances)'
+
+
+def test_a_skill_whose_tasks_are_all_too_small_is_refused(clone):
+    chosen = ['--skills', 'text_to_code,question_answering', '--min-instances', 8]
+    with pytest.raises(InputError, match='--min-instances 8: leaves out all tasks of text_to_code; lower it'):
+        make_corpus(natural_instructions, clone, *chosen).inputs()
+
+
+def test_a_category_keeps_the_dot_of_its_published_name(clone):
+    (clone / 'tasks' / 'task3_c.json').write_text(json.dumps(task('Misc.', 7)))
+    assert counts(clone, '--skills', 'misc.') == {('misc.', 'eval'): 3, ('misc.', 'train'): 4}
+
+
+def test_a_train_stream_for_each_task_beside_the_eval_streams_of_the_skills(clone):
+    assert counts(clone, '--stream-per', 'task', '--split', 'xlingual') == {
+        ('question_answering', 'eval'): 5 + 100,
+        ('question_answering--task1_a', 'train'): 5,
+        ('question_answering--task2_b', 'train'): 200,
+    }
+    assert set(counts(clone, '--stream-per', 'task', '--split', 'test')) == {('title_generation', 'eval')}
+    assert make_corpus(natural_instructions, clone, '--stream-per', 'task').options()['stream_per'] == 'task'
+    assert 'stream_per' not in make_corpus(natural_instructions, clone).options()
+
+
+def test_tasks_are_drawn_uniformly_within_a_skill(clone, tokenizer, tmp_path, skillit):
+    """Of tasks of 5, 200 and 4 instances to train on, each skill's are drawn as often as each other."""
+    out = tmp_path / 'S'
+    options = ['--tokenizer', tokenizer, '--seq-len', 64, '--stream-per', 'task', '--max-instances', 40]
+    skillit(
+        'convert', 'natural-instructions', clone, '--task-list', clone / 'three.txt', *options, '--out', out
+    )
+    verify(str(out))
+    run = {
+        'streams': str(out),
+        'run_name': 'tasks',
+        'save_folder': str(tmp_path / 'run'),
+        'max_duration': '2ep',
+        'device': 'cpu',
+        'global_train_batch_size': 4,
+        'model': {'config': TINY_MODEL, 'init': 'fan_in'},
+        'train_loader': {'round_size': 24},
+        'optimizer': {'name': 'adamw', 'lr': 0.01},
+        'algorithms': {
+            'data_mixing': {'policy': 'skill_it', 'graph': 'identity', 'groups': '--', 'eta': 0, 'window': 1}
+        },
+        'progress_bar': False,
+    }
+    path = tmp_path / 'run.yaml'
+    path.write_text(json.dumps(run))
+    skillit('train', path)
+    for line in rounds_of(tmp_path / 'run'):
+        assert line['samples'] == {
+            'question_answering--task1_a': 6,
+            'question_answering--task2_b': 6,
+            'text_to_code--task3_c': 12,
+        }
 
 
 def test_skills_by_category_and_languages(clone):
@@ -138,6 +218,24 @@ def test_the_dev_split_of_a_file(clone, form):
     assert 'task2_b.json: the --dev-split file does not list the task task2_b' in str(found.faults[0])
 
 
+def test_several_files_list_the_dev_split_of_several_kinds_of_tasks(clone):
+    one, other, third = (clone / f'{name}.json' for name in ('one', 'other', 'third'))
+    one.write_text('{"task3_c": [6, 0], "task1_a": [1]}')
+    other.write_text('{"task4_d": [2, 4, 8], "task1_a": [1]}')
+    third.write_text('{"task1_a": [2]}')
+    options = ['--split', 'train+test', '--dev-split', one, other]
+    assert counts(clone, *options)[('title_generation', 'eval')] == 3
+    assert counts(clone, *options)[('text_to_code', 'eval')] == 2
+    with pytest.raises(InputError, match=r'--dev-split .*third.json: lists other instances of task1_a than'):
+        make_corpus(natural_instructions, clone, '--dev-split', one, third)
+    # What is read decides on the parts of the work, in the order of the files or not.
+    hashes = {
+        make_corpus(natural_instructions, clone, '--dev-split', *files).options()['dev']
+        for files in ([one], [other], [one, other])
+    }
+    assert len(hashes) == 3
+
+
 class Malicious:
     def __reduce__(self):
         return os.system, ('true',)
@@ -156,7 +254,7 @@ def test_a_pickle_that_is_no_dev_split_is_refused(tmp_path, data, message):
     path = tmp_path / 'dev.pkl'
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf'--dev-split .*{message}'):
-        read_dev_split(str(path))
+        read_dev_split([str(path)])
 
 
 def test_an_instance_that_is_not_there_is_a_fault(clone):
@@ -221,6 +319,7 @@ def test_a_fault_in_a_task_stays_one_where_skills_are_chosen(clone):
         (['--skills', 'question_answering,qa'], r'--skills: 1 of 2 not in .* \(qa\); check the names'),
         (['--task-list', 'nowhere.txt'], r'--task-list: nowhere.txt cannot be read \(No such file'),
         (['--split', 'train', '--task-list', 'x'], '--task-list: has no meaning with --split'),
+        (['--min-instances', 0], '--min-instances must be at least 1, but got: 0'),
         (['--dev-instances', 0], '--dev-instances must be at least 1, but got: 0'),
         (['--dev-instances', 5, '--dev-split', 'x'], '--dev-instances: has no meaning with --dev-split'),
     ],
