@@ -87,6 +87,10 @@ class GroupedPolicy(WrappedPolicy):
         """Return the first mixture of the streams, float64 ``[streams]``."""
         return self._shared(self.policy.initial())
 
+    def begin(self, observation: RoundObservation) -> NDArray[np.float64]:
+        """Return the first mixture of the streams inside a run, float64 ``[streams]``."""
+        return self._shared(self.policy.begin(self._of_groups(observation)))
+
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Return the next mixture of the streams, float64 ``[streams]``."""
         return self._shared(self.policy.update(self._of_groups(observation)))
