@@ -125,7 +125,8 @@ def texts_with_added_tokens(backend: Any) -> list[str]:
     tokens = backend.get_added_tokens_decoder().values()
     words = [token.content for token in tokens]
     before = [token.content for token in tokens if token.normalized] if backend.normalizer else []
-    marked = [''.join(word + mark for mark in MARKS) for word in before]
+    by_last_sign = {word[-1]: word for word in before}
+    marked = [''.join(word + mark for mark in MARKS) for word in by_last_sign.values()]
     cut = [word[:-1] + word for word in words] + [word + word[1:] for word in words]
     forms = [[form.format(word) for word in words] for form in FORMS]
     return (
