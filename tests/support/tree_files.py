@@ -222,6 +222,8 @@ class _Layout:
     places: list[tuple[int, int, Record]] = field(default_factory=list)
     whole: bool = False
     """Whether the file is one JSON value."""
+    lost: bool = False
+    """Whether what is behind the last place is lost with it."""
 
     def put(self, record: Record, text: bytes | None = None) -> None:
         begin = len(self.data)
@@ -285,6 +287,7 @@ def _array(rng: random.Random, records: Sequence[Record], form: str) -> _Layout:
         layout.data += between if number else b''
         layout.put(record if record.breaks or not lost else Record(record.text), text)
         if form == 'tight' and record.breaks:
+            layout.lost = True
             for one in records[number + 1 :]:
                 layout.data += between + one.text
             break
@@ -327,6 +330,8 @@ def _cut_plain(layout: _Layout, place: int) -> Content:
         content.faults['broken_json'] += 1
         return content
     if layout.whole:
+        if layout.lost and layout.places[-1][1] <= place:
+            return content
         if data.removeprefix(BOM).strip() and not _is_json(data):
             content.faults['broken_json'] += 1
         return content
