@@ -55,6 +55,7 @@ class Conversion:
         seconds: Where the time went, all processes together.
         passed_over: Input files that the streams had already.
         files: How many were read and how many passed over, in words.
+        kept: Parts that an earlier command had done.
     """
 
     manifest: Manifest | None
@@ -65,6 +66,7 @@ class Conversion:
     seconds: Mapping[str, float]
     passed_over: Sequence[str] = ()
     files: str = ''
+    kept: int = 0
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -96,7 +98,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         if args.seq_len is None:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
-        existing.check_settings(options, tokenizer_hash, args.tokenizer)
+        options = existing.settle(options, tokenizer_hash, args.tokenizer)
         settings = {
             **settings_of(corpus, options, tokenizer, tokenizer_hash, args.encoder),
             **(custom_settings(module, args, files) if module.endswith('.py') else {}),
@@ -104,7 +106,8 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         }
         parts = plan_parts(files, part_size, settings)
         job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
-        missing = [part for part in task.share(parts) if job.load_record(part) is None]
+        share = task.share(parts)
+        missing = [part for part in share if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
         done = [DonePart(folder, record) for folder, record in records if record is not None]
@@ -117,7 +120,8 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             manifest = grown_manifest(existing, manifest, args)
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
-    return replace(_conversion(manifest, len(parts), done, passed_over), files=in_words)
+    made = _conversion(manifest, len(parts), done, passed_over)
+    return replace(made, files=in_words, kept=len(share) - len(missing))
 
 
 def _nothing_to_add(
@@ -193,7 +197,10 @@ def _assemble(
     made = assemble_skills(assembly)
     assembled = made.skills
     if not assembled:
-        raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')
+        bad = ', '.join(f'{count:,} {reason}' for reason, count in unplaced(assembly, ()).items())
+        raise InputError(
+            f'no documents in {number_of(len(files), "file")}{f" ({bad})" if bad else ""}; check the PATH'
+        )
     bounds = {
         skill: bound_in_words(one.eval_below)
         for skill, one in assembled.items()
