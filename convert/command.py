@@ -1,12 +1,14 @@
 """`skillit convert CORPUS ...`: one subcommand a corpus."""
 
 import argparse
+from time import perf_counter
 
 from skillit_stream.base.errors import OneLineParser
 from skillit_stream.base.names import number_of
+from skillit_stream.base.terminal import print_line
 from skillit_stream.convert.pipeline import Conversion, convert
 from skillit_stream.convert.runners import load_module
-from skillit_stream.convert.summary import print_next, print_summary
+from skillit_stream.convert.summary import MOST_NAMED, print_next, print_speed, print_summary
 
 # A corpus is a module, or an object in one, with HELP, add_arguments(parser) and corpus(args) -> Corpus.
 CORPORA = {
@@ -47,15 +49,20 @@ def run(args: argparse.Namespace) -> int:
     path = CORPORA.get(args.corpus, '')
     if args.corpus == 'custom':
         path, args = args.module, _parse_custom(args)
+    began = perf_counter()
     conversion = convert(path, args)
     if conversion.files:
-        print(conversion.files)
+        print_line(conversion.files)
     if conversion.boundaries:
-        print(conversion.boundaries)
+        print_line(conversion.boundaries)
     if conversion.passed_over:
-        print(f'passed over, in the streams already: {", ".join(conversion.passed_over)}')
+        named = [
+            *conversion.passed_over[:MOST_NAMED],
+            *(['...'] if len(conversion.passed_over) > MOST_NAMED else []),
+        ]
+        print_line(f'passed over, in the streams already: {", ".join(named)}')
     for skill, names in conversion.called.items():
-        print(f'{skill}: has the documents of {", ".join(map(repr, names))}')
+        print_line(f'{skill}: has the documents of {", ".join(map(repr, names))}')
     if conversion.manifest is None:
         print(
             f'task {args.task}: {conversion.done} of {number_of(conversion.parts, "part")} '
@@ -64,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     print_summary(conversion.manifest, args.out)
+    seconds = perf_counter() - began
+    print_speed(conversion.manifest, seconds, kept=conversion.kept, parts=conversion.parts)
     if conversion.encoder:
         print(f'encoded by {conversion.encoder}{_checked_in_words(conversion)}')
     print_next(args.out, added=getattr(args, 'add', False))

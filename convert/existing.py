@@ -12,7 +12,7 @@ samples are left out of train, new eval samples that are train samples, old or n
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Existing:
         """Of this addition, in the names of its shards; empty where there is nothing to add to."""
         return f'add{max(len(self.manifest.history), 1)}' if self.manifest else ''
 
-    def check_settings(self, options: ConvertOptions, tokenizer_hash: str, asked: str) -> None:
+    def settle(self, options: ConvertOptions, tokenizer_hash: str, asked: str) -> ConvertOptions:
         """Refuse options that make other samples than those of the streams, or another eval.
 
         Args:
@@ -61,11 +61,14 @@ class Existing:
             tokenizer_hash: Of its tokenizer.
             asked: What the command calls that.
 
+        Returns:
+            The options, with the streams' size of eval where the command names none.
+
         Raises:
             InputError: One differs.
         """
         if self.manifest is None:
-            return
+            return options
         has = self.manifest
         sizes = {name: has.corpus[name] for name in SIZES if name in has.corpus}
         if not sizes:
@@ -80,17 +83,17 @@ class Existing:
         shape: dict[str, Any] = {'one_per_sample': False, 'loss': 'all', 'drop_without_target': False}
         shape['special_tokens'] = ConvertOptions.special_tokens
         shape |= {name: has.corpus[name] for name in shape if name in has.corpus}
+        sizes = {**dict.fromkeys(SIZES), **sizes}
+        if all(getattr(options, name) is None for name in SIZES):
+            options = replace(options, **sizes)
         wanted = {'seq_len': has.seq_len, **shape, **sizes}
-        if 'eval_fraction' not in sizes:
-            wanted['eval_fraction'] = ConvertOptions.eval_fraction
-        for name in ('eval_documents', 'eval_tokens'):
-            wanted.setdefault(name, None)
         for name, value in wanted.items():
             if getattr(options, name) != value:
                 raise InputError(
                     f'--{name.replace("_", "-")}: must be as in {self.root}, {_in_words(value)}, but got: '
                     f'{_in_words(getattr(options, name))}'
                 )
+        return options
 
     def label(self, label: str) -> str:
         """A label of shards that no earlier conversion has used."""

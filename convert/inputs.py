@@ -7,6 +7,7 @@ for themselves, and what a job has not finished (Spark's ``_temporary``). Whatev
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ SPELLINGS = {
     '.markdown': '.md',
 }
 ARCHIVE_SPELLINGS = {'.gzip': '.gz', '.zstd': '.zst', '.lzma': '.xz', '.bz': '.bz2'}
+# What ends a line, and bytes that are not UTF-8: neither a message nor the manifest can name a file with them.
+_UNREADABLE = re.compile('[\n\r\v\f\x1c-\x1e\x85\u2028\u2029\ud800-\udfff]')
 # More kinds of what was passed over are summed up.
 KINDS = 6
 
@@ -263,11 +266,21 @@ def _walk(root: str, suffixes: tuple[str, ...], choice: FileChoice) -> list[Inpu
 def _chosen(
     file: InputFile, suffixes: tuple[str, ...], choice: FileChoice, *, named: bool = False
 ) -> list[InputFile]:
-    """The file, or nothing if it is passed over; one that is a PATH itself may be hidden."""
+    """The file, or nothing if it is passed over; one that is a PATH itself may be hidden.
+
+    Raises:
+        InputError: No message could name it.
+    """
     reason = choice.reason_against(file.name.lstrip('.') if named else file.name, suffixes)
     if reason:
         choice.passed_over[reason] += 1
-    return [] if reason else [file]
+        return []
+    if _UNREADABLE.search(file.path):
+        raise InputError(
+            f'{file.path!a}: its path has a line break, or is not UTF-8; rename the file, or pass it over with '
+            '--exclude'
+        )
+    return [file]
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -98,10 +98,10 @@ class _Start:
         is_row = False
         for line in lines:
             text = line[1].strip()
-            if not self.read and not text:
-                continue
             if not self.read:
                 first = text = text.removeprefix(BOM).strip()
+                if not text:
+                    continue
                 if not _opens_whole(first, path):
                     self.read.append(line)
                     return False

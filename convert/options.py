@@ -75,8 +75,8 @@ class ConvertOptions:
 
     seq_len: int
     """Tokens in a sample."""
-    eval_fraction: float = 0.05
-    """Share of the documents of a skill that goes to eval, by hash."""
+    eval_fraction: float | None = None
+    """Share of the documents of a skill that goes to eval, by hash; None: a twentieth, and more of a small skill."""
     eval_documents: int | None = None
     """Documents of a skill that go to eval, in place of a share."""
     eval_tokens: int | None = None
@@ -106,7 +106,7 @@ class ConvertOptions:
             raise InputError(
                 f'--seq-len must be at least {SMALLEST_SAMPLE} (a token and its target), but got: {self.seq_len}'
             )
-        if not 0 < self.eval_fraction < 1:
+        if self.eval_fraction is not None and not 0 < self.eval_fraction < 1:
             raise InputError(f'--eval-fraction must lie between 0 and 1, but got: {self.eval_fraction}')
         check_positive(self, 'eval_documents', 'eval_tokens')
 
@@ -176,7 +176,11 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, files: bool = True)
     parser.add_argument('--seq-len', required=True, type=int, metavar='N', help='tokens in a sample')
     split = parser.add_mutually_exclusive_group()
     split.add_argument(
-        '--eval-fraction', type=float, default=0.05, metavar='F', help='share of documents for eval (0.05)'
+        '--eval-fraction',
+        type=float,
+        metavar='F',
+        help='share of documents for eval (default: 0.05, and of a small skill up to a fifth, for 16 documents and 4 '
+        'samples)',
     )
     split.add_argument('--eval-documents', type=int, metavar='N', help='documents of each skill for eval')
     split.add_argument('--eval-tokens', type=int, metavar='N', help='tokens of each skill for eval')

@@ -66,6 +66,7 @@ class Conversion:
         files: How many were read and how many passed over, in words.
         boundaries: What stands between documents, in words; empty where it is what the tokenizer puts there itself.
         called: Skill that was added to -> names that a corpus has for it, if there are others than its own.
+        kept: Parts that an earlier command had done.
     """
 
     manifest: Manifest | None
@@ -78,6 +79,7 @@ class Conversion:
     files: str = ''
     boundaries: str = ''
     called: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    kept: int = 0
 
 
 def convert(module: str, args: argparse.Namespace) -> Conversion:
@@ -110,7 +112,7 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             options = replace(options, seq_len=corpus.sentence_tokens(tokenizer))
         shard_bytes(options.shard_size, np.dtype(tokenizer.dtype), options.seq_len)
         between = '' if corpus.generated else _boundaries(tokenizer)
-        existing.check_settings(options, tokenizer_hash, args.tokenizer)
+        options = existing.settle(options, tokenizer_hash, args.tokenizer)
         settings = {
             **settings_of(corpus, options, tokenizer, tokenizer_hash, args.encoder),
             **(custom_settings(module, args, files) if module.endswith('.py') else {}),
@@ -119,7 +121,8 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         parts = plan_parts(files, part_size, settings, corpus.by_line)
         job = Job(module, args, options, args.encoder, tokenizer.facts, destination, code_of(module))
         stopping.enter_context(_reporting_stop(job, parts))
-        missing = [part for part in task.share(parts) if job.load_record(part) is None]
+        share = task.share(parts)
+        missing = [part for part in share if job.load_record(part) is None]
         _run(job, missing, args, workers, tokenizer)
         records = ((job.part_folder(part), job.load_record(part)) for part in parts)
         done = [DonePart(folder, record) for folder, record in records if record is not None]
@@ -135,7 +138,13 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         with disk_in_one_line():
             destination.publish(manifest, corpus.companions())
     found = _conversion(manifest, len(parts), done, passed_over)
-    return replace(found, files=in_words, boundaries=between, called=_called(existing, done))
+    return replace(
+        found,
+        files=in_words,
+        boundaries=between,
+        called=_called(existing, done),
+        kept=len(share) - len(missing),
+    )
 
 
 @contextmanager
@@ -239,7 +248,10 @@ def _assemble(
         made = assemble_skills(assembly, advance)
     assembled = made.skills
     if not assembled:
-        raise InputError(f'no documents in {number_of(len(files), "file")}; check the PATH')
+        bad = ', '.join(f'{count:,} {reason}' for reason, count in unplaced(assembly, ()).items())
+        raise InputError(
+            f'no documents in {number_of(len(files), "file")}{f" ({bad})" if bad else ""}; check the PATH'
+        )
     bounds = {
         skill: bound_in_words(one.eval_below)
         for skill, one in assembled.items()

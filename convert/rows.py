@@ -57,7 +57,7 @@ def line_rows(lines: Iterator[Line], path: str) -> Iterator[Place | BadRecordErr
             return
         if not number:
             return
-        if not line.strip():
+        if not line.removeprefix(BOM).strip():
             continue  # an empty line separates records, it is not one
         where = f'{path}:{number}'
         try:

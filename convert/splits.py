@@ -6,6 +6,11 @@ is to have a number of documents or tokens, it is the one below which there are 
 function of the skill's documents alone, not of their order, exact duplicates are always on the same side,
 and a document keeps its side when a corpus grows (where the threshold had to move: mostly).
 
+Where nothing is asked for, eval is a twentieth, and of a small skill more: a mean loss over n documents has a standard
+error of 1 / sqrt(n) of what documents differ by among themselves, so that one over the four that are a twentieth of 85
+says little. The threshold then moves until eval has :data:`EVAL_DOCUMENTS` and :data:`EVAL_SAMPLES`, as long as it is
+no more than :data:`LARGEST_EVAL` of the documents and of the tokens.
+
 Which threshold that is comes out only at the end, but only the documents next to the eval fraction can change
 sides. They are held back: at most what a split must have on either side, plus one document. Each part of a
 corpus holds back its own; what the parts held back is enough to find the threshold of the whole.
@@ -14,7 +19,7 @@ corpus holds back its own; what the parts held back is enough to find the thresh
 import hashlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +29,13 @@ from skillit_stream.base.names import number_of
 from skillit_stream.convert.options import ConvertOptions
 
 HASH_BYTES = 16
+# Of a skill, where nothing is asked for: the share of its documents that is eval, ...
+EVAL_FRACTION = 0.05
+# ... what eval has all the same, ...
+EVAL_DOCUMENTS = 16
+EVAL_SAMPLES = 4
+# ... and the share of the skill beyond which it does not grow for that.
+LARGEST_EVAL = 0.2
 TRAIN: str = 'train'
 EVAL: str = 'eval'
 
@@ -66,6 +78,14 @@ class Amount(NamedTuple):
     def covers(self, need: 'Amount') -> bool:
         """Whether it is no less, in both."""
         return self.tokens >= need.tokens and self.documents >= need.documents
+
+    def times(self, share: float) -> 'Amount':
+        """A share of it, rounded down."""
+        return Amount(int(self.tokens * share), int(self.documents * share))
+
+    def most(self, other: 'Amount') -> 'Amount':
+        """The larger of the two, in both."""
+        return Amount(max(self.tokens, other.tokens), max(self.documents, other.documents))
 
 
 def amount_of(document: EncodedDocument) -> Amount:
@@ -118,6 +138,11 @@ class Reserve:
         return abs(document.key - self._threshold)
 
 
+def fraction_threshold(fraction: float) -> int:
+    """The hash below which a share of all documents is expected."""
+    return int(fraction * (1 << (8 * HASH_BYTES)))
+
+
 @dataclass(frozen=True, slots=True)
 class SplitRule:
     """How large the splits of a skill are.
@@ -126,34 +151,40 @@ class SplitRule:
         eval_fraction: Expected share of documents in eval.
         train: What train must have.
         eval: What eval must have, whatever the fraction.
+        wanted: What eval is to have besides, as long as it is no more than :data:`LARGEST_EVAL` of the skill.
         fixed: A threshold that holds whatever the fraction and the needs.
     """
 
     eval_fraction: float
     train: Amount
     eval: Amount
+    wanted: Amount = field(default_factory=Amount)
     fixed: int | None = None
 
     @classmethod
     def at(cls, threshold: int) -> 'SplitRule':
         """The rule of a threshold that is known."""
-        return cls(0.0, Amount(), Amount(), threshold)
+        return cls(0.0, Amount(), Amount(), fixed=threshold)
 
     @property
     def threshold(self) -> int:
         """Documents with a hash below go to eval, if no split needs more."""
         if self.fixed is not None:
             return self.fixed
-        return int(self.eval_fraction * (1 << (8 * HASH_BYTES)))
+        return fraction_threshold(self.eval_fraction)
 
 
 def split_rule(options: ConvertOptions) -> SplitRule:
     """How large the splits of a skill are to be."""
     least = Amount(documents=1) if options.one_per_sample else Amount(tokens=options.seq_len)
-    wanted = Amount(options.eval_tokens or 0, options.eval_documents or 0)
-    fraction = 0.0 if wanted != Amount() else options.eval_fraction
-    need = Amount(max(least.tokens, wanted.tokens), max(least.documents, wanted.documents))
-    return SplitRule(fraction, least, need)
+    asked = Amount(options.eval_tokens or 0, options.eval_documents or 0)
+    if asked != Amount():
+        return SplitRule(0.0, least, least.most(asked))
+    if options.eval_fraction is not None:
+        return SplitRule(options.eval_fraction, least, least)
+    # A sample that holds one document has as few tokens as that.
+    tokens = 0 if options.one_per_sample else EVAL_SAMPLES * options.seq_len
+    return SplitRule(EVAL_FRACTION, least, least, Amount(tokens, EVAL_DOCUMENTS))
 
 
 class TooSmallError(InputError):
@@ -223,7 +254,7 @@ class SkillSplitter:
         self._emit = emit
         # A document may have to leave a split for what the other one needs.
         self._reserves = {
-            TRAIN: Reserve(rule.threshold, rule.eval),
+            TRAIN: Reserve(rule.threshold, rule.eval.most(rule.wanted)),
             EVAL: Reserve(rule.threshold, rule.train),
         }
 
@@ -258,17 +289,36 @@ class SkillSplitter:
         if short is not None:
             other = TRAIN if short == EVAL else EVAL
             while not totals[short].covers(self._needs[short]) and left[other]:
-                moved = left[other].pop(0)
-                self.threshold = moved.key + (short == EVAL)
-                left[short].append(moved)
-                totals[short] += amount_of(moved)
-                totals[other] -= amount_of(moved)
+                self._move_nearest(left, totals, short)
             if not all(totals[split].covers(need) for split, need in self._needs.items()):
                 distinct = sum(map(len, left.values()))
                 raise self._too_small(before, alike=distinct == 1 and not any(self._settled_documents()))
+        if short != TRAIN:
+            self._grow_eval(left, totals)
         for split, documents in left.items():
             for document in documents:
                 self.settle(split, document)
+
+    def _move_nearest(
+        self, left: Mapping[str, list[EncodedDocument]], totals: dict[str, Amount], split: str
+    ) -> None:
+        """Move the document of the other split that is nearest to the threshold, and the threshold past it."""
+        other = TRAIN if split == EVAL else EVAL
+        moved = left[other].pop(0)
+        self.threshold = moved.key + (split == EVAL)
+        left[split].append(moved)
+        totals[split] += amount_of(moved)
+        totals[other] -= amount_of(moved)
+
+    def _grow_eval(self, left: Mapping[str, list[EncodedDocument]], totals: dict[str, Amount]) -> None:
+        """Move documents into eval until it has what it is to have, or is as large a part of the skill as it may be."""
+        most = (totals[TRAIN] + totals[EVAL]).times(LARGEST_EVAL)
+        while not totals[EVAL].covers(self._rule.wanted) and left[TRAIN]:
+            moved = amount_of(left[TRAIN][0])
+            rest = totals[TRAIN] - moved
+            if not (most.covers(totals[EVAL] + moved) and rest.covers(self._needs[TRAIN])):
+                return
+            self._move_nearest(left, totals, EVAL)
 
     def _settled_documents(self) -> list[int]:
         return [amount.documents for amount in self.settled.values()]

@@ -46,6 +46,8 @@ def converted(tmp_path: Path, tokenizer: str, skillit, corpus: Path):
 
     def convert(*options: str) -> tuple[str, set[str]]:
         arguments = ['--out', tmp_path / 'S', '--tokenizer', tokenizer, '--seq-len', 16, '--skill', 'prose']
+        # The texts are alike but for their beginnings: a larger eval has more samples that are in train, too.
+        arguments += ['--eval-fraction', 0.05]
         printed = skillit('convert', 'jsonl', corpus, *arguments, '--workers', 1, '--overwrite', *options)
         documents = Manifest.load(str(tmp_path / 'S')).skills['prose'].splits.values()
         text = ''.join(
@@ -103,6 +105,17 @@ def test_a_folder_of_other_files_is_refused_with_what_is_in_it(tmp_path, refused
     arguments = ['--out', tmp_path / 'S', '--tokenizer', tokenizer, '--seq-len', 16, '--skill', 'prose']
     error = refused('convert', 'jsonl', folder, *arguments)
     assert '(3 passed over (2 .csv, 1 .tsv))' in error
+
+
+@pytest.mark.parametrize('name', ['two\nlines.jsonl', 'caf\udce9.jsonl'])
+def test_a_file_that_no_message_can_name_is_refused(tmp_path, refused, skillit, corpus, tokenizer, name):
+    (corpus / name).write_text('{"text": "as good as any"}\n')
+    command = ['convert', 'jsonl', corpus, '--skill', 'prose', '--out', tmp_path / 'S']
+    command += ['--tokenizer', tokenizer, '--seq-len', 16]
+    error = refused(*command)
+    assert f"{ascii(name)[1:-1]}': its path has a line break, or is not UTF-8; rename the file" in error
+    printed = skillit(*command, '--exclude', '*[!a-z.A-Z0-9]*')
+    assert 'of --exclude' in printed
 
 
 def test_a_corpus_of_ones_own_keeps_to_the_patterns(tmp_path, skillit, tokenizer):

@@ -216,6 +216,11 @@ def test_corpora_without_documents_are_refused(tmp_path, refused, write_rows, op
     error = refused('convert', 'jsonl', tmp_path / 'corpus', '--skill', 'prose', *options)
     assert 'no documents in 1 file; check the PATH' in error
     assert left_in(tmp_path) == ['corpus']
+    # Whoever leaves out what is bad learns what it was.
+    write_rows('a.jsonl', [{'txt': 'x'}, {'txt': 'y'}, b'{'])
+    options = [*options, '--bad-records', 'skip']
+    error = refused('convert', 'jsonl', tmp_path / 'corpus', '--skill', 'prose', *options)
+    assert 'no documents in 1 file (1 broken_json, 2 missing_text); check the PATH' in error
 
 
 def test_a_skill_without_enough_tokens_is_refused(tmp_path, refused, write_rows, options):

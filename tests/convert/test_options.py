@@ -58,6 +58,49 @@ def test_the_documents_of_a_smaller_eval_are_among_those_of_a_larger(tmp_path: P
     assert len(texts[0] - texts[1]) <= 2
 
 
+def test_eval_of_a_small_skill_suits_it_whatever_the_parts(tmp_path: Path, skillit, write_rows, options):
+    texts = [f'document {number} of a small skill, ' * 3 for number in range(85)]
+    found = []
+    for name, sizes in (('whole', [85]), ('parts', [1, 40, 3, 41])):
+        begin = 0
+        for size in sizes:
+            rows = [{'text': text} for text in texts[begin : begin + size]]
+            write_rows(f'{name}/{begin:02}.jsonl', rows)
+            begin += size
+        command = ['convert', 'jsonl', tmp_path / 'corpus' / name, '--skill', 'few', *options]
+        printed = skillit(*command, '--overwrite', '--part-size', 1, '--workers', 1)
+        manifest = verify(str(tmp_path / 'S'))
+        assert manifest.corpus['eval_fraction'] is None
+        assert manifest.skills['few'].splits['eval'].documents == 16
+        assert 'eval: a twentieth of the documents; of small skills more: few 16 of 85' in printed
+        found.append(manifest.corpus['eval_below'])
+    assert found[0] == found[1]
+    more = write_rows('more.jsonl', [{'text': f'another document {number} ' * 3} for number in range(200)])
+    skillit('convert', 'jsonl', more, '--skill', 'few', *options, '--add')
+    assert verify(str(tmp_path / 'S')).corpus['eval_below'] == found[0]
+
+
+@pytest.mark.parametrize(
+    ('texts', 'message'),
+    [
+        (['the only document, which is long enough'], 'in 1 document give'),
+        (['all of them are alike, and long enough'] * 5, 'all its 5 documents are alike'),
+    ],
+)
+def test_a_skill_that_has_no_two_documents_is_refused(refused, write_rows, options, texts, message):
+    path = write_rows('a.jsonl', [{'text': text} for text in texts])
+    assert message in refused('convert', 'jsonl', path, '--skill', 'few', *options)
+
+
+def test_an_addition_keeps_to_the_size_of_eval_of_the_streams(
+    tmp_path: Path, skillit, write_rows, options, jsonl
+):
+    skillit(*jsonl, '--eval-documents', 37)
+    more = write_rows('more.jsonl', [{'text': f'another document {number} ' * 3} for number in range(200)])
+    skillit('convert', 'jsonl', more, '--skill', 'verse', *options, '--add')
+    assert verify(str(tmp_path / 'S')).skills['verse'].splits['eval'].documents == 37
+
+
 def test_too_few_documents_for_eval_are_refused(jsonl, refused):
     error = refused(*jsonl, '--eval-documents', 300)
     assert "skill 'prose': its" in error

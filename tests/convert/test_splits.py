@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.convert.options import ConvertOptions
 from skillit_stream.convert.packing import Packer, Padder
 from skillit_stream.convert.splits import (
     Amount,
@@ -14,6 +15,7 @@ from skillit_stream.convert.splits import (
     SkillSplitter,
     SplitRule,
     document_hash,
+    split_rule,
 )
 
 SEQ_LEN = 16
@@ -108,6 +110,43 @@ def test_large_skills_follow_the_fraction():
     assert max(got['eval']) < 0.05 * 2**128
 
 
+DEFAULT = split_rule(ConvertOptions(seq_len=SEQ_LEN))
+
+
+@pytest.mark.parametrize(
+    ('documents', 'expected'),
+    [(2, 1), (5, 1), (10, 2), (20, 4), (60, 12), (85, 16), (150, 16), (320, (16, 40)), (4000, (140, 260))],
+)
+def test_eval_of_a_small_skill_is_more_than_a_twentieth_where_nothing_is_asked_for(documents: int, expected):
+    found = split_in_parts([[f'document {i:04} of a skill' for i in range(documents)]], DEFAULT)
+    least, most = expected if isinstance(expected, tuple) else (expected, expected)
+    assert least <= len(found['eval']) <= most
+    assert len(found['eval']) + len(found['train']) == documents
+
+
+def test_documents_of_few_tokens_bring_eval_to_so_many_samples():
+    found = split_in_parts(
+        [[f'{i:03}' for i in range(900)]], SplitRule(0.001, Amount(16), Amount(16), Amount(64, 16))
+    )
+    assert len(found['eval']) == 16
+    rule = SplitRule(0.001, Amount(16), Amount(16), Amount(100, 16))
+    found = split_in_parts([[f'{i:03}' for i in range(900)]], rule)
+    assert len(found['eval']) == 25  # of four tokens
+
+
+def test_eval_does_not_grow_beyond_a_fifth_of_the_tokens_or_for_a_document_and_its_copies():
+    long = ['long' * 500 + str(i) for i in range(3)]
+    texts = [f'document {i}' for i in range(100)]
+    for texts_and_long in ([*texts, *long], [*texts, *['alike'] * 60]):
+        found = split_in_parts([texts_and_long], DEFAULT)
+        sizes = {document_hash(text.encode()): len(text) + 1 for text in texts_and_long}
+        total = sum(sizes[key] for key in found['eval'] + found['train'])
+        moved = [key for key in found['eval'] if key >= DEFAULT.threshold]
+        if moved:
+            assert sum(sizes[key] for key in found['eval']) <= total / 5
+            assert len(found['eval']) <= len(texts_and_long) / 5
+
+
 def test_a_skill_too_small_for_both_is_refused():
     with pytest.raises(
         InputError,
@@ -135,6 +174,7 @@ rules = st.builds(
     st.sampled_from([0.0, 0.001, 0.05, 0.5, 0.95]),
     st.just(Amount(SEQ_LEN)),
     st.builds(Amount, st.integers(SEQ_LEN, 100), st.integers(0, 8)),
+    st.builds(Amount, st.sampled_from([0, 64, 400]), st.sampled_from([0, 4, 16])),
 )
 
 

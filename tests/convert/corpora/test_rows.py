@@ -205,6 +205,8 @@ FORMS = {
     'one array on one line': json.dumps(ROWS),
     'one array over many lines': '\n' + json.dumps(ROWS, indent=2) + '\n',
     'with the mark of Windows': '\ufeff' + json.dumps(ROWS),
+    'the mark of Windows on a line of its own': '\ufeff\n' + '\n'.join(json.dumps(row) for row in ROWS),
+    'an array behind such a line': '\ufeff\n' + json.dumps(ROWS, indent=2),
     'lines with the mark of Windows': '\ufeff' + '\n'.join(json.dumps(row) for row in ROWS),
 }
 
@@ -216,6 +218,7 @@ def test_a_json_file_in_every_form_gives_the_same_rows(tmp_path, form, archive):
     path.write_bytes(COMPRESS.get(archive, bytes)(FORMS[form].encode()))
     found = read_corpus(jsonl, path, '--skill-field', 'n.s')
     assert (found.texts, found.skills) == ([row['text'] for row in ROWS], list('ababa'))
+    assert not found.faults
     assert found.progress == [path.stat().st_size]
 
 
