@@ -104,7 +104,7 @@ def test_the_documented_yaml_mixes_as_two_objects_in_a_script_do(
     fitted()
     release_datasets()
     script = tmp_path / 'script'
-    policy = SkillIt(SkillsGraph.load(streams / 'graph.json'), eta=0.2, window=3)
+    policy = SkillIt(SkillsGraph.load(streams / 'graph.json'), tilt=2, window=3)
     fit(tiny_trainer(streams, policy, script, dataset=tiny_dataset(streams)), evaluate_first=True)
     assert drawn_samples(run_folder) == drawn_samples(script)
     assert without_clocks(mixture_lines(run_folder)) == without_clocks(mixture_lines(script))
