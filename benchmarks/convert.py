@@ -173,7 +173,9 @@ def watch(process: subprocess.Popen[str]) -> dict[int, tuple[float, float]]:
             except (OSError, ValueError):  # it has just ended
                 continue
             peak = next((int(line.split()[1]) / 1024 for line in status if line.startswith('VmHWM')), 0.0)
-            looks[int(folder.name)] = ((int(found[11]) + int(found[12])) / ticks, peak)
+            cpu = (int(found[11]) + int(found[12])) / ticks
+            # One that has ended, but was not waited for, has no memory any more.
+            looks[int(folder.name)] = (cpu, max(peak, looks.get(int(folder.name), (0.0, 0.0))[1]))
         time.sleep(LOOK_SECONDS)
     return looks
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Container, Iterator
+from contextlib import suppress
 from typing import Any
 
 from skillit_stream.convert.existing import SIZES
@@ -49,9 +50,10 @@ def remove_entries(root: str, entries: list[str]) -> None:
     for entry in entries:
         os.unlink(os.path.join(root, entry))
         above = os.path.dirname(entry)
-        while above and not os.listdir(os.path.join(root, above)):
-            os.rmdir(os.path.join(root, above))
-            above = os.path.dirname(above)
+        with suppress(OSError):  # not empty
+            while above:
+                os.rmdir(os.path.join(root, above))
+                above = os.path.dirname(above)
 
 
 def clashes(entries: list[str], root: str) -> list[str]:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ class Existing:
         Returns:
             (files that are not in the streams yet, paths of those that are).
         """
-        known = {(source.bytes, source.hash) for source in self._sources()}
+        known = self._known
         sizes = {size for size, _ in known}
         new: list[InputFile] = []
         old: list[InputFile] = []
@@ -210,20 +210,18 @@ class Existing:
 
     def check_sources(self, sources: Sequence[SourceInfo]) -> None:
         """Refuse sources whose contents only reading has shown to be in the streams; raises InputError."""
-        known = {(source.bytes, source.hash): source.file for source in self._sources()}
         for source in sources:
-            if (source.bytes, source.hash) in known:
+            name = self._known.get((source.bytes, source.hash))
+            if name is not None:
                 raise InputError(
-                    f'{source.file}: {self.root} has it already, as {known[source.bytes, source.hash]}; name only '
-                    'what is new'
+                    f'{source.file}: {self.root} has it already, as {name}; name only what is new'
                 )
 
-    def _sources(self) -> list[SourceInfo]:
-        return [
-            source
-            for one in (self.manifest.skills.values() if self.manifest else ())
-            for source in one.sources
-        ]
+    @cached_property
+    def _known(self) -> Mapping[tuple[int, str], str]:
+        """Bytes and hash of each file in the streams -> its name; asked for once a skill."""
+        skills = self.manifest.skills.values() if self.manifest else ()
+        return {(source.bytes, source.hash): source.file for one in skills for source in one.sources}
 
 
 def _stamp(file: InputFile) -> tuple[int, str] | None:

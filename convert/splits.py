@@ -111,11 +111,16 @@ class Reserve:
     def add(self, document: EncodedDocument) -> list[EncodedDocument]:
         """Take a document in and return those that can no longer change sides."""
         held = self._documents.get(document.key)
+        distance = self._distance(document)
+        if held is None and self.held.covers(self._need):
+            farthest = -self._farthest_first[0][0] if self._farthest_first else -1
+            if distance > farthest:  # as of nearly all: what is held is enough, and no more than that
+                return [document]
         if held is not None:
             held.copies += document.copies
         else:
             self._documents[document.key] = document
-            heapq.heappush(self._farthest_first, (-self._distance(document), document.key))
+            heapq.heappush(self._farthest_first, (-distance, document.key))
         self.held += amount_of(document)
         released = []
         while self._farthest_first:
