@@ -312,7 +312,9 @@ def _lines_of_whole_file(file: InputFile) -> Iterator[None]:
     except InputError as error:
         if not isinstance(file, FileRange):
             raise
-        before, pattern = lines_before(file), rf'(?<={re.escape(file.path)}:)\d+'
+        path, before = re.escape(file.path), lines_before(file)
+        # Each line is a document, but for those that are none: a number that is about right is of use, too.
+        pattern = rf'(?<={path}:)\d+|(?<={path}: document )\d+'
         raise InputError(re.sub(pattern, lambda line: str(int(line[0]) + before), str(error))) from error
 
 
