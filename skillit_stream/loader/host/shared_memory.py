@@ -15,12 +15,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.util import Finalize
 from pathlib import Path
 from tempfile import gettempdir
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streaming.base.dataset as streaming_dataset
 from streaming.base.constant import CACHE_FILELOCK, LOCALS, SHM_TO_CLEAN
@@ -85,28 +85,25 @@ def claim_prefix(
             # Whatever it is: the other ranks are waiting for an answer.
             outcome = f'No prefix of shared memory could be claimed: {first_line(error)}'
     _clear_at_exit(os.getpid())
-    prefix = _agree(outcome, streams_local, world)
+    prefix = _agree(outcome, streams_local, world, _fetched(streams_local, streams_remote))
     if memory is None:
         memory = _held(SharedMemory(_get_path(prefix, LOCALS), False))
     return prefix, memory
 
 
-def _agree(outcome: int | str | None, streams_local: list[str], world: World) -> int:
-    """The prefix that this node's leader has chosen.
+def _agree(
+    outcome: int | str | None, streams_local: list[str], world: World, fetched: Sequence[str] = ()
+) -> int:
+    """The prefix that this node's leader has chosen; `fetched` are the folders of streams with a remote.
 
     An error of any rank is raised on all of them: the others would wait for it in the constructor.
     """
-    own = (world.node, outcome, streams_local, machine())
-    reports = [own]
-    if dist.is_available() and dist.is_initialized():
-        reports = [own] * dist.get_world_size()
-        dist.all_gather_object(reports, own)
-    problems = [found for _, found, *_ in reports if isinstance(found, str)]
+    reports = _gathered((world.node, outcome, streams_local))
+    problems = [found for _, found, _ in reports if isinstance(found, str)]
     if problems:
-        nodes = {node: (folders, where) for node, _, folders, where in reports}
-        raise InputError(_same_machine(list(nodes.values()), world) or problems[0])
-    leaders = {node: (found, folders) for node, found, folders, _ in reports if isinstance(found, int)}
-    for node, _, folders, _ in reports:
+        raise InputError(_taken_by_own_job(fetched, world) or problems[0])
+    leaders = {node: (found, folders) for node, found, folders in reports if isinstance(found, int)}
+    for node, _, folders in reports:
         if node not in leaders:
             raise RuntimeError(f'Internal error: no rank of node {node} is its local leader.')
         if folders != leaders[node][1]:
@@ -117,14 +114,19 @@ def _agree(outcome: int | str | None, streams_local: list[str], world: World) ->
     return leaders[world.node][0]
 
 
-def _same_machine(nodes: list[tuple[list[str], tuple[str, ...]]], world: World) -> str | None:
-    """Why ranks of one job take a folder from each other, if they do: they are no nodes of their own.
+def _gathered(own: Any) -> list[Any]:
+    """What every rank reports; all of them call it."""
+    reports = [own]
+    if dist.is_available() and dist.is_initialized():
+        reports = [own] * dist.get_world_size()
+        dist.all_gather_object(reports, own)
+    return reports
 
-    Args:
-        nodes: Folders and machine of each.
-        world: Who we are.
-    """
-    users = [(folder, where) for folders, where in nodes for folder in dict.fromkeys(folders)]
+
+def _taken_by_own_job(fetched: Sequence[str], world: World) -> str | None:
+    """Why ranks of one job take a folder from each other, if they do: they are no nodes of their own."""
+    nodes = {node: (folders, where) for node, folders, where in _gathered((world.node, fetched, machine()))}
+    users = [(folder, where) for folders, where in nodes.values() for folder in dict.fromkeys(folders)]
     for folder, where in users:
         if (count := users.count((folder, where))) > 1:
             return (
@@ -135,12 +137,17 @@ def _same_machine(nodes: list[tuple[list[str], tuple[str, ...]]], world: World) 
     return None
 
 
+def _fetched(folders: list[str], remotes: list[str | None]) -> list[str]:
+    """The folders of streams with a remote: no two datasets may have one."""
+    return [folder for folder, remote in zip(folders, remotes, strict=True) if remote]
+
+
 def _claim_patiently(folders: list[str], remotes: list[str | None]) -> tuple[int, SharedMemory]:
     """Register the folders under a new prefix, waiting a little for those that are about to be released."""
     for folder in folders:
         if folders.count(folder) > 1:
             raise InputError(f'Every stream must have a `local` folder of its own, but two have {folder}.')
-    exclusive = [folder for folder, remote in zip(folders, remotes, strict=True) if remote]
+    exclusive = _fetched(folders, remotes)
     began = time.monotonic()
     while True:
         with _alone():
