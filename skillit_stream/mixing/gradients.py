@@ -27,7 +27,6 @@ def gradient_products(
     model: Module,
     streams: EvalStreams,
     *,
-    batch_size: int,
     samples_per_skill: int = 8,
     width: int = 128,
     document_end: int | None = None,
@@ -35,13 +34,13 @@ def gradient_products(
 ) -> Products:
     """Products of the skills' gradients; call it on every rank of a process group alike.
 
-    Every rank takes its part of the samples. The gradients that a step has left, the random numbers and the modes of
-    the modules stay as they are.
+    Every rank takes its part of the samples, one at a time: so the products are the same to the bit however many ranks
+    there are. The gradients that a step has left, the random numbers and the modes of the modules stay as they are. It
+    takes 8 bytes of memory for each skill and number of a sketch, 16,384 a matrix.
 
     Args:
         model: As `evaluate_skills` takes it; DistributedDataParallel is looked through.
         streams: The eval samples.
-        batch_size: Samples a rank and pass.
         samples_per_skill: The first so many samples of each skill, the same every time.
         width: Columns and rows that a matrix is drawn together to; a smaller one is taken as it is. The error of a
             product is about the product of the norms times 2 / width for each matrix.
@@ -55,34 +54,30 @@ def gradient_products(
         model = model.module
     weights = last_layer(model)
     sketches = [_Sketch(tuple(one.shape), width, seed + at, one.device) for at, one in enumerate(weights)]
-    sums = torch.zeros(len(streams.skills), sum(one.size for one in sketches), device=weights[0].device)
+    sizes = len(streams.skills), sum(one.size for one in sketches)
+    # Sums of float32 are exact in float64, in whatever order.
+    sums = torch.zeros(sizes, dtype=torch.float64, device=weights[0].device)
     targets = torch.zeros(len(streams.skills), dtype=torch.float64, device=sums.device)
     takes = parameters_of(model)
     with in_eval_mode(model), torch.enable_grad():
         for row, skill in enumerate(streams.skills):
             samples = streams.skill(skill, samples_per_skill)
-            for places in places_of_rank(len(samples), batch_size, streams.replication or 1):
-                own = places[places < len(samples)]
-                if not len(own):
+            for places in places_of_rank(len(samples), 1, streams.replication or 1):
+                if places[0] >= len(samples):
                     continue
-                batch = collate(samples.__getitems__(own.tolist()))
-                inputs = causal_lm_inputs(
-                    {name: column.to(sums.device) for name, column in batch.items()},
-                    document_end=document_end,
-                )
-                labels = inputs['labels'][:, 1:]
-                logits = logits_of(model, takes, inputs)[:, :-1].float()
-                nats = functional.cross_entropy(
-                    logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction='sum'
-                )
+                batch = collate(samples.__getitems__(places.tolist()))
+                batch = {name: column.to(sums.device) for name, column in batch.items()}
+                inputs = causal_lm_inputs(batch, document_end=document_end)
+                labels = inputs['labels'][0, 1:]
+                logits = logits_of(model, takes, inputs)[0, :-1].float()
+                nats = functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction='sum')
                 found = torch.autograd.grad(nats, weights, allow_unused=True)
-                parts = [sketch.of(one) for sketch, one in zip(sketches, found, strict=True)]
-                sums[row] += torch.cat(parts)
+                sums[row] += torch.cat([one.of(own) for one, own in zip(sketches, found, strict=True)])
                 targets[row] += (labels != IGNORE_INDEX).sum()
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(sums)
         distributed.all_reduce(targets)
-    means = (sums.double() / targets.clamp(min=1)[:, None]).cpu()
+    means = (sums / targets.clamp(min=1)[:, None]).cpu()
     products = (means @ means.T).tolist()
     return {
         skill: dict(zip(streams.skills, row, strict=True))

@@ -111,6 +111,16 @@ def options_of(name: str) -> frozenset[str] | None:
     return frozenset(own | set(COMMON) | {'groups'} | of_graph)
 
 
+def means_the_same(option: str, one: str, other: str) -> bool:
+    """Whether an option of one policy is that of another: some have one of every policy's under that name themselves.
+
+    Raises:
+        InputError: There is no policy of one of these names.
+    """
+    own = [option in inspect.signature(_find(name)).parameters for name in (one, other)]
+    return option not in COMMON or own[0] == own[1]
+
+
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse options that the policy does not have.
 

@@ -15,7 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import is_url
 from skillit_stream.formats.streams_folders import listed_folders
-from skillit_stream.mixture.registry import options_of
+from skillit_stream.mixture.registry import means_the_same, options_of
 from skillit_stream.training.yaml_files import TEXT_OR_LIST, load_yaml
 
 Options = dict[str, Any]
@@ -280,12 +280,13 @@ def _switch_policy(loaded: DictConfig, given: DictConfig) -> None:
     place = 'algorithms.data_mixing'
     options, chosen = OmegaConf.select(loaded, place), OmegaConf.select(given, place)
     policy = chosen.get('policy') if isinstance(chosen, DictConfig) else None
-    if policy is None or not isinstance(options, DictConfig) or policy == options.get('policy', 'skill_it'):
+    before = options.get('policy', 'skill_it') if isinstance(options, DictConfig) else policy
+    if policy is None or not isinstance(options, DictConfig) or policy == before:
         return
     known = options_of(policy)
     if known is None:
         return
-    kept = {'policy', *known}
+    kept = {'policy', *(one for one in known if one not in options or means_the_same(one, before, policy))}
     for key in [key for key in options if key not in kept]:
         del options[key]
     for key in [key for key in chosen if key not in kept and chosen[key] is None]:

@@ -32,7 +32,6 @@ def gradients_of_state(state: State, document_end: int | None) -> Products:
         return gradient_products(
             getattr(network, 'model', network),
             found.streams,
-            batch_size=SAMPLES,
             samples_per_skill=SAMPLES,
             document_end=document_end,
         )

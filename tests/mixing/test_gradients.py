@@ -56,23 +56,17 @@ def as_array(products: dict[str, dict[str, float]]) -> np.ndarray:
     return np.array([[products[row][column] for column in SIZES] for row in SIZES])
 
 
-@pytest.mark.parametrize('batch_size', [1, 2, 5])
 @pytest.mark.parametrize('tied', [True, False])
-def test_products_are_those_of_a_plain_loop(
-    evals: EvalStreams, streams_root: Path, batch_size: int, tied: bool
-):
+def test_products_are_those_of_a_plain_loop(evals: EvalStreams, streams_root: Path, tied: bool):
     model = network(tie_word_embeddings=tied)
-    found = gradient_products(model, evals, batch_size=batch_size, samples_per_skill=5)
+    found = gradient_products(model, evals, samples_per_skill=5)
     np.testing.assert_allclose(as_array(found), by_hand(model, streams_root, 5), rtol=1e-4)
 
 
 def test_sketched_products_are_right_on_average(evals: EvalStreams):
     model = network()
-    exact = as_array(gradient_products(model, evals, batch_size=8, width=1000))
-    found = [
-        as_array(gradient_products(model, evals, batch_size=8, width=8, seed=100 * seed))
-        for seed in range(60)
-    ]
+    exact = as_array(gradient_products(model, evals, width=1000))
+    found = [as_array(gradient_products(model, evals, width=8, seed=100 * seed)) for seed in range(60)]
     spread = np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
     assert (spread > 0).all()
     assert (np.abs(np.mean(found, axis=0) - exact) < 4 * spread).all()
@@ -88,8 +82,8 @@ def test_nothing_of_the_model_or_of_chance_is_changed(evals: EvalStreams):
     before = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
     modes = [one.training for one in model.modules()]
     drawn = torch.get_rng_state()
-    first = gradient_products(model, evals, batch_size=3)
-    assert gradient_products(model, evals, batch_size=3) == first
+    first = gradient_products(model, evals)
+    assert gradient_products(model, evals) == first
     assert torch.equal(torch.get_rng_state(), drawn)
     assert [one.training for one in model.modules()] == modes
     assert all(
@@ -108,4 +102,4 @@ def test_a_layer_that_is_not_trained_is_refused(evals: EvalStreams):
     model = network()
     model.requires_grad_(False)
     with pytest.raises(InputError, match='the last layer of the model is not trained'):
-        gradient_products(model, evals, batch_size=2)
+        gradient_products(model, evals)

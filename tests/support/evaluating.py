@@ -57,7 +57,7 @@ def _evaluate(
     plain = evaluate_skills(getattr(network, 'module', network).model, evals, **options)
     assert [plain] * dist.get_world_size() == dist.all_gather_object(plain)
     inner = getattr(network, 'module', network).model
-    gradients = gradient_products(inner, evals, batch_size=batch_size, samples_per_skill=LIMIT)
+    gradients = gradient_products(inner, evals, samples_per_skill=LIMIT)
     return {
         'limit': limit,
         'at once': figures_of(trainer),

@@ -330,6 +330,13 @@ def test_what_is_said_of_new_skills_goes_with_the_graph():
     assert not {'graph', 'new_skills'} & (options_of('proportional') or set())
 
 
+def test_an_option_that_means_something_else_of_the_other_policy_is_dropped():
+    curriculum = ROOT / 'yamls' / 'addition' / 'sample_curriculum.yaml'
+    assert 'start' in load_config(curriculum).algorithms['data_mixing']
+    switched = load_config(curriculum, ['algorithms.data_mixing.policy=stratified'])
+    assert switched.algorithms['data_mixing'] == {'policy': 'stratified'}
+
+
 def test_an_option_typed_beside_another_policy_is_not_dropped():
     config = load_config(
         SKILL_IT, ['algorithms.data_mixing.policy=stratified', 'algorithms.data_mixing.eta=1']
