@@ -1,6 +1,6 @@
 # make demo    the main job end to end on the text of the environment's packages: tokenizer, streams, graph, three mixtures, report
 # make test    the tests (test-slow: those of several real jobs: object stores, hygiene, elasticity)
-#              TESTS=tests/loader runs some of them
+#              TESTS=tests/loader runs some of them, WITHOUT='ray or trees' leaves some of the slow ones out
 # make lint    ruff and pyright
 # Each sets up .venv by itself, once. PYTHON=python3.12 chooses another interpreter; STACK=modern takes the newest torch,
 # transformers and numpy in place of those that Composer and Streaming pin, in .venv-modern.
@@ -48,7 +48,7 @@ test: $(VENV)/.installed-dev
 	$(PYTEST) -m 'not slow' $(TESTS)
 
 test-slow: $(VENV)/.installed-dev
-	$(PYTEST) -m slow $(TESTS)
+	$(PYTEST) -m slow $(if $(WITHOUT),-k 'not ($(WITHOUT))') $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

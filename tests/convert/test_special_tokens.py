@@ -148,7 +148,7 @@ def test_parts_and_streams_of_the_other_way_are_not_mixed_in(
         '--skill',
         'x',
     ]
-    arguments += ['--seq-len', 8, '--part-size', 1, '--workers', 1]
+    arguments += ['--seq-len', 8, '--part-size', files[0].stat().st_size, '--workers', 1]
     skillit(*arguments, '--task', '0/2')
     skillit(*arguments, '--special-tokens', 'text')
     _, found = texts_in(tmp_path / 'S', two_specials)
