@@ -112,8 +112,8 @@ class MixtureDriver:
 
         Divide the weighed losses' sum by the number of tokens. Ask after :meth:`start` and each :meth:`end_round`.
         """
-        number = self.dataset.round + (self._ended == self.dataset.round)
-        return self._mixture.token_weights if self._mixture and self._mixture.round == number else None
+        mixture, number = self._mixture, self.dataset.round + (self._ended == self.dataset.round)
+        return mixture.token_weights(self.dataset.skills) if mixture and mixture.round == number else None
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The batches of the next round, or of what is left of one, counted for :meth:`state_dict`.
@@ -328,9 +328,8 @@ class MixtureDriver:
         except InputError as error:
             self._misfit = error
         self._within = [from_plain(Evaluation, one) for one in state.get('within', [])]
-        # Neither is in a state of before it was kept.
         self._decided = LastDecision.from_plain(state.get('decided'))
-        self._mixture = RoundMixture.from_plain(state.get('mixture'))
+        self._mixture = RoundMixture.from_plain(state.get('mixture'))  # not in states of before it was kept
         self._started = self._just_loaded = True
         if 'dataset' in state:
             self.dataset.load_state_dict(state['dataset'])

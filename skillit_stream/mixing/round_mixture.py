@@ -1,6 +1,6 @@
 """The mixture that a policy has decided for a round: what is drawn, and what the loss of its tokens is the mean of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,13 +70,16 @@ class RoundMixture:
             self.objective or self.proportions, objective or proportions
         )
 
-    @property
-    def token_weights(self) -> dict[str, float] | None:
-        """Skill -> weight of the loss of each of its tokens; None: all are 1."""
+    def token_weights(self, skills: Sequence[str]) -> dict[str, float] | None:
+        """Weight of the loss of each token of these skills; None: all are 1.
+
+        Streams that have come since have a weight of 1.
+        """
         if self.objective is None:
             return None
         drawn = self.proportions
-        return {skill: part / drawn[skill] if part else 0.0 for skill, part in self.objective.items()}
+        weights = {skill: part / drawn[skill] if part else 0.0 for skill, part in self.objective.items()}
+        return {skill: weights.get(skill, 1.0) for skill in skills}
 
 
 def _by_skill(policy: MixturePolicy, proportions: NDArray[np.float64] | None) -> dict[str, float] | None:

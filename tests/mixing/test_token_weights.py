@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skillit_stream import InputError, MixtureDriver, MixturePolicy, RoundObservation
 from skillit_stream.formats.run_log import read_rounds
+from skillit_stream.mixing.round_mixture import RoundMixture
 from skillit_stream.mixture import LimitedPolicy, Limits
 from tests.support.jobs import loader_of
 from tests.support.mds import SIZES, ids_of, mixed_dataset
@@ -117,6 +118,11 @@ def test_a_state_of_before_there_were_weights_has_none(streams_root: Path):
     state = state_after(driver_of(streams_root, max_weight=None), 0, 5)
     del state['mixture']
     assert weights(resumed(streams_root, state)) is None
+
+
+def test_streams_that_come_and_go_within_a_round_keep_the_weights_of_the_others():
+    mixture = RoundMixture(3, {'a': 0.5, 'b': 0.5}, {'a': 0.75, 'b': 0.25})
+    assert mixture.token_weights(['b', 'c']) == {'b': 0.5, 'c': 1.0}
 
 
 def test_a_caller_who_does_not_weigh_is_refused(streams_root: Path):
