@@ -45,7 +45,7 @@ MADE = {
     GUIDE: ['graph.json', 'graph.png', 'runs/mine-skill_it-s1/mixture.jsonl', 'runs/compare/results.md'],
     'docs/convert.md': ['streams/shared/skills.json'],
     'docs/train.md': ['exported/config.json'],
-    'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml'],
+    'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml', 'later.yaml'],
     'docs/graphs.md': ['from-runs.json', 'written.json'],
     'docs/report.md': ['round-1.npy'],
     'docs/any-trainer.md': ['own-loop/mixture.jsonl'],

@@ -67,6 +67,8 @@ class RoundRecord(Evaluation):
     version: int = 1
     proportions: dict[str, float] = field(default_factory=dict)
     """Asked for, per train skill, in the order of the run's streams."""
+    objective: dict[str, float] = field(default_factory=dict)
+    """Trained for, per train skill, where tokens were weighed: the loss of each by this over its skill's proportion."""
     realised: dict[str, float] = field(default_factory=dict)
     samples: dict[str, float] = field(default_factory=dict)
     """Drawn in this round per train skill."""

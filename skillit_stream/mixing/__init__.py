@@ -7,5 +7,5 @@
 A trainer calls ``start`` before the first step, ``observe`` for an evaluation inside a round, ``end_round`` with the
 evaluation at its end, and puts ``state_dict`` into its checkpoints; a loop of one's own goes over ``batches``, so
 that the state holds the dataset's too. :func:`~.evaluation.evaluate_skills` measures the losses. Nothing here knows
-Composer.
+Composer. A policy that weighs tokens is driven by a trainer that multiplies losses by ``token_weights`` alone.
 """

@@ -52,6 +52,28 @@ def check_batch_size(loader: Any, dataset: SkillStreamingDataset) -> None:
         )
 
 
+def check_weighs(policy: MixturePolicy, weighs_tokens: bool) -> None:
+    """Refuse a policy whose objective nobody would train for; raises InputError."""
+    if policy.weighs_tokens and not weighs_tokens:
+        raise InputError(
+            f'The policy {policy.name} weighs tokens: weigh the loss of each by `driver.token_weights` of its skill, '
+            f'and say so, MixtureDriver(..., weighs_tokens=True), or leave `token_weights` out.'
+        )
+
+
+def warn_of_passes(dataset: SkillStreamingDataset, most: float, warned: set[str]) -> None:
+    """Warn, once a skill, before a round in which a stream will have been walked more often than `most`."""
+    for skill, passes in dataset.upcoming_passes.items():
+        if passes > most and skill not in warned:
+            warned.add(skill)
+            warnings.warn(
+                f'Skill {skill} will have been walked {passes:.2f} times by the end of round '
+                f'{dataset.next_round}, more than `warn_passes`={most:g}: it has few samples '
+                f'for its proportion of {dataset.next_proportions[skill]:.3f}.',
+                stacklevel=3,
+            )
+
+
 def warn_of_late_start(dataset: SkillStreamingDataset) -> None:
     """Warn where the first mixture comes too late for the first round: its loader has been asked to iterate."""
     if dataset.first_batch is None:

@@ -1,13 +1,10 @@
 """MixtureDriver: the mixture of every round from the losses of the last, whatever the trainer."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
@@ -18,10 +15,13 @@ from skillit_stream.mixing.checks import (
     check_batch_size,
     check_same_skills,
     check_version,
+    check_weighs,
     warn_of_late_start,
+    warn_of_passes,
 )
-from skillit_stream.mixing.last_decision import SAME, LastDecision
-from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
+from skillit_stream.mixing.last_decision import LastDecision
+from skillit_stream.mixing.ranks import on_rank_zero
+from skillit_stream.mixing.round_mixture import RoundMixture
 from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 
@@ -53,9 +53,10 @@ class MixtureDriver:
             al. 2023, arXiv 2305.16264.)
         begin_anew: Whether a loaded state of another policy is passed over, and this one begins with its first
             mixture at the next round; otherwise it is refused.
+        weighs_tokens: Whether the caller weighs losses by :attr:`token_weights`, as some policies ask.
 
     Raises:
-        InputError: The policy names other skills than the dataset has.
+        InputError: The policy names other skills than the dataset has, or asks for weights that are not given.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class MixtureDriver:
         *,
         warn_passes: float = 4.0,
         begin_anew: bool = False,
+        weighs_tokens: bool = False,
     ) -> None:
         check_same_skills(policy, dataset.skills)
+        check_weighs(policy, weighs_tokens)
         if policy.sample_orders() and not dataset.sample_orders:
             raise InputError(
                 f'The policy {policy.name} chooses the order of samples, but the dataset shuffles them: build it '
@@ -83,6 +86,8 @@ class MixtureDriver:
         self._misfit: InputError | None = None
         self._within: list[Evaluation] = []
         self._decided: LastDecision | None = None
+        # Of the round under way or, once that has ended, of the next.
+        self._mixture: RoundMixture | None = None
         self._just_loaded = False
         self._warned: set[str] = set()
         # Batches of the round under way that were handed out; None where somebody else counts them.
@@ -100,6 +105,15 @@ class MixtureDriver:
     def round(self) -> int:
         """The round that :meth:`end_round` ends."""
         return self._unended.number if self._unended else self.dataset.round
+
+    @property
+    def token_weights(self) -> dict[str, float] | None:
+        """Skill -> weight of the loss of its tokens in the round under way or about to begin; None: all are 1.
+
+        Divide the weighed losses' sum by the number of tokens. Ask after :meth:`start` and each :meth:`end_round`.
+        """
+        mixture, number = self._mixture, self.dataset.round + (self._ended == self.dataset.round)
+        return mixture.token_weights(self.dataset.skills) if mixture and mixture.round == number else None
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The batches of the next round, or of what is left of one, counted for :meth:`state_dict`.
@@ -166,10 +180,10 @@ class MixtureDriver:
                 **_plain(figures),
             )
             self._observe_before_training(before, write=not resumed)
-            self.dataset.set_proportions(self._agreed(self.policy.initial))
+            self._play(RoundMixture.agreed(self.policy, self.dataset, self.policy.initial))
             self._warn_of_notes()
             self._started = True
-        self._warn_of_passes()
+        warn_of_passes(self.dataset, self.warn_passes, self._warned)
 
     def observe(
         self, losses: Mapping[str, float], *, step: int | None = None, figures: Figures | None = None
@@ -217,14 +231,17 @@ class MixtureDriver:
         """
         if not self._unended and self._steps is not None:
             check_whole(self.dataset, self._steps)
-        dataset, played = self.dataset, self._unended or RoundSummary.of(self.dataset)
+        played = self._unended or RoundSummary.of(self.dataset)
         self._require(
             losses,
             f"at the end of round {played.number}: evaluate every round (in Composer: eval_interval='1ep')",
         )
         observation = played.observation(losses, train_losses, gradients)
         record = played.record(
-            step=self._steps_by_end(played) if step is None else step,
+            self._mixture,
+            step=sum(played.samples_seen.values()) // self.dataset.global_batch_size
+            if step is None
+            else step,
             losses=observation.eval_losses,
             train_losses=observation.train_losses,
             within=tuple(self._within),
@@ -234,12 +251,12 @@ class MixtureDriver:
         )
         self._within = []
         self._decided = LastDecision.of(self.policy, observation)
-        dataset.set_proportions(self._agreed(lambda: self.policy.update(observation)))
+        self._play(RoundMixture.agreed(self.policy, self.dataset, lambda: self.policy.update(observation)))
         self._ended, self._unended = played.number, None
         self._steps = None if self._steps is None else 0
         self._append(record, self._warn_of_notes())
-        self._warn_of_passes()
-        return dataset.next_proportions
+        warn_of_passes(self.dataset, self.warn_passes, self._warned)
+        return self.dataset.next_proportions
 
     def end_within_round(
         self,
@@ -263,6 +280,7 @@ class MixtureDriver:
             figures: As :meth:`end_round`'s, and so are `clocks` and `trained`.
         """
         record = RoundSummary.beginning_of(self.dataset, steps).record(
+            self._mixture,
             step=step,
             ended_after=steps,
             losses=dict(losses),
@@ -288,6 +306,7 @@ class MixtureDriver:
             'policy': self.policy.state_dict(),
             'within': [one.to_plain() for one in self._within],
             'decided': self._decided.to_plain() if self._decided else None,
+            'mixture': self._mixture.to_plain() if self._mixture else None,
         }
         # A trainer that iterates by itself counts by itself; before it begins, the dataset knows.
         counted = (one for one in (steps, self._steps, self.dataset.first_batch) if one is not None)
@@ -309,8 +328,8 @@ class MixtureDriver:
         except InputError as error:
             self._misfit = error
         self._within = [from_plain(Evaluation, one) for one in state.get('within', [])]
-        decided = state.get('decided')  # not in a state of before it was kept
-        self._decided = LastDecision.from_plain(decided) if decided else None
+        self._decided = LastDecision.from_plain(state.get('decided'))
+        self._mixture = RoundMixture.from_plain(state.get('mixture'))  # not in states of before it was kept
         self._started = self._just_loaded = True
         if 'dataset' in state:
             self.dataset.load_state_dict(state['dataset'])
@@ -323,11 +342,11 @@ class MixtureDriver:
         if decided is None or dataset.changes or dataset.next_round != decided.observation.round + 1:
             return
         memory = policy.state_dict()
-        proportions, stored = self._agreed(lambda: decided.again(policy)), dataset.next_proportions
-        if all(abs(value - stored[skill]) <= SAME for skill, value in proportions.items()):
+        mixture = RoundMixture.agreed(policy, dataset, lambda: decided.again(policy))
+        if mixture.is_as(dataset.next_proportions, self._mixture.objective if self._mixture else None):
             policy.load_state_dict(memory)
             return
-        dataset.set_proportions(proportions)
+        self._play(mixture)
         self._warn_of_notes()
 
     def _forget(self) -> None:
@@ -359,14 +378,9 @@ class MixtureDriver:
         if missing and not self.policy.accepts_bad_losses:
             raise InputError(f'The policy needs the loss of {missing[0]}, but none was measured {when}.')
 
-    def _agreed(self, decide: Callable[[], NDArray[np.float64]]) -> dict[str, float]:
-        """Rank 0's proportions on every rank: float noise must not split the ranks."""
-        # Every rank's policy decides, so that each holds the state; one decision is played.
-        decided = from_rank_zero(dict(zip(self.policy.skills, map(float, decide()), strict=True)))
-        return {skill: decided[skill] for skill in self.dataset.skills}
-
-    def _steps_by_end(self, played: RoundSummary) -> int:
-        return sum(played.samples_seen.values()) // self.dataset.global_batch_size
+    def _play(self, mixture: RoundMixture) -> None:
+        self.dataset.set_proportions(mixture.proportions)
+        self._mixture = mixture
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
         self.last_record = replace(record, notes=tuple(notes), decided=dict(self.policy.decided()))
@@ -380,17 +394,6 @@ class MixtureDriver:
         for note in notes:
             warnings.warn(note, stacklevel=3)
         return notes
-
-    def _warn_of_passes(self) -> None:
-        for skill, passes in self.dataset.upcoming_passes.items():
-            if passes > self.warn_passes and skill not in self._warned:
-                self._warned.add(skill)
-                warnings.warn(
-                    f'Skill {skill} will have been walked {passes:.2f} times by the end of round '
-                    f'{self.dataset.next_round}, more than `warn_passes`={self.warn_passes:g}: it has few samples '
-                    f'for its proportion of {self.dataset.next_proportions[skill]:.3f}.',
-                    stacklevel=3,
-                )
 
 
 def _plain(figures: Figures | None) -> dict[str, Any]:

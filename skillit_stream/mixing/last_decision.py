@@ -32,9 +32,9 @@ class LastDecision:
         return cls(copy.deepcopy(policy.state_dict()), observation)
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> 'LastDecision':
-        """Inverse of `to_plain`."""
-        return cls(plain['memory'], RoundObservation(**plain['observation']))
+    def from_plain(cls, plain: Mapping[str, Any] | None) -> 'LastDecision | None':
+        """Inverse of `to_plain`; nothing of nothing."""
+        return cls(plain['memory'], RoundObservation(**plain['observation'])) if plain else None
 
     def to_plain(self) -> dict[str, Any]:
         """In plain Python."""

@@ -9,6 +9,7 @@ import numpy as np
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.run_log import RoundRecord
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.round_mixture import RoundMixture
 from skillit_stream.mixture import RoundObservation
 
 
@@ -71,16 +72,19 @@ class RoundSummary:
             gradients=None if gradients is None else {skill: dict(row) for skill, row in gradients.items()},
         )
 
-    def record(self, **others: Any) -> RoundRecord:
+    def record(self, mixture: RoundMixture | None, **others: Any) -> RoundRecord:
         """Its line of the log.
 
         Args:
+            mixture: That was decided last, for this round or another.
             **others: RoundRecord's fields that the dataset knows nothing of.
         """
         drawn = sum(self.samples.values())
+        objective = mixture.objective if mixture and mixture.round == self.number else None
         return RoundRecord(
             round=self.number,
             proportions=self.proportions,
+            objective=objective or {},
             realised={skill: count / drawn for skill, count in self.samples.items()},
             samples=self.samples,
             passes=self.passes,

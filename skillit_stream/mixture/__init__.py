@@ -44,7 +44,8 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ===================== ============================================================================
 
 Every one of them takes ``floor``, ``ceiling`` and ``max_passes`` (`Limits`: proportions within bounds, what
-is cut off goes to the others in the ratio of their proportions), ``on_bad_loss`` (`ForgivingPolicy`: what a loss
+is cut off goes to the others in the ratio of their proportions; with ``token_weights`` what is trained for stays what
+the policy wants, see `MixturePolicy.objective`), ``on_bad_loss`` (`ForgivingPolicy`: what a loss
 that is missing or not finite does) and ``start`` (`WaitingPolicy`: begins inside the run, a fixed mixture until then).
 
 `GroupedPolicy` puts streams into groups, which are the skills of the policy inside; a group's proportion is shared

@@ -95,6 +95,11 @@ class GroupedPolicy(WrappedPolicy):
         """Return the next mixture of the streams, float64 ``[streams]``."""
         return self._shared(self.policy.update(self._of_groups(observation)))
 
+    def objective(self) -> NDArray[np.float64] | None:
+        """Return the objective of the streams, float64 ``[streams]``."""
+        objective = self.policy.objective()
+        return None if objective is None else self._shared(objective)
+
     def observe(self, observation: RoundObservation) -> None:
         """Pass an evaluation on."""
         self.policy.observe(self._of_groups(observation))

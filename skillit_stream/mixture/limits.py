@@ -1,4 +1,4 @@
-"""Floors, ceilings and a bound on repeats for the mixtures of any policy."""
+"""Floors, ceilings and a bound on repeats for the mixtures of any policy, and weights that make up for them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +69,25 @@ def _scaled(
         x = (total - result[~free].sum()) / weights[free].sum()
         result[free] = np.clip(x * weights[free], low[free], high[free])
     return result
+
+
+def reachable_objective(
+    wanted: NDArray[np.float64], drawn: NDArray[np.float64], max_weight: float
+) -> NDArray[np.float64]:
+    """The mixture nearest to `wanted` that weights of tokens make of what is drawn.
+
+    Weights w_i / q_i above `max_weight` are held there, and what that leaves goes to the others in their ratio. Drawn
+    by q, a token has a mean weight of Σ q_i w_i / q_i = 1.
+
+    Args:
+        wanted: Mixture ``[k]``, summing to 1.
+        drawn: Mixture q ``[k]``, summing to 1.
+        max_weight: Of a token, 1 or more.
+
+    Returns:
+        Objective w, float64 ``[k]``, summing to 1; 0 where nothing is drawn.
+    """
+    return fill(wanted, np.zeros(len(wanted)), max_weight * drawn)
 
 
 @dataclass(frozen=True)
@@ -211,24 +230,36 @@ class Limits:
 class LimitedPolicy(WrappedPolicy):
     """Any policy, its mixtures brought within limits; each change is a note."""
 
-    def __init__(self, policy: MixturePolicy, limits: Limits) -> None:
+    def __init__(self, policy: MixturePolicy, limits: Limits, *, max_weight: float | None = None) -> None:
         """Wrap a policy.
 
+        Args:
+            policy: Whose mixtures are limited.
+            limits: Of its skills.
+            max_weight: What the policy wants stays the objective where the limits hold what is drawn: tokens are
+                weighed, none by more than this. None: what is drawn is the objective.
+
         Raises:
-            InputError: If the limits are those of other skills.
+            InputError: If the limits are those of other skills, or leave a skill that is to be weighed out.
         """
         super().__init__(policy)
         if limits.skills != policy.skills:
             raise InputError(
                 f'limits are for {", ".join(limits.skills)}, but the policy mixes: {", ".join(policy.skills)}'
             )
-        self.limits = limits
+        if max_weight is not None and not limits.ceiling.all():
+            never = limits.skills[int(np.argmin(limits.ceiling))]
+            raise InputError(
+                f'token_weights weigh what is drawn, but the ceiling of {never!r} is 0; raise it, or leave the '
+                'skill out'
+            )
+        self.limits, self.max_weight = limits, max_weight
+        self.weighs_tokens = policy.weighs_tokens or max_weight is not None
+        self._objective: NDArray[np.float64] | None = None
 
     def initial(self) -> NDArray[np.float64]:
         """Return the first mixture within the limits, float64 ``[k]``; nothing counts as drawn yet."""
-        nothing = np.zeros(len(self.skills))
-        proportions, self._notes = self.limits.apply(self.policy.initial(), nothing, 0)
-        return proportions
+        return self._limited(self.policy.initial(), np.zeros(len(self.skills)), 0)
 
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Return the next mixture within the limits, float64 ``[k]``.
@@ -241,9 +272,11 @@ class LimitedPolicy(WrappedPolicy):
             seen = np.array([observation.samples_seen.get(name, 0) for name in self.skills], dtype=np.float64)
         elif self.limits.max_passes is not None:
             raise InputError(f'max_passes needs samples_seen, but round {observation.round} has none')
-        wanted = self.policy.update(observation)
-        proportions, self._notes = self.limits.apply(wanted, seen, observation.round + 1)
-        return proportions
+        return self._limited(self.policy.update(observation), seen, observation.round + 1)
+
+    def objective(self) -> NDArray[np.float64] | None:
+        """Return what the policy wanted, as far as weights reach it, float64 ``[k]``; None where that is drawn."""
+        return self._objective
 
     def describe(self) -> dict[str, Any]:
         """Return the inner policy's description and the limits."""
@@ -252,7 +285,25 @@ class LimitedPolicy(WrappedPolicy):
             'floor': by_name(self.skills, self.limits.floor),
             'ceiling': by_name(self.skills, self.limits.ceiling),
             'max_passes': self.limits.max_passes,
+            **({} if self.max_weight is None else {'token_weights': True, 'max_weight': self.max_weight}),
         }
+
+    def _limited(
+        self, proportions: NDArray[np.float64], seen: NDArray[np.float64], number: int
+    ) -> NDArray[np.float64]:
+        drawn, notes = self.limits.apply(proportions, seen, number)
+        self._notes, self._objective = notes, self.policy.objective()
+        if self.max_weight is not None:
+            wanted = proportions if self._objective is None else self._objective
+            objective = reachable_objective(wanted, drawn, self.max_weight)
+            held = [
+                f'token_weights: {self.skills[i]} is {objective[i]:.4g} of the objective, not {wanted[i]:.4g} '
+                f'({drawn[i]:.4g} is drawn, max_weight is {self.max_weight:g})'
+                for i in np.flatnonzero(objective < wanted - NOISE)
+            ]
+            self._notes = [*notes, *held]
+            self._objective = None if np.abs(objective - drawn).max() <= NOISE else objective
+        return drawn
 
 
 def _by_skill(

@@ -118,6 +118,9 @@ class MixturePolicy(ABC):
     needs_gradients: bool = False
     """Whether `RoundObservation.gradients` is wanted; who drives the policy then has to measure them."""
 
+    weighs_tokens: bool = False
+    """Whether `objective` may be another mixture; who drives the policy then has to weigh the losses of tokens."""
+
     accepts_bad_losses: bool = False
     """Whether observations may lack losses of `eval_skills` or hold some that are not finite."""
 
@@ -188,6 +191,14 @@ class MixturePolicy(ABC):
     def decided(self) -> Mapping[str, float]:
         """Return what it has decided besides the mixture, by name, for the run's log; mostly nothing."""
         return {}
+
+    def objective(self) -> NDArray[np.float64] | None:
+        """Return what is trained for where that is not the last mixture, float64 ``[k]``, summing to 1; mostly None.
+
+        The loss of a token of skill i is then weighed by the objective over the mixture, w_i / q_i: what is drawn is q,
+        what the mean loss is of is w. A policy that has one says so with `weighs_tokens`.
+        """
+        return None
 
     def sample_orders(self) -> Mapping[str, SampleOrder]:
         """Return in which order the samples of each skill are to be drawn; mostly none: shuffled.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.names import nearest
 from skillit_stream.mixture.bad_losses import ON_BAD_LOSS, ForgivingPolicy
-from skillit_stream.mixture.checks import one_of, proportions_by_skill, whole_number
+from skillit_stream.mixture.checks import number_within, one_of, proportions_by_skill, whole_number
 from skillit_stream.mixture.context import CONTEXT, RunContext, required
 from skillit_stream.mixture.limits import LimitedPolicy, Limits
 from skillit_stream.mixture.policy import MixturePolicy
@@ -28,7 +28,10 @@ Builder = Callable[..., MixturePolicy]
 BuilderT = TypeVar('BuilderT', bound=Builder)
 
 # Options of every policy: what is done around it.
-COMMON = ('floor', 'ceiling', 'max_passes', 'on_bad_loss', 'start', 'before_start')
+LIMITS = ('floor', 'ceiling', 'max_passes')
+COMMON = (*LIMITS, 'token_weights', 'max_weight', 'on_bad_loss', 'start', 'before_start')
+MAX_WEIGHT = 4.0
+"""Of a token, where the options say no other."""
 
 _BUILDERS: dict[str, Builder] = {}
 
@@ -75,10 +78,11 @@ def build_policy(name: str, context: RunContext | None = None, **options: Any) -
         name: One of `policy_names`, ``path/to/file.py:Class`` or ``package.module:Class``.
         context: What the run knows. Without it, its fields are among the options.
         **options: The policy's own parameters, as in the YAML, and those that every policy has:
-            `floor`, `ceiling` and `max_passes` (see `Limits.build`), `on_bad_loss`: 'error', 'keep' or 'last' (see
-            `ForgivingPolicy`), `start`: the round that the policy begins with (see `WaitingPolicy`), and
-            `before_start`: 'stratified', 'proportional' or a proportion by skill until then. A policy that has a
-            parameter of one of these names gets it instead.
+            `floor`, `ceiling` and `max_passes` (see `Limits.build`), `token_weights` and `max_weight`: whether tokens
+            are weighed so that the limits change what is drawn alone, and by how much at most (see `LimitedPolicy`),
+            `on_bad_loss`: 'error', 'keep' or 'last' (see `ForgivingPolicy`), `start`: the round that the policy begins
+            with (see `WaitingPolicy`), and `before_start`: 'stratified', 'proportional' or a proportion by skill until
+            then. A policy that has a parameter of one of these names gets it instead.
 
     Raises:
         InputError: If the name or an option is unknown, or one is missing or out of range.
@@ -175,6 +179,7 @@ def _wrapped(
     policy: MixturePolicy, common: dict[str, Any], context: RunContext, start: int, before: Any
 ) -> MixturePolicy:
     """Put around a policy what the common options ask for; none of them leave it as it is."""
+    max_weight = _max_weight(common)
     on_bad_loss = common.pop('on_bad_loss', 'error')
     one_of('on_bad_loss', on_bad_loss, ON_BAD_LOSS)
     if on_bad_loss != 'error':
@@ -184,7 +189,26 @@ def _wrapped(
     if not common:
         return policy
     known = context.named(('sizes', 'rounds', 'round_size'))
-    return LimitedPolicy(policy, Limits.build(policy.skills, **common, **known))
+    return LimitedPolicy(policy, Limits.build(policy.skills, **common, **known), max_weight=max_weight)
+
+
+def _max_weight(common: dict[str, Any]) -> float | None:
+    """The largest weight of a token, None where none are weighed; taken out of the common options."""
+    weighs, largest = common.pop('token_weights', False), common.pop('max_weight', None)
+    one_of('token_weights', weighs, (False, True))
+    if not weighs:
+        if largest is not None:
+            raise InputError(
+                'max_weight is the largest of token_weights: add token_weights=true, or leave it out'
+            )
+        return None
+    if not set(LIMITS) & set(common):
+        raise InputError(
+            f'token_weights make up for what limits change: give {", ".join(LIMITS)} or several of them, or leave them '
+            'out'
+        )
+    # At 1 nothing would be weighed.
+    return number_within('max_weight', MAX_WEIGHT if largest is None else largest, low=1.01)
 
 
 def _find(name: str) -> Builder:

@@ -25,6 +25,7 @@ class WrappedPolicy(MixturePolicy):
         self.needs_initial_losses = policy.needs_initial_losses
         self.needs_train_losses = policy.needs_train_losses
         self.needs_gradients = policy.needs_gradients
+        self.weighs_tokens = policy.weighs_tokens
         self.accepts_bad_losses = policy.accepts_bad_losses
 
     def initial(self) -> NDArray[np.float64]:
@@ -50,6 +51,10 @@ class WrappedPolicy(MixturePolicy):
     def decided(self) -> Mapping[str, float]:
         """Return what the inner policy has decided."""
         return self.policy.decided()
+
+    def objective(self) -> NDArray[np.float64] | None:
+        """Return the inner policy's objective, float64 ``[k]``."""
+        return self.policy.objective()
 
     def sample_orders(self) -> Mapping[str, SampleOrder]:
         """Return the inner policy's orders."""

@@ -1,4 +1,4 @@
-"""`skillit mix fit RATIOS METRICS`: a static mixture fitted to a table of runs."""
+"""`skillit mix fit RATIOS METRICS` or `--runs RUN ...`: a static mixture fitted to a table of runs."""
 
 import argparse
 import json
@@ -12,7 +12,8 @@ from skillit_stream.mixture_fit.fitting import fit_mixture
 from skillit_stream.mixture_fit.laws import LAWS
 from skillit_stream.mixture_fit.options import SEARCHES, FitOptions
 from skillit_stream.mixture_fit.output import fragment, print_fit, save, to_json, training_yaml
-from skillit_stream.mixture_fit.tables import read_runs
+from skillit_stream.mixture_fit.run_logs import read_run_logs
+from skillit_stream.mixture_fit.tables import RunTable, read_runs
 
 FIT_HELP = 'fit a law to a table of runs and print its mixture, how well it predicts, and a YAML'
 
@@ -22,12 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest='mix_command', metavar='COMMAND', required=True)
     fit = commands.add_parser('fit', help=FIT_HELP, description=FIT_HELP)
     fit.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='show tracebacks')
-    fit.add_argument(
-        'ratios', metavar='RATIOS', help='CSV: a row a run, its name, then a proportion for each skill'
-    )
-    fit.add_argument(
-        'metrics', metavar='METRICS', help='CSV: the same runs, a column for each loss (lower is better)'
-    )
+    _add_table(fit)
     fit.add_argument('--law', choices=LAWS, default='log-linear', help='default: log-linear')
     fit.add_argument(
         '--target',
@@ -52,6 +48,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--base', metavar='FILE.yaml', help='with --out: a training YAML to write with this mixture in it'
     )
     fit.add_argument('--json', action='store_true', help='print one JSON object')
+
+
+def _add_table(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        'ratios',
+        metavar='RATIOS',
+        nargs='?',
+        help='CSV: a row a run, its name, then a proportion for each skill',
+    )
+    fit.add_argument(
+        'metrics',
+        metavar='METRICS',
+        nargs='?',
+        help='CSV: the same runs, a column for each loss (lower is better)',
+    )
+    fit.add_argument(
+        '--runs', metavar='RUN', nargs='+', help='in their place: run folders, whose mixture.jsonl has both'
+    )
+    fit.add_argument(
+        '--from-round',
+        type=int,
+        metavar='N',
+        help='with --runs: the first round that counts (default: their first)',
+    )
+    fit.add_argument(
+        '--to-round',
+        type=int,
+        metavar='N',
+        help='with --runs: the round at whose end losses are taken (default: the last that all have ended)',
+    )
+
+
+def _table(args: argparse.Namespace) -> RunTable:
+    rounds = {'--from-round': args.from_round, '--to-round': args.to_round}
+    if args.runs:
+        if args.ratios:
+            raise InputError(
+                f'--runs is in the place of RATIOS and METRICS: leave out {args.ratios}, or --runs'
+            )
+        return read_run_logs(args.runs, from_round=args.from_round, to_round=args.to_round)
+    for option, number in rounds.items():
+        if number is not None:
+            raise InputError(f'{option} {number} is a round of --runs: add them, or leave it out')
+    if not args.metrics:
+        raise InputError('the runs are missing: give RATIOS and METRICS, two CSV files, or --runs RUN ...')
+    return read_runs(args.ratios, args.metrics)
 
 
 def _add_limits(fit: argparse.ArgumentParser) -> None:
@@ -98,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     """Fit, print, write."""
     if args.base and not args.out:
         raise InputError(f'--base {args.base} is written to another file: add --out')
-    table = read_runs(args.ratios, args.metrics)
+    table = _table(args)
     target = args.target
     if target.endswith('.json') and target not in table.metrics:
         target = _numbers('--target', target)

@@ -120,7 +120,7 @@ def fit_mixture(table: RunTable, options: FitOptions) -> MixtureFit:
         quality=quality,
         parameters={name: fitted.parameters() for name, fitted in zip(names, fits, strict=True)},
         groups=groups.names,
-        warnings=tuple(warnings),
+        warnings=(*table.warnings, *warnings),
     )
 
 

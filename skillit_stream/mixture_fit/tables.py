@@ -33,6 +33,8 @@ class RunTable:
     """float64 ``[n, k]``, rows sum to 1."""
     values: NDArray[np.float64]
     """float64 ``[n, m]``: nats per token, or any metric that is better when lower."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of a fit to it must know."""
 
 
 def read_runs(ratios: str | Path, metrics: str | Path) -> RunTable:
@@ -50,10 +52,7 @@ def read_runs(ratios: str | Path, metrics: str | Path) -> RunTable:
     names, measured = _read_table(Path(metrics))
     _refuse_unpaired(mixtures, measured, ratios, metrics)
     _refuse_unpaired(measured, mixtures, metrics, ratios)
-    if len(mixtures) < MIN_RUNS:
-        raise InputError(
-            f'{ratios} must hold at least {MIN_RUNS} runs to fit to and to hold out, but got: {len(mixtures)}'
-        )
+    check_enough(str(ratios), len(mixtures))
     rows = {run: _proportions(ratios, run, skills, row) for run, row in mixtures.items()}
     return RunTable(
         runs=tuple(rows),
@@ -62,6 +61,14 @@ def read_runs(ratios: str | Path, metrics: str | Path) -> RunTable:
         proportions=np.array(list(rows.values())),
         values=np.array([measured[run] for run in rows], dtype=np.float64),
     )
+
+
+def check_enough(source: str, runs: int) -> None:
+    """Refuse a table of too few runs; raises InputError."""
+    if runs < MIN_RUNS:
+        raise InputError(
+            f'{source} must hold at least {MIN_RUNS} runs to fit to and to hold out, but got: {runs}'
+        )
 
 
 def _refuse_unpaired(

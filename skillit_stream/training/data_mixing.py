@@ -24,7 +24,7 @@ from skillit_stream.mixing.trained_steps import TrainedSteps
 from skillit_stream.mixture import MixturePolicy
 from skillit_stream.training.evaluation import evaluated_skills, evaluates_at_end, one_pass_metric
 from skillit_stream.training.skill_gradients import gradients_of_state
-from skillit_stream.training.skill_losses import TrainLosses
+from skillit_stream.training.skill_losses import TrainLosses, model_by_skill
 from skillit_stream.training.skill_metrics import LOSSES, as_logged
 from skillit_stream.training.whole_rounds import check_only_one, check_whole_rounds
 
@@ -184,6 +184,7 @@ class DataMixing(Algorithm):
                 self.log_path,
                 warn_passes=self.warn_passes,
                 begin_anew=self.begin_anew,
+                weighs_tokens=True,
             )
             self._count_train_losses(state)
             self._go_on()
@@ -200,6 +201,7 @@ class DataMixing(Algorithm):
             figures=self._seen.figures_of(losses),
             eval_seconds=round(self._evaluation.seconds, 3),
         )
+        self._weigh_tokens(state)
         self._log_mixture(logger)
         if not self._round.runs:
             # Resumed within a round, which has begun in another process: what of it is trained here.
@@ -215,15 +217,15 @@ class DataMixing(Algorithm):
     def _count_train_losses(self, state: State) -> None:
         """Have the model keep the skills' losses apart, if the policy asks for them."""
         policy = self.driver.policy
-        if not policy.needs_train_losses:
-            return
-        try:
-            self._train_losses = TrainLosses(state.model, self.driver.dataset.skills)
-        except TypeError as error:
-            raise InputError(
-                f'The policy {policy.name} needs training losses by skill, which the model ({error}) does not '
-                f'keep: make it a skillit_stream.SkillLossModel instead of a HuggingFaceModel.'
-            ) from None
+        if policy.needs_train_losses:
+            self._train_losses = TrainLosses(state.model, self.driver.dataset.skills, policy.name)
+
+    def _weigh_tokens(self, state: State) -> None:
+        """Have the model weigh the losses of the round to come, or of what is left of one."""
+        weights = self.driver.token_weights
+        if weights or self.driver.policy.weighs_tokens:
+            model = model_by_skill(state.model, '`token_weights` need the losses of tokens by skill')
+            model.weigh_skills(list(weights.values()) if weights else None)
 
     def _add_step(self, state: State, logger: Logger) -> None:
         del logger
@@ -318,6 +320,7 @@ class DataMixing(Algorithm):
         self._trained.reset()
         if self._train_losses:
             self._train_losses.reset()
+        self._weigh_tokens(state)
         self._log_mixture(logger)
         if self._round.seconds:
             logger.log_metrics({'mixture/eval_share': self._evaluation.seconds / self._round.seconds})

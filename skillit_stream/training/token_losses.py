@@ -21,6 +21,8 @@ LinearCrossEntropy = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[
 CHUNK_LOGITS = 2**26
 # The attribute of a model whose loss is taken by token.
 LOSS_BY_TOKEN = 'takes_loss_by_token'
+# The input of such a model that weighs the losses: float [batch], of each sample's tokens.
+SAMPLE_WEIGHTS = 'sample_weights'
 
 
 @dataclass
@@ -28,9 +30,9 @@ class TokenLosses(ModelOutput):
     """What a model whose loss is taken by token gives in training, in place of logits.
 
     Attributes:
-        loss: Mean over the target tokens, in nats.
+        loss: Mean over the target tokens of loss times weight, in nats.
         token_losses: float32 [batch, sequence], no gradient: the loss, in nats, of the token that follows each
-            position; 0 where that is not a target.
+            position, not weighed; 0 where that is not a target.
     """
 
     loss: Any = None
@@ -52,19 +54,51 @@ def take_loss_by_token(model: PreTrainedModel, linear_cross_entropy: LinearCross
     whole = type(model).forward
 
     @wraps(whole)
-    def forward(self: Any, *args: Any, labels: torch.Tensor | None = None, **kwargs: Any) -> Any:
+    def forward(
+        self: Any,
+        *args: Any,
+        labels: torch.Tensor | None = None,
+        sample_weights: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
         if labels is None or not self.training:
             return whole(self, *args, labels=labels, **kwargs)
         hidden = getattr(self, self.base_model_prefix)(*args, **kwargs).last_hidden_state
         targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
         weight = self.get_output_embeddings().weight
-        total, losses = linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
+        total, losses = _weighed(linear_cross_entropy, hidden, weight, targets, sample_weights)
         # Without a target the losses' sum is 0, and so must be its gradient.
         count = (targets != IGNORE_INDEX).sum().clamp(min=1)
-        return TokenLosses(loss=total / count, token_losses=losses.view_as(targets))
+        return TokenLosses(loss=total / count, token_losses=losses)
 
     model.forward = MethodType(forward, model)
     setattr(model, LOSS_BY_TOKEN, True)
+
+
+def _weighed(
+    linear_cross_entropy: LinearCrossEntropy,
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    sample_weights: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum of the losses, each times its sample's weight, and the losses [batch, sequence] as they are.
+
+    Samples of one weight are taken together: kernels have the gradient of a plain sum alone.
+    """
+    if sample_weights is None:
+        total, losses = linear_cross_entropy(hidden.flatten(0, 1), weight, targets.flatten())
+        return total, losses.view_as(targets)
+    total, losses = (
+        hidden.new_zeros((), dtype=torch.float32),
+        targets.new_zeros(targets.shape, dtype=torch.float32),
+    )
+    for one in sample_weights.unique():
+        rows = sample_weights == one
+        part, found = linear_cross_entropy(hidden[rows].flatten(0, 1), weight, targets[rows].flatten())
+        total = total + one * part
+        losses[rows] = found.view_as(targets[rows])
+    return total, losses
 
 
 def chunked_linear_cross_entropy(

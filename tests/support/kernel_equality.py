@@ -87,13 +87,15 @@ def batch_of(device: str = 'cpu') -> dict[str, Any]:
     return {name: value.to(device) for name, value in (batch | {'skill': torch.tensor([0, 1, 1, 0])}).items()}
 
 
-def step(model: Any, *, counting: bool, device: str, precision: str) -> dict[str, Any]:
+def step(model: Any, *, counting: bool, device: str, precision: str, weighs: bool = False) -> dict[str, Any]:
     """A forward and backward pass: loss, gradients by parameter, sums by skill."""
     import torch
 
     model.to(device).train().zero_grad()
     if counting:
         model.count_skills(SKILLS)
+    if weighs:
+        model.weigh_skills([1.5, 0.25])
     batch = batch_of(device)
     half = torch.autocast(device, getattr(torch, precision)) if precision != 'float32' else nullcontext()
     with half:
@@ -111,13 +113,13 @@ def differences(
 
     eager, fused = twins(kind, machine, asked)
     found: dict[str, Any] = {}
-    for counting in (False, True):
-        options: Any = {'counting': counting, 'device': device, 'precision': precision}
+    for name, counting, weighs in (('False', False, False), ('True', True, False), ('weighed', True, True)):
+        options: Any = {'counting': counting, 'weighs': weighs, 'device': device, 'precision': precision}
         one, other = step(eager, **options), step(fused, **options)
         pairs = zip(one['gradients'], other['gradients'], strict=True)
         found |= {
-            f'loss, {counting}': abs(one['loss'] - other['loss']) / one['loss'],
-            f'gradients, {counting}': max(float((a - b).norm() / a.norm()) for a, b in pairs),
+            f'loss, {name}': abs(one['loss'] - other['loss']) / one['loss'],
+            f'gradients, {name}': max(float((a - b).norm() / a.norm()) for a, b in pairs),
         }
     ours, theirs = torch.tensor(other['sums']), torch.tensor(one['sums'])
     found['sums'] = float(((ours - theirs).abs() / theirs).max())

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from streaming import MDSWriter
 
 from skillit_stream.cli import main
 from tests.support import commands
 from tests.support.launching import AS_NODE, Launcher, RankServer
-from tests.support.training_runs import EVAL_SAMPLES, TRAIN_SAMPLES, settings, write_yaml
+from tests.support.streams_reading import samples_in
+from tests.support.training_runs import EVAL_SAMPLES, SKILLS, TRAIN_SAMPLES, settings, write_yaml
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -27,6 +30,23 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('training') / 'addition'
     counts = ['--train-samples', str(TRAIN_SAMPLES), '--eval-samples', str(EVAL_SAMPLES)]
     assert main(['convert', 'addition', '--out', str(root), *counts]) == 0
+    return root
+
+
+@pytest.fixture
+def uneven(streams: Path, tmp_path: Path) -> Path:
+    """The streams, but the first few to all tokens of a sample are targets."""
+    root = Path(shutil.copytree(streams, tmp_path / 'uneven'))
+    generator = np.random.default_rng(1)
+    for skill in SKILLS:
+        samples = samples_in(streams / skill / 'train')
+        shutil.rmtree(root / skill / 'train')
+        columns = {'tokens': 'ndarray:uint16:17', 'loss_mask': 'ndarray:uint8:17'}
+        with MDSWriter(out=str(root / skill / 'train'), columns=columns) as writer:
+            for sample in samples:
+                mask = np.zeros(17, np.uint8)
+                mask[: generator.integers(2, 18)] = 1
+                writer.write({'tokens': sample['tokens'], 'loss_mask': mask})
     return root
 
 
