@@ -2,43 +2,36 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
 from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog, Trained
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.applying import Applying, builder_for
 from skillit_stream.mixing.checks import (
     STATE_VERSION,
     check_batch_size,
-    check_same_skills,
+    check_policy,
     check_version,
+    require_losses,
+    warn_of_changed_streams,
     warn_of_late_start,
+    warn_of_passes,
 )
 from skillit_stream.mixing.last_decision import SAME, LastDecision
-from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
+from skillit_stream.mixing.ranks import agreed_mixture, on_rank_zero
 from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
+from skillit_stream.mixing.stopwatch import Clocks
 from skillit_stream.mixture import MixturePolicy, RoundObservation
+from skillit_stream.mixture.from_options import PolicyBuilder
 
 Figures = Mapping[str, Mapping[str, float]]
 """What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
 Batch = TypeVar('Batch')
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Seconds of a round."""
-
-    seconds: float = 0.0
-    """The whole of it, the others included."""
-    stalled_seconds: float = 0.0
-    """Waiting for data."""
-    eval_seconds: float = 0.0
 
 
 class MixtureDriver:
@@ -53,6 +46,9 @@ class MixtureDriver:
             al. 2023, arXiv 2305.16264.)
         begin_anew: Whether a loaded state of another policy is passed over, and this one begins with its first
             mixture at the next round; otherwise it is refused.
+        build: Makes the policies that `skillit apply` gives the run, which are looked for beside the log; None:
+            from what the dataset knows.
+        admit: Refuses those that need what the trainer does not measure; None: what `policy` does not need.
 
     Raises:
         InputError: The policy names other skills than the dataset has.
@@ -66,18 +62,17 @@ class MixtureDriver:
         *,
         warn_passes: float = 4.0,
         begin_anew: bool = False,
+        build: PolicyBuilder | None = None,
+        admit: Callable[[MixturePolicy], None] | None = None,
     ) -> None:
-        check_same_skills(policy, dataset.skills)
-        if policy.sample_orders() and not dataset.sample_orders:
-            raise InputError(
-                f'The policy {policy.name} chooses the order of samples, but the dataset shuffles them: build it '
-                f'with sample_orders=policy.sample_orders().'
-            )
+        check_policy(policy, dataset)
         self.dataset, self.policy = dataset, policy
         self.warn_passes, self.begin_anew = warn_passes, begin_anew
         self.last_record: RoundRecord | None = None
         """What was last written down, or would be with a log: a round, or the evaluation before training."""
         self._log = RunLog(log_path) if log_path is not None else None
+        folder = None if log_path is None else Path(log_path).parent
+        self._applying = Applying(folder, policy, build or builder_for(dataset), admit)
         self._started = False
         # What a loaded state holds against the policy; whether that matters is known when training starts.
         self._misfit: InputError | None = None
@@ -100,6 +95,11 @@ class MixtureDriver:
     def round(self) -> int:
         """The round that :meth:`end_round` ends."""
         return self._unended.number if self._unended else self.dataset.round
+
+    @property
+    def applied_from(self) -> int | None:
+        """The round from which a policy decides that the run was given (`skillit apply`); None: it has its own."""
+        return self._applying.taken.from_round if self._applying.taken else None
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The batches of the next round, or of what is left of one, counted for :meth:`state_dict`.
@@ -156,6 +156,7 @@ class MixtureDriver:
         if self._log:
             log, first = self._log, self.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
+            self._applying.start()
         if not self._started:
             warn_of_late_start(self.dataset)
             before = RoundRecord(
@@ -166,10 +167,12 @@ class MixtureDriver:
                 **_plain(figures),
             )
             self._observe_before_training(before, write=not resumed)
-            self.dataset.set_proportions(self._agreed(self.policy.initial))
+            self.dataset.set_proportions(
+                agreed_mixture(self.policy, self.dataset.skills, self.policy.initial)
+            )
             self._warn_of_notes()
             self._started = True
-        self._warn_of_passes()
+        warn_of_passes(self.dataset, self.warn_passes, self._warned)
 
     def observe(
         self, losses: Mapping[str, float], *, step: int | None = None, figures: Figures | None = None
@@ -218,13 +221,14 @@ class MixtureDriver:
         if not self._unended and self._steps is not None:
             check_whole(self.dataset, self._steps)
         dataset, played = self.dataset, self._unended or RoundSummary.of(self.dataset)
-        self._require(
+        require_losses(
+            self.policy,
             losses,
             f"at the end of round {played.number}: evaluate every round (in Composer: eval_interval='1ep')",
         )
         observation = played.observation(losses, train_losses, gradients)
         record = played.record(
-            step=self._steps_by_end(played) if step is None else step,
+            step=sum(played.samples_seen.values()) // dataset.global_batch_size if step is None else step,
             losses=observation.eval_losses,
             train_losses=observation.train_losses,
             within=tuple(self._within),
@@ -233,12 +237,13 @@ class MixtureDriver:
             **asdict(clocks or Clocks()),
         )
         self._within = []
-        self._decided = LastDecision.of(self.policy, observation)
-        dataset.set_proportions(self._agreed(lambda: self.policy.update(observation)))
+        self._decide(observation)
         self._ended, self._unended = played.number, None
         self._steps = None if self._steps is None else 0
-        self._append(record, self._warn_of_notes())
-        self._warn_of_passes()
+        given = self._applying.about(self.policy)
+        record = replace(record, next_proportions=dataset.next_proportions, applied=given)
+        self._append(record, [*self._applying.notes(), *self._warn_of_notes()])
+        warn_of_passes(self.dataset, self.warn_passes, self._warned)
         return dataset.next_proportions
 
     def end_within_round(
@@ -288,6 +293,7 @@ class MixtureDriver:
             'policy': self.policy.state_dict(),
             'within': [one.to_plain() for one in self._within],
             'decided': self._decided.to_plain() if self._decided else None,
+            'applied': self._applying.state_dict(),
         }
         # A trainer that iterates by itself counts by itself; before it begins, the dataset knows.
         counted = (one for one in (steps, self._steps, self.dataset.first_batch) if one is not None)
@@ -305,6 +311,7 @@ class MixtureDriver:
         """
         check_version(state)
         try:
+            self.policy = self._applying.restored(state.get('applied'), begin_anew=self.begin_anew)
             self.policy.load_state_dict(state['policy'])
         except InputError as error:
             self._misfit = error
@@ -317,13 +324,34 @@ class MixtureDriver:
             self._unended = RoundSummary(**state['unended']) if state['unended'] else None
             self._steps = self._ended = None
 
+    def _decide(self, observation: RoundObservation) -> None:
+        """Set the next mixture: by the policy, or by one that the run is given now."""
+        if due := self._applying.due(observation):
+            taken, policy = due
+            try:
+                self._play(policy, observation)
+            except InputError as error:  # of all ranks: there is too little data for this mixture
+                self._applying.refuse(error)
+            else:
+                self.policy = policy
+                self._applying.take(taken)
+                return
+        self._play(self.policy, observation)
+
+    def _play(self, policy: MixturePolicy, observation: RoundObservation) -> None:
+        decided = LastDecision.of(policy, observation)
+        update = partial(policy.update, observation)
+        self.dataset.set_proportions(agreed_mixture(policy, self.dataset.skills, update))
+        self._decided = decided
+
     def _decide_again(self) -> None:
         """Have the policy's present options decide the round that is about to begin, if they decide otherwise."""
         decided, dataset, policy = self._decided, self.dataset, self.policy
         if decided is None or dataset.changes or dataset.next_round != decided.observation.round + 1:
             return
         memory = policy.state_dict()
-        proportions, stored = self._agreed(lambda: decided.again(policy)), dataset.next_proportions
+        proportions = agreed_mixture(policy, dataset.skills, lambda: decided.again(policy))
+        stored = dataset.next_proportions
         if all(abs(value - stored[skill]) <= SAME for skill, value in proportions.items()):
             policy.load_state_dict(memory)
             return
@@ -335,12 +363,7 @@ class MixtureDriver:
         misfit, self._misfit, self._decided = self._misfit, None, None
         changes = self.dataset.changes
         if {'added', 'removed'} & set(changes.values()):
-            named = ', '.join(f'{skill} {change}' for skill, change in changes.items())
-            warnings.warn(
-                f'The streams have changed ({named}): the policy forgets the losses it has seen and begins anew with '
-                f'its first mixture in round {self.dataset.round}.',
-                stacklevel=2,
-            )
+            warn_of_changed_streams(changes, self.dataset.round)
         elif misfit and not self.begin_anew:
             raise misfit
         self._started = False
@@ -351,22 +374,10 @@ class MixtureDriver:
             self._append(record, [])
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.
-            self._require(losses, 'before training: call start(losses) (in Composer: trainer.eval() first)')
+            require_losses(
+                self.policy, losses, 'before training: call start(losses) (in Composer: trainer.eval() first)'
+            )
             self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
-
-    def _require(self, losses: Mapping[str, float], when: str) -> None:
-        missing = [skill for skill in self.policy.eval_skills if skill not in losses]
-        if missing and not self.policy.accepts_bad_losses:
-            raise InputError(f'The policy needs the loss of {missing[0]}, but none was measured {when}.')
-
-    def _agreed(self, decide: Callable[[], NDArray[np.float64]]) -> dict[str, float]:
-        """Rank 0's proportions on every rank: float noise must not split the ranks."""
-        # Every rank's policy decides, so that each holds the state; one decision is played.
-        decided = from_rank_zero(dict(zip(self.policy.skills, map(float, decide()), strict=True)))
-        return {skill: decided[skill] for skill in self.dataset.skills}
-
-    def _steps_by_end(self, played: RoundSummary) -> int:
-        return sum(played.samples_seen.values()) // self.dataset.global_batch_size
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
         self.last_record = replace(record, notes=tuple(notes), decided=dict(self.policy.decided()))
@@ -380,17 +391,6 @@ class MixtureDriver:
         for note in notes:
             warnings.warn(note, stacklevel=3)
         return notes
-
-    def _warn_of_passes(self) -> None:
-        for skill, passes in self.dataset.upcoming_passes.items():
-            if passes > self.warn_passes and skill not in self._warned:
-                self._warned.add(skill)
-                warnings.warn(
-                    f'Skill {skill} will have been walked {passes:.2f} times by the end of round '
-                    f'{self.dataset.next_round}, more than `warn_passes`={self.warn_passes:g}: it has few samples '
-                    f'for its proportion of {self.dataset.next_proportions[skill]:.3f}.',
-                    stacklevel=3,
-                )
 
 
 def _plain(figures: Figures | None) -> dict[str, Any]:

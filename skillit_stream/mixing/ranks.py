@@ -1,12 +1,15 @@
 """What one rank decides or does for all of them, over torch.distributed where it is on."""
 
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import distributed
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.mixture import MixturePolicy
 
 Value = TypeVar('Value')
 
@@ -38,3 +41,33 @@ def on_rank_zero(action: Callable[[], None]) -> None:
     problem = from_rank_zero(problem)
     if problem:
         raise InputError(problem)
+
+
+def on_every_rank(action: Callable[[], Value]) -> Value:
+    """Do something on every rank; an InputError on any of them is raised on all, the lowest rank's."""
+    problem, value = None, None
+    try:
+        value = action()
+    except InputError as error:
+        problem = str(error)
+    problems = [problem]
+    if distributed.is_available() and distributed.is_initialized():
+        problems = [None] * distributed.get_world_size()
+        distributed.all_gather_object(problems, problem)
+    if first := next(filter(None, problems), None):
+        raise InputError(first)
+    return cast(Value, value)
+
+
+def agreed_mixture(
+    policy: MixturePolicy, skills: Sequence[str], decide: Callable[[], NDArray[np.float64]]
+) -> dict[str, float]:
+    """Rank 0's mixture on every rank, by skill: float noise must not split the ranks.
+
+    Args:
+        policy: Whose mixture it is; every rank's decides, so that each holds the state.
+        skills: In the order of the answer.
+        decide: Gives the mixture in the order of the policy's skills, float64 ``[k]``.
+    """
+    decided = from_rank_zero(dict(zip(policy.skills, map(float, decide()), strict=True)))
+    return {skill: decided[skill] for skill in skills}

@@ -8,6 +8,7 @@ from composer.models import HuggingFaceModel
 from composer.utils import dist
 from torch.nn import functional
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.loader.batches import IGNORE_INDEX
 from skillit_stream.training.flops import TrainingFlops
 from skillit_stream.training.kernels import Kernels
@@ -46,8 +47,8 @@ class SkillLossModel(HuggingFaceModel):
         self._has_more_terms: bool | None = False if self._by_token else None
 
     def count_skills(self, skills: int) -> None:
-        """Keep sums for this many skills from now on; a batch's ``skill`` column numbers them."""
-        self._sums = torch.zeros(2, skills, dtype=torch.float64)
+        """Keep sums for this many skills from now on, none for 0; a batch's ``skill`` column numbers them."""
+        self._sums = torch.zeros(2, skills, dtype=torch.float64) if skills else None
 
     def take_skill_losses(self) -> torch.Tensor:
         """Sums since the last call, float64 [2, skills]: nats, and tokens that they are of."""
@@ -112,25 +113,29 @@ def _with_a_target(labels: torch.Tensor) -> torch.Tensor:
     return labels
 
 
+def check_keeps_skills(model: Any, policy: str) -> None:
+    """Refuse a model that cannot keep the skills' losses apart, for a policy of this name; raises InputError."""
+    inner = getattr(model, 'module', model)
+    if not hasattr(inner, 'count_skills'):
+        raise InputError(
+            f'The policy {policy} needs training losses by skill, which the model ({type(inner).__name__}) does not '
+            f'keep: make it a skillit_stream.SkillLossModel instead of a HuggingFaceModel.'
+        )
+
+
 class TrainLosses:
     """The losses of a round by skill, over all ranks.
 
     Args:
-        model: The model that is trained; a wrapper's ``module`` is looked through.
+        model: The model that is trained (`check_keeps_skills`); a wrapper's ``module`` is looked through.
         skills: Names, in the order of the dataset.
-
-    Raises:
-        TypeError: The model cannot keep skills apart.
     """
 
     def __init__(self, model: Any, skills: Sequence[str]) -> None:
-        inner = getattr(model, 'module', model)
-        if not hasattr(inner, 'count_skills'):
-            raise TypeError(type(inner).__name__)
-        self._model = inner
+        self._model: Any = getattr(model, 'module', model)
         self._skills = tuple(skills)
         self._sums = torch.zeros(2, len(skills), dtype=torch.float64)
-        inner.count_skills(len(skills))
+        self._model.count_skills(len(skills))
 
     def add_step(self) -> None:
         """Add what a step has counted on all ranks; call it after each, on every rank."""
@@ -146,6 +151,10 @@ class TrainLosses:
             for number, skill in enumerate(self._skills)
             if tokens[number]
         }
+
+    def end(self) -> None:
+        """Keep them no longer."""
+        self._model.count_skills(0)
 
     def reset(self) -> None:
         """Begin a new round."""
