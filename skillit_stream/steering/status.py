@@ -4,8 +4,8 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from shutil import get_terminal_size
 from typing import Any
 
@@ -16,7 +16,7 @@ from skillit_stream.base.files import finite_or_null
 from skillit_stream.formats.applied import Request, pending_request
 from skillit_stream.formats.run_log import RoundRecord, is_written
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.mixture.explain import Explanation, Move, Part, explain_rounds, largest_parts
+from skillit_stream.mixture.explain import Explanation, Part, explain_rounds, largest_parts
 from skillit_stream.steering.run_facts import LOG, RunFacts
 from skillit_stream.training.progress_text import LABEL, WIDTH, duration_text, labelled, mean_text, named
 
@@ -48,9 +48,10 @@ def status_of(facts: RunFacts) -> dict[str, Any]:
     Raises:
         InputError: A file of it is broken.
     """
-    records, ended = facts.log.records, facts.ended
+    records, ended, rounds = facts.log.records, facts.ended, facts.about.rounds
     last = facts.rounds[-1] if facts.rounds else None
-    finished = facts.about.rounds is not None and len(ended) > 0 and facts.under_way >= facts.about.rounds
+    finished = rounds is not None and bool(ended) and facts.under_way >= rounds
+    before, now = _last_move(ended, finished=finished)
     evaluated = next((one for one in reversed(records) if one.losses), None)
     log = facts.folder / LOG
     taken = facts.taken[-1] if facts.taken else None
@@ -63,14 +64,14 @@ def status_of(facts: RunFacts) -> dict[str, Any]:
         'written_seconds_ago': time.time() - log.stat().st_mtime if log.is_file() else None,
         'round_seconds': last.seconds if last else None,
         'rounds_ended': facts.under_way,
-        'rounds': facts.about.rounds,
+        'rounds': rounds,
         'step': records[-1].step if records else 0,
-        'mixture': {'round': facts.under_way, 'proportions': _mixture_now(facts)},
-        'previous': {'round': ended[-1].round, 'proportions': ended[-1].proportions} if ended else None,
+        'mixture': {'round': now.round, 'proportions': now.proportions} if now else None,
+        'previous': {'round': before.round, 'proportions': before.proportions} if before else None,
         'losses': {'step': evaluated.step, 'by_skill': evaluated.losses} if evaluated else None,
         'passes': last.passes if last else {},
         'notes': list(ended[-1].notes) if ended else [],
-        'moved': _why(facts),
+        'moved': _why(facts, before, now) if before and now else None,
         'pending': _pending(facts),
         'applied': {'from_round': taken.from_round, 'policy': taken.mixing.get('policy')} if taken else None,
     }
@@ -82,9 +83,16 @@ def _deciding(facts: RunFacts, last: RoundRecord | None) -> Mapping[str, Any]:
     return given[-1]['policy'] if given else facts.about.policy or {}
 
 
-def _mixture_now(facts: RunFacts) -> dict[str, float]:
-    """Of the round under way; empty where the log does not say."""
-    return facts.ended[-1].next_proportions if facts.ended else {}
+def _last_move(
+    ended: Sequence[RoundRecord], *, finished: bool
+) -> tuple[RoundRecord | None, RoundRecord | None]:
+    """The two rounds whose mixtures were decided last; that under way, of which there is no line yet, among them."""
+    if not ended:
+        return None, None
+    last = ended[-1]
+    if finished or not last.next_proportions:
+        return (ended[-2] if len(ended) > 1 else None), last
+    return last, RoundRecord(round=last.round + 1, step=last.step, proportions=last.next_proportions)
 
 
 def _pending(facts: RunFacts) -> dict[str, Any] | None:
@@ -111,44 +119,31 @@ def _about(request: Request, facts: RunFacts) -> dict[str, Any]:
     return about
 
 
-def _why(facts: RunFacts) -> dict[str, Any] | None:
-    """The move to the mixture of the round under way, and its largest parts; None before there is one."""
-    if not facts.ended or not _mixture_now(facts):
-        return None
-    last = facts.ended[-1]
-    coming = RoundRecord(round=last.round + 1, step=last.step, proportions=last.next_proportions)
-    about = {'from_round': last.round, 'to_round': coming.round, 'parts': [], 'reason': None}
-    if last.applied:
+def _why(facts: RunFacts, before: RoundRecord, now: RoundRecord) -> dict[str, Any]:
+    """Why the mixture moved from one round to the next, and the largest parts of it."""
+    about = {'from_round': before.round, 'to_round': now.round, 'parts': [], 'reason': None, 'rest': False}
+    if before.applied:
         return {
             **about,
-            'reason': f'`skillit apply` gave the run the policy {last.applied["policy"]["name"]}',
+            'reason': f'`skillit apply` gave the run the policy {before.applied["policy"]["name"]}',
         }
     graph = facts.about.graph
+    shown = [one for one in facts.log.records if one.round <= before.round]
     try:
         found = explain_rounds(
-            facts.about.policy or {},
-            SkillsGraph.from_dict(graph) if graph else None,
-            [*(replace(one) for one in facts.log.records if one.ended_after is None), coming],
+            facts.about.policy or {}, SkillsGraph.from_dict(graph) if graph else None, [*shown, now]
         )
     except (InputError, KeyError) as error:
         found = Explanation(missing=(f'not explained: {error}',))
-    move = next((one for one in reversed(found.moves) if one.round == coming.round), None)
+    move = next((one for one in reversed(found.moves) if one.round == now.round), None)
     if move is None:
-        return {**about, 'reason': found.missing[0] if found.missing else 'The policy had not begun before.'}
-    return {
-        **about,
-        'parts': [_plain(part, last) for part in largest_parts(move, PARTS)],
-        'rest': _rest(move),
-    }
+        return {**about, 'reason': found.missing[-1] if found.missing else 'The policy begins with it.'}
+    parts = [_plain(part, before) for part in largest_parts(move, PARTS)]
+    return {**about, 'parts': parts, 'rest': bool(np.any(np.nan_to_num(move.rest)))}
 
 
 def _plain(part: Part, last: RoundRecord) -> dict[str, Any]:
     return {**asdict(part), 'loss': last.losses.get(part.eval_skill)}
-
-
-def _rest(move: Move) -> bool:
-    """Whether limits, or the end of an explicit first mixture, moved it too."""
-    return bool(np.any(np.nan_to_num(move.rest)))
 
 
 def status_lines(status: Mapping[str, Any], width: int) -> list[str]:
@@ -198,29 +193,19 @@ def _round_text(status: Mapping[str, Any]) -> str:
 
 def _mixture_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     now, before, policy = status['mixture'], status['previous'], status['policy'] or 'policy not known'
-    if not now['proportions']:
-        text = f'{policy}; no round has ended yet' if before is None else f'{policy}; {_mixture_text(before)}'
-        return [('mixture', text)]
-    changes = before['proportions']
+    if now is None:
+        return [('mixture', f'{policy}; no round has ended yet')]
+    changes = before['proportions'] if before else {}
     entries = [
         f'{skill} {100 * value:.1f} %{_change(value - changes[skill]) if skill in changes else ""}'
         for skill, value in sorted(now['proportions'].items(), key=lambda one: -one[1])
     ]
-    shown, more = ', '.join(entries[:NAMED]), len(entries) - NAMED
-    rest = f' and {more} more' if more > 0 else ''
-    last = status['finished']
-    which = f'for round {now["round"]}, were there one' if last else f'round {now["round"]}'
-    rows = [('mixture', f'{policy}; {which}: {shown}{rest}')]
-    if not last:
-        rows.append(('next', f'round {now["round"] + 1}: decided when round {now["round"]} ends'))
+    more = f' and {len(entries) - NAMED} more' if len(entries) > NAMED else ''
+    rows = [('mixture', f'{policy}; round {now["round"]} (from 0): {", ".join(entries[:NAMED])}{more}')]
+    if not status['finished']:
+        under_way = status['rounds_ended']
+        rows.append(('next', f'round {under_way + 1}: decided when round {under_way} ends'))
     return rows
-
-
-def _mixture_text(mixture: Mapping[str, Any]) -> str:
-    largest = sorted(mixture['proportions'].items(), key=lambda one: -one[1])
-    return f'round {mixture["round"]}: ' + named(
-        [(name, 100 * one) for name, one in largest], '{} {:.1f} %', NAMED
-    )
 
 
 def _change(change: float) -> str:
@@ -250,7 +235,7 @@ def _applied_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (
                 'applied',
-                f'{applied["policy"] or "skill_it"}, which decides since round {applied["from_round"]}',
+                f'{applied["policy"] or "skill_it"}, which decides from round {applied["from_round"]} on',
             )
         )
     if pending := status['pending']:
