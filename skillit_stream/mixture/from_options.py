@@ -12,7 +12,7 @@ from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.grouped import GroupedPolicy, context_of_groups, groups_of
 from skillit_stream.mixture.new_skills import ERROR, NewSkills
 from skillit_stream.mixture.policy import MixturePolicy
-from skillit_stream.mixture.registry import build_policy
+from skillit_stream.mixture.registry import build_policy, has_own_start
 
 PolicyBuilder = Callable[[Mapping[str, Any], Sequence[str]], tuple[MixturePolicy, SkillsGraph | None]]
 """Makes a policy of the options of `data_mixing` and the skills that are evaluated; raises InputError."""
@@ -82,15 +82,14 @@ def policy_inside_run(
         raise InputError(
             '`start` must be left out where a mixture is applied: --from-round says when it begins'
         )
+    name = str(options.get('policy', DEFAULT_POLICY))
+    if has_own_start(name):
+        raise InputError(f'policy {name!r} has a `start` of its own, so that it cannot begin inside a run')
     policy, graph = build({**options, 'start': begins}, evaluated)
     if policy.sample_orders():
         raise InputError(
             f'policy {policy.name!r} chooses the order of samples, which cannot change once some are drawn: begin '
             f'another run with it'
-        )
-    if 'began' not in policy.state_dict():
-        raise InputError(
-            f'policy {policy.name!r} has a `start` of its own, so that it cannot begin inside a run'
         )
     return policy, graph
 

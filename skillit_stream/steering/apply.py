@@ -85,7 +85,7 @@ def _apply(facts: RunFacts, path: Path, from_round: int | None) -> str:
     when = f'from round {begins}' if from_round is not None else f'from the next round ({begins}, or later)'
     instead = f', in place of {replaced}' if replaced else ''
     return (
-        f'{facts.folder}: {policy.describe()["name"]} {when}{instead}; a run that has stopped takes it when it goes on. '
+        f'{facts.folder}: {policy.describe()["name"]} {when}{instead}; a stopped run takes it when it goes on. '
         f'`skillit status {facts.folder}` says when it is taken, `skillit apply {facts.folder} --cancel` takes it back.'
     )
 

@@ -113,7 +113,7 @@ REFUSED = {
     'no such file': ({'policy': 'skill_it', 'graph': 'none.json', 'eta': 1}, 'none.json'),
     'a loss that is not evaluated': ({'graph': {'a': {'z': 1}, 'b': {}, 'c': {}}, 'eta': 1}, 'z'),
     'a start': ({'policy': 'stratified', 'start': 3}, '--from-round'),
-    'an order of samples': ({'policy': 'sample_curriculum'}, 'sample'),
+    'an order of samples': ({'policy': 'sample_curriculum'}, 'of its own'),
     'a whole YAML': ({'algorithms': {'data_mixing': MIXTURE}, 'seed': 3}, 'seed'),
     'no graph streams': ({'graph': 'streams', 'eta': 1}, 'config.yaml'),
 }

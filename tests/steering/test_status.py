@@ -95,7 +95,7 @@ def test_a_request_that_is_none_is_shown_as_such(ongoing: OngoingRun, capsys: Ca
     assert "'mixing' is missing" in told(capsys, ongoing)['pending']['problem']
     ongoing.play(1)
     text, _ = commands.done(capsys, 'status', ongoing.folder)
-    assert 'pending      malformed: ' in text
+    assert 'pending      malformed:' in text
     assert 'apply: refused' in text
 
 
