@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.base.files import from_plain, read_json, write_json
+from skillit_stream.base.files import from_plain, read_text, write_json
 
 REQUEST, TAKEN = 'apply.json', 'applied.json'
 VERSION = 1
@@ -99,16 +99,19 @@ def remove_request(folder: Path) -> None:
 def read_taken(folder: Path) -> tuple[Taken, ...]:
     """The requests that a run has taken, in order; raises InputError if the file is broken."""
     path = folder / TAKEN
-    if not path.exists():
-        return ()
-    plain = read_json(path)
+    return parse_taken(read_text(path), str(path)) if path.exists() else ()
+
+
+def parse_taken(text: str, where: str) -> tuple[Taken, ...]:
+    """The requests in the text of an ``applied.json``; raises InputError, which begins with `where`."""
     try:
+        plain = json.loads(text)
         if not isinstance(plain, dict) or not isinstance(plain.get('taken'), list):
             raise ValueError("it must hold a list 'taken'")
         _check_version(plain)
         return tuple(from_plain(Taken, one, f'taken[{at}]') for at, one in enumerate(plain['taken']))
     except ValueError as error:
-        raise InputError(f'{path}: {error}; restore the file: the run goes on by it') from None
+        raise InputError(f'{where}: {error}; restore the file: the run goes on by it') from None
 
 
 def write_taken(folder: Path, taken: Sequence[Taken]) -> None:

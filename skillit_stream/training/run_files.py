@@ -24,7 +24,7 @@ from composer.utils import (
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import read_text, write_atomically, write_text
 from skillit_stream.base.names import is_url
-from skillit_stream.formats.applied import TAKEN, remove_all
+from skillit_stream.formats.applied import TAKEN, parse_taken, read_taken, remove_all
 from skillit_stream.formats.remote_folder import listed_objects
 from skillit_stream.formats.run_log import has_rounds
 from skillit_stream.loader.dataset import SkillStreamingDataset
@@ -55,8 +55,7 @@ def prepare_folder(config: TrainConfig) -> None:
             # The checkpoint that Composer goes on from is the remote one: so must the log be.
             if remote and dist.get_global_rank() == 0:
                 write_atomically(path, lambda file: file.write(remote.read_bytes()))
-                if (taken := read_run_file(checkpoint_folder(config), TAKEN)) is not None:
-                    write_text(path.with_name(TAKEN), taken)
+                _bring_taken(path.parent, checkpoint_folder(config))
             return
         for log, key in ((path, 'save_folder'), (remote, 'checkpoint_folder')):
             # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
@@ -65,6 +64,13 @@ def prepare_folder(config: TrainConfig) -> None:
                     f'There is a run in {getattr(config, key)} already: pass autoresume=true to go on with it, '
                     f'save_overwrite=true to start over, or another {key}.'
                 )
+
+
+def _bring_taken(folder: Path, remote: str) -> None:
+    """Copy what was applied to the run from its remote folder, unless here is what was taken after that copy."""
+    text = read_run_file(remote, TAKEN)
+    if text is not None and len(parse_taken(text, f'{remote}/{TAKEN}')) > len(read_taken(folder)):
+        write_text(folder / TAKEN, text)
 
 
 def clear_run(config: TrainConfig) -> None:

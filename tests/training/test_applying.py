@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from skillit_stream.cli import main
-from skillit_stream.formats.applied import REQUEST, Request, read_taken, write_request
+from skillit_stream.formats.applied import REQUEST, Request, Taken, read_taken, write_request, write_taken
+from skillit_stream.training.config import load_config
+from skillit_stream.training.run_files import RunFilesUpload, prepare_folder
 from tests.support import commands
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.run_folders import drawn_samples, rounds_of, weights_of, without_clocks
@@ -17,7 +19,7 @@ from tests.support.training_runs import SKILLS, settings, write_yaml
 Trained = Callable[..., None]
 EVEN = dict.fromkeys(SKILLS, 1 / 3)
 OTHER = dict(zip(SKILLS, (0.5, 0.375, 0.125), strict=True))
-ROUNDS, AT = 8, 5
+ROUNDS, AT = 12, 9
 
 pytestmark = [
     pytest.mark.filterwarnings('ignore:apply. the run was given', 'ignore:start. ', 'ignore::UserWarning')
@@ -45,14 +47,17 @@ def test_two_ranks_that_are_given_a_mixture_and_killed_train_as_a_schedule_does(
     path = yaml_of(tmp_path / 'b.yaml', streams, given, even, **keys)
     first = launcher.ranks(path, streams, 2)
     first.wait_until((given / 'run.json').exists)
+    (given / REQUEST).write_text('{"version": 1, "mixing": {"policy": "statc"}}')
+    log = given / 'mixture.jsonl'
+    first.wait_until(lambda: log.exists() and 'apply: refused' in log.read_text())
     mixture = write_yaml(tmp_path / 'mixture.yaml', OTHER)
     assert main(['apply', str(given), str(mixture), '--from-round', str(AT)]) == 0
-    log = given / 'mixture.jsonl'
-    first.wait_until(lambda: log.exists() and '"round": 5' in log.read_text())
+    first.wait_until(lambda: f'"round": {AT}' in log.read_text())
     first.kill()
     assert [one.from_round for one in read_taken(given)] == [AT]
     finish(launcher.ranks(path, streams, 2))
 
+    assert first.output.read_text().count('apply: refused, the mixture goes on as it is: ') == 1
     assert [line['proportions'] for line in rounds_of(given)] == [EVEN] * AT + [OTHER] * (ROUNDS - AT)
     assert drawn_samples(given) == drawn_samples(scheduled)
     facts = ('samples', 'losses', 'passes', 'state')
@@ -116,3 +121,25 @@ def test_a_run_that_is_started_over_forgets_what_was_asked_of_the_one_before(
     trained('max_duration=2ep', 'save_overwrite=true')
     assert not (run_folder / REQUEST).exists()
     assert rounds_of(run_folder)[-1]['proportions'] != OTHER
+
+
+def test_what_was_taken_goes_with_the_checkpoints_to_another_machine(
+    store: Any, tiny_yaml: Path, tmp_path: Path
+):
+    store.client().create_bucket(Bucket='applied')
+    there, here = tmp_path / 'there', tmp_path / 'here'
+    taken = [
+        Taken(from_round=number, mixing={'policy': 'stratified'}, digest=str(number), evaluated=[])
+        for number in (2, 4)
+    ]
+    write_taken(there, taken[:1])
+    (there / 'mixture.jsonl').write_text('')
+    RunFilesUpload(there, 's3://applied/run').epoch_checkpoint(cast(Any, None), cast(Any, None))
+    keys = ['checkpoint_folder=s3://applied/run', 'autoresume=true', f'save_folder={here}']
+    config = load_config(tiny_yaml, keys)
+    prepare_folder(config)
+    assert read_taken(here) == tuple(taken[:1])
+    # Taken by a process that was killed before it was copied.
+    write_taken(here, taken)
+    prepare_folder(config)
+    assert read_taken(here) == tuple(taken)
