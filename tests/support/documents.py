@@ -20,8 +20,8 @@ from tests.support.paths import ROOT, SUPPORT
 CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
 # Pages in the order in which they are read; one may go on with what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
-    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'apply', 'experiments', 'python', 'any-trainer',
-    'extending', 'multi-node', 'llm-foundry', 'index', 'install',
+    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'apply', 'experiments', 'python',
+    'any-trainer', 'extending', 'multi-node', 'llm-foundry', 'index', 'install',
 )))  # fmt: skip
 # What cannot be run here -> why.
 NOT_RUN = {

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from skillit_stream.audit.replay import Replay
 from skillit_stream.cli import main
 from skillit_stream.formats.applied import REQUEST, Request, Taken, read_taken, write_request, write_taken
 from skillit_stream.training.config import load_config
@@ -17,8 +18,8 @@ from tests.support.run_folders import drawn_samples, rounds_of, weights_of, with
 from tests.support.training_runs import SKILLS, settings, write_yaml
 
 Trained = Callable[..., None]
-EVEN = dict.fromkeys(SKILLS, 1 / 3)
-OTHER = dict(zip(SKILLS, (0.5, 0.375, 0.125), strict=True))
+EVEN: dict[str, float] = dict.fromkeys(SKILLS, 1 / 3)
+OTHER: dict[str, float] = dict(zip(SKILLS, (0.5, 0.375, 0.125), strict=True))
 ROUNDS, AT = 12, 9
 
 pytestmark = [
@@ -63,6 +64,9 @@ def test_two_ranks_that_are_given_a_mixture_and_killed_train_as_a_schedule_does(
     facts = ('samples', 'losses', 'passes', 'state')
     for line, other in zip(rounds_of(given), rounds_of(scheduled), strict=True):
         assert {key: line[key] for key in facts} == {key: other[key] for key in facts}
+    replay = Replay(given, streams=streams)
+    for step, drawn in drawn_samples(given).items():
+        assert replay.step_ids(step).tolist() == drawn
     weights, others = weights_of(given), weights_of(scheduled)
     assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
 
