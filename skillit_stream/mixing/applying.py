@@ -6,14 +6,23 @@ rank 0 warns of it once. What was taken is part of the driver's state, which so 
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from skillit_stream.base.errors import InputError, first_line
 from skillit_stream.base.files import from_plain
-from skillit_stream.formats.applied import Taken, digest_of_request, read_request, read_taken, write_taken
+from skillit_stream.formats.applied import (
+    REQUEST,
+    TAKEN,
+    Taken,
+    digest_of_request,
+    read_request,
+    read_taken,
+    write_taken,
+)
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.checks import check_same_skills, require_losses
 from skillit_stream.mixing.ranks import from_rank_zero, global_rank, on_every_rank, on_rank_zero
@@ -79,16 +88,24 @@ class Applying:
         self._admit = admit or self._needs_no_more
         self._past: tuple[Taken, ...] = ()  # on rank 0
         self._refused: str | None = None
+        self._looked_at: str | None = None
         self._notes: list[str] = []
         self._just_taken = False
 
-    def start(self) -> None:
+    def start(self, *, resumed: bool) -> None:
         """Read what was taken before; raises InputError if the file of it is broken."""
 
         def read() -> None:
             self._past = read_taken(self._folder) if self._folder else ()
 
         on_rank_zero(read)
+        if self._past and not resumed:
+            at = ', '.join(str(one.from_round) for one in self._past)
+            warnings.warn(
+                f'{self._folder} has {TAKEN}: this run begins at round 0 and is given again what was applied at '
+                f'round {at}; to begin without, remove that file and {REQUEST}.',
+                stacklevel=3,
+            )
 
     def due(self, observation: RoundObservation) -> tuple[Taken, MixturePolicy] | None:
         """What decides the round after the one that was observed, if it was given to the run.
@@ -129,7 +146,7 @@ class Applying:
         """Warn, once, of a request that cannot be taken; the run goes on as before."""
         self._notes = [f'apply: refused, the mixture goes on as it is: {error}']
         if global_rank() == 0:
-            self._refused = digest_of_request(self._folder) if self._folder else None
+            self._refused = self._looked_at
             warnings.warn(self._notes[0], stacklevel=4)
 
     def notes(self) -> list[str]:
@@ -176,7 +193,9 @@ class Applying:
         last = self._past[-1] if self._past else None
         if last and upcoming < last.from_round:  # going on from an older checkpoint comes first
             return []
-        if self._refused is not None and self._refused == digest_of_request(folder):
+        # Taken before it is read: of what replaces the file meanwhile it is not the digest.
+        self._looked_at = digest_of_request(folder)
+        if self._looked_at is None or self._looked_at == self._refused:
             return []
         request = read_request(folder)
         if request is None or not request.is_due(upcoming) or (last and last.digest == request.digest):
@@ -187,25 +206,33 @@ class Applying:
             digest=request.digest,
             evaluated=list(observation.eval_losses),
         )
-        _, graph = policy_from(self._build, taken)
+        with _whatever_it_raises():
+            _, graph = policy_from(self._build, taken)
         return [(replace(taken, mixing=written_out(request.mixing, graph)), False)]
 
     def _tried(self, taken: Taken, observation: RoundObservation) -> MixturePolicy:
         """The policy of a request, once another one like it has decided the coming round."""
-        try:
+        with _whatever_it_raises():
             policy, self.graph = policy_from(self._build, taken)
             check_same_skills(policy, tuple(observation.proportions or ()))
             self._admit(policy)
             require_losses(policy, observation.eval_losses, f'at the end of round {observation.round}')
             policy.update(observation)
             return policy_from(self._build, taken)[0]
-        except InputError:
-            raise
-        except Exception as error:  # whatever a policy of the user's own raises
-            raise InputError(f'{type(error).__name__}: {first_line(error)}') from error
 
     def _needs_no_more(self, policy: MixturePolicy) -> None:
         """Refuse a policy that needs what the run's own does not, which nobody may measure."""
         for need in ('train_losses', 'gradients'):
             if getattr(policy, f'needs_{need}') and not getattr(self._own, f'needs_{need}'):
                 raise InputError(f'policy {policy.name!r} needs {need}, which this trainer does not measure')
+
+
+@contextmanager
+def _whatever_it_raises() -> Iterator[None]:
+    """Within this context any error is the policy's, which may be the user's own code: an InputError of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'{type(error).__name__}: {first_line(error)}') from error

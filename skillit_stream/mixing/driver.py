@@ -156,7 +156,7 @@ class MixtureDriver:
         if self._log:
             log, first = self._log, self.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
-            self._applying.start()
+            self._applying.start(resumed=resumed)
         if not self._started:
             warn_of_late_start(self.dataset)
             before = RoundRecord(

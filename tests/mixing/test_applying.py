@@ -231,3 +231,30 @@ def test_the_records_of_what_was_taken_are_not_passed_over_where_they_are_broken
     (tmp_path / TAKEN).write_text('{"version": 1, "taken": [{"from_round": 2}]}')
     with pytest.raises(ValueError, match=r"applied\.json: 'taken\[0\]\.mixing' is missing"):
         driver_of(streams_root, tmp_path).start()
+
+
+def test_a_run_that_begins_where_something_was_applied_says_what_it_will_take(
+    streams_root: Path, tmp_path: Path
+):
+    driver = driver_of(streams_root, tmp_path)
+    driver.start()
+    write_request(tmp_path, Request(mixing=STATIC, from_round=2))
+    play(driver, range(3))
+    again = driver_of(streams_root, tmp_path)
+    with pytest.warns(
+        UserWarning, match=r'has applied\.json: .* applied at round 2; to begin without, remove'
+    ):
+        again.start()
+    play(again, range(3))
+    assert mixtures(tmp_path) == [EVEN, EVEN, OTHER]
+
+
+@pytest.mark.parametrize(
+    'mixing', ['{"policy": ["static"]}', '{"policy": "static", "proportions": [1]}', '{}', '{"targets": 3}']
+)
+def test_options_of_another_kind_are_refused(streams_root: Path, tmp_path: Path, mixing: str):
+    driver = driver_of(streams_root, tmp_path)
+    driver.start()
+    (tmp_path / REQUEST).write_text(f'{{"version": 1, "mixing": {mixing}}}')
+    with pytest.warns(UserWarning, match='apply: refused'):
+        play(driver, range(1))

@@ -77,6 +77,8 @@ def test_two_ranks_that_are_given_a_mixture_and_killed_train_as_a_schedule_does(
         {'policy': 'skill_it', 'graph': 'identity', 'eta': 2.0},
         # Asks for losses of training by skill, which the policy of before does not.
         {'policy': 'odm'},
+        # Asks for gradients.
+        {'policy': 'dga'},
         {'policy': 'stratified', 'floor': 0.2},
     ],
     ids=lambda mixing: mixing['policy'],
