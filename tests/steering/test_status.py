@@ -11,6 +11,8 @@ import yaml
 
 from skillit_stream.formats.applied import REQUEST
 from skillit_stream.formats.run_log import read_rounds
+from skillit_stream.mixture.explain import explain_rounds
+from skillit_stream.steering.run_facts import RunFacts
 from tests.steering.conftest import GRAPH, SKILLS, OngoingRun
 from tests.support import commands
 
@@ -87,6 +89,26 @@ def test_what_is_pending_and_what_was_taken(ongoing: OngoingRun, capsys: Capture
     assert '`skillit apply` gave the run the policy static' in status['moved']['reason']
     ongoing.play(1)
     assert told(capsys, ongoing)['moved']['reason'].startswith('The mixture is fixed')
+
+
+def test_moves_of_the_policy_that_was_applied_are_explained_by_its_own_graph(
+    ongoing: OngoingRun, capsys: Capture, tmp_path: Path
+):
+    rows = {'a': {'a': 1.0}, 'b': {'b': 1.0, 'a': 2.0}, 'c': {'c': 1.0}}
+    (tmp_path / 'policy.yaml').write_text(yaml.safe_dump({'policy': 'skill_it', 'graph': rows, 'eta': 1.0}))
+    ongoing.play(3)
+    commands.done(capsys, 'apply', ongoing.folder, tmp_path / 'policy.yaml')
+    ongoing.play(3)
+    facts = RunFacts(ongoing.folder)
+    assert facts.about.policy
+    explained = explain_rounds(facts.about.policy, GRAPH, facts.log.records)
+    # Round 4 is the first with the new policy: from one policy to another nothing is a sum over edges.
+    assert [move.round for move in explained.moves] == [1, 2, 3, 5]
+    assert explained.missing == ()
+    last = explained.moves[-1]
+    row, column = last.skills.index('b'), last.eval_skills.index('a')
+    assert last.edges[row, column] == pytest.approx(2.0 * ongoing.losses(5)['a'])
+    assert len(told(capsys, ongoing)['moved']['parts']) == 3
 
 
 def test_a_request_that_is_none_is_shown_as_such(ongoing: OngoingRun, capsys: Capture):
