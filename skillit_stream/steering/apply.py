@@ -82,7 +82,11 @@ def _apply(facts: RunFacts, path: Path, from_round: int | None) -> str:
             written=datetime.now().astimezone().isoformat(),
         ),
     )
-    when = f'from round {begins}' if from_round is not None else f'from the next round ({begins}, or later)'
+    when = (
+        f'from round {begins}'
+        if from_round is not None
+        else f'from the next round that it decides ({begins} by its log)'
+    )
     instead = f', in place of {replaced}' if replaced else ''
     return (
         f'{facts.folder}: {policy.describe()["name"]} {when}{instead}; a stopped run takes it when it goes on. '

@@ -40,7 +40,7 @@ def test_a_mixture_is_taken_at_the_next_round(
 ):
     ongoing.play(1)
     said, _ = commands.done(capsys, 'apply', ongoing.folder, write(tmp_path, content))
-    assert 'static from the next round (2, or later)' in said
+    assert 'static from the next round that it decides (2 by its log)' in said
     ongoing.play(3)
     mixtures = [one.proportions for one in read_rounds(ongoing.folder / 'mixture.jsonl').rounds]
     assert mixtures[2:] == [MIXTURE, MIXTURE]
@@ -72,7 +72,6 @@ def test_the_later_of_two_replaces_the_pending_one_and_says_so(
     commands.done(capsys, 'apply', ongoing.folder, path, '--from-round', 4)
     other = write(tmp_path, {'policy': 'stratified'})
     said, _ = commands.done(capsys, 'apply', ongoing.folder, other, '--from-round', 5)
-    assert 'stratified' in said or 'static' in said
     assert 'in place of static for round 4' in said
     request = read_request(ongoing.folder)
     assert request
