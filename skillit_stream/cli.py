@@ -27,6 +27,8 @@ COMMANDS = {
         'train',
         'train from a YAML, in one process (or several: composer -n N -m skillit_stream.train)',
     ),
+    'status': ('steering.status', 'how far a run is, what it mixes and why, and what is pending'),
+    'apply': ('steering.apply', 'give a run that is under way another mixture or policy'),
     'export': ('training.export', 'a checkpoint as a folder that transformers loads'),
     'audit': ('audit.command', 'when a sample was trained on; what a round or a step drew'),
     'report': ('report.command', 'one HTML page and PNGs from one or more run folders'),

@@ -19,7 +19,7 @@ FLOORS = (
     ('loader',),
     ('mixing',),
     ('training', 'convert', 'mixture_fit', 'audit', 'report'),
-    ('graphs',),
+    ('graphs', 'steering'),
     # The command line names the commands' modules as text: it imports none of them.
     ('cli', 'train'),
     ('experiments',),

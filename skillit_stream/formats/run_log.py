@@ -5,13 +5,16 @@ start of its round, from which the round's order of samples follows; lines witho
 all but the order can be read from them.
 """
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import finite_or_null, from_plain, write_atomically
@@ -92,6 +95,10 @@ class RoundRecord(Evaluation):
     """What the policy has to say of the mixture that it made after the round."""
     decided: dict[str, float] = field(default_factory=dict)
     """What the policy decided besides: ``eta``, where Skill-It's `tilt` asks for it."""
+    next_proportions: dict[str, float] = field(default_factory=dict)
+    """The mixture that was made after the round: of the one that follows; empty in logs from before it was written."""
+    applied: dict[str, Any] | None = None
+    """What `skillit apply` gave the run after the round: ``from_round``, ``policy`` (its description), ``graph``."""
     state: dict[str, Any] | None = None
     """The dataset's state at the start of the round (``SkillStreamingDataset.round_state``)."""
     where: str = field(default='', compare=False)
@@ -143,6 +150,7 @@ class RunLog:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._release: Callable[[], Any] | None = None
 
     def start(self, number: int) -> None:
         """Drop the lines of round `number` and later: they were not in the checkpoint that is resumed.
@@ -156,6 +164,16 @@ class RunLog:
             else []
         )
         write_atomically(self.path, lambda file: file.writelines(line + b'\n' for line in kept))
+        self._hold()
+
+    def _hold(self) -> None:
+        """Let others see that a process writes here, for as long as it lives (`is_written`)."""
+        if self._release is not None:
+            return
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
+        self._release = finalize(self, os.close, descriptor)
+        with suppress(OSError):  # a file system without locks: then it is not known
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def append(self, record: RoundRecord) -> None:
         """Add a line, which is on the disk afterwards."""
@@ -163,6 +181,20 @@ class RunLog:
             file.write(record.to_line() + '\n')
             file.flush()
             os.fsync(file.fileno())
+
+
+def is_written(folder: Path) -> bool | None:
+    """Whether a process of this machine has a log in this folder open; None where the file system does not say."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def has_rounds(path: Path) -> bool:

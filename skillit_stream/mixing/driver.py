@@ -1,8 +1,8 @@
 """MixtureDriver: the mixture of every round from the losses of the last, whatever the trainer."""
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,35 +10,33 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain
 from skillit_stream.formats.run_log import BEFORE_TRAINING, Evaluation, RoundRecord, RunLog, Trained
 from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixing.applying import Applying, builder_for
 from skillit_stream.mixing.checks import (
     STATE_VERSION,
     check_batch_size,
-    check_same_skills,
+    check_policy,
     check_version,
-    check_weighs,
+    require_losses,
+    warn_of_changed_streams,
     warn_of_late_start,
+    warn_of_notes,
     warn_of_passes,
 )
 from skillit_stream.mixing.last_decision import LastDecision
 from skillit_stream.mixing.ranks import on_rank_zero
 from skillit_stream.mixing.round_mixture import RoundMixture
-from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
+from skillit_stream.mixing.round_summary import (
+    Figures,
+    RoundSummary,
+    check_whole,
+    place_after,
+    plain_figures,
+)
+from skillit_stream.mixing.stopwatch import Clocks
 from skillit_stream.mixture import MixturePolicy, RoundObservation
+from skillit_stream.mixture.from_options import PolicyBuilder
 
-Figures = Mapping[str, Mapping[str, float]]
-"""What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
 Batch = TypeVar('Batch')
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Seconds of a round."""
-
-    seconds: float = 0.0
-    """The whole of it, the others included."""
-    stalled_seconds: float = 0.0
-    """Waiting for data."""
-    eval_seconds: float = 0.0
 
 
 class MixtureDriver:
@@ -54,6 +52,9 @@ class MixtureDriver:
         begin_anew: Whether a loaded state of another policy is passed over, and this one begins with its first
             mixture at the next round; otherwise it is refused.
         weighs_tokens: Whether the caller weighs losses by :attr:`token_weights`, as some policies ask.
+        build: Makes the policies that `skillit apply` gives the run, which are looked for beside the log; None:
+            from what the dataset knows.
+        admit: Refuses those that need what the trainer does not measure; None: what `policy` does not need.
 
     Raises:
         InputError: The policy names other skills than the dataset has, or asks for weights that are not given.
@@ -68,19 +69,17 @@ class MixtureDriver:
         warn_passes: float = 4.0,
         begin_anew: bool = False,
         weighs_tokens: bool = False,
+        build: PolicyBuilder | None = None,
+        admit: Callable[[MixturePolicy], None] | None = None,
     ) -> None:
-        check_same_skills(policy, dataset.skills)
-        check_weighs(policy, weighs_tokens)
-        if policy.sample_orders() and not dataset.sample_orders:
-            raise InputError(
-                f'The policy {policy.name} chooses the order of samples, but the dataset shuffles them: build it '
-                f'with sample_orders=policy.sample_orders().'
-            )
+        check_policy(policy, dataset, weighs_tokens=weighs_tokens)
         self.dataset, self.policy = dataset, policy
         self.warn_passes, self.begin_anew = warn_passes, begin_anew
         self.last_record: RoundRecord | None = None
         """What was last written down, or would be with a log: a round, or the evaluation before training."""
         self._log = RunLog(log_path) if log_path is not None else None
+        folder = None if log_path is None else Path(log_path).parent
+        self._applying = Applying(folder, policy, build or builder_for(dataset), admit)
         self._started = False
         # What a loaded state holds against the policy; whether that matters is known when training starts.
         self._misfit: InputError | None = None
@@ -114,6 +113,11 @@ class MixtureDriver:
         """
         mixture, number = self._mixture, self.dataset.round + (self._ended == self.dataset.round)
         return mixture.token_weights(self.dataset.skills) if mixture and mixture.round == number else None
+
+    @property
+    def applied_from(self) -> int | None:
+        """The round from which a policy decides that the run was given (`skillit apply`); None: it has its own."""
+        return self._applying.taken.from_round if self._applying.taken else None
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The batches of the next round, or of what is left of one, counted for :meth:`state_dict`.
@@ -170,6 +174,7 @@ class MixtureDriver:
         if self._log:
             log, first = self._log, self.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
+            self._applying.start(resumed=resumed)
         if not self._started:
             warn_of_late_start(self.dataset)
             before = RoundRecord(
@@ -177,11 +182,11 @@ class MixtureDriver:
                 step=step,
                 losses=dict(losses or {}),
                 eval_seconds=eval_seconds,
-                **_plain(figures),
+                **plain_figures(figures),
             )
             self._observe_before_training(before, write=not resumed)
             self._play(RoundMixture.agreed(self.policy, self.dataset, self.policy.initial))
-            self._warn_of_notes()
+            warn_of_notes(self.policy)
             self._started = True
         warn_of_passes(self.dataset, self.warn_passes, self._warned)
 
@@ -196,7 +201,7 @@ class MixtureDriver:
             figures: What else was measured.
         """
         if step is not None:
-            self._within.append(Evaluation(step=step, losses=dict(losses), **_plain(figures)))
+            self._within.append(Evaluation(step=step, losses=dict(losses), **plain_figures(figures)))
         if all(skill in losses for skill in self.policy.eval_skills):
             self.policy.observe(RoundObservation(round=self.round, eval_losses=dict(losses)))
 
@@ -231,32 +236,32 @@ class MixtureDriver:
         """
         if not self._unended and self._steps is not None:
             check_whole(self.dataset, self._steps)
-        played = self._unended or RoundSummary.of(self.dataset)
-        self._require(
+        dataset, played = self.dataset, self._unended or RoundSummary.of(self.dataset)
+        require_losses(
+            self.policy,
             losses,
             f"at the end of round {played.number}: evaluate every round (in Composer: eval_interval='1ep')",
         )
         observation = played.observation(losses, train_losses, gradients)
         record = played.record(
             self._mixture,
-            step=sum(played.samples_seen.values()) // self.dataset.global_batch_size
-            if step is None
-            else step,
+            step=sum(played.samples_seen.values()) // dataset.global_batch_size if step is None else step,
             losses=observation.eval_losses,
             train_losses=observation.train_losses,
             within=tuple(self._within),
             trained=trained,
-            **_plain(figures),
+            **plain_figures(figures),
             **asdict(clocks or Clocks()),
         )
         self._within = []
-        self._decided = LastDecision.of(self.policy, observation)
-        self._play(RoundMixture.agreed(self.policy, self.dataset, lambda: self.policy.update(observation)))
+        self._decide(observation)
         self._ended, self._unended = played.number, None
         self._steps = None if self._steps is None else 0
-        self._append(record, self._warn_of_notes())
+        given = self._applying.about(self.policy)
+        record = replace(record, next_proportions=dataset.next_proportions, applied=given)
+        self._append(record, [*self._applying.notes(), *warn_of_notes(self.policy)])
         warn_of_passes(self.dataset, self.warn_passes, self._warned)
-        return self.dataset.next_proportions
+        return dataset.next_proportions
 
     def end_within_round(
         self,
@@ -286,7 +291,7 @@ class MixtureDriver:
             losses=dict(losses),
             within=tuple(one for one in self._within if one.step < step),
             trained=trained,
-            **_plain(figures),
+            **plain_figures(figures),
             **asdict(clocks or Clocks()),
         )
         self._append(record, [])
@@ -307,6 +312,7 @@ class MixtureDriver:
             'within': [one.to_plain() for one in self._within],
             'decided': self._decided.to_plain() if self._decided else None,
             'mixture': self._mixture.to_plain() if self._mixture else None,
+            'applied': self._applying.state_dict(),
         }
         # A trainer that iterates by itself counts by itself; before it begins, the dataset knows.
         counted = (one for one in (steps, self._steps, self.dataset.first_batch) if one is not None)
@@ -324,6 +330,7 @@ class MixtureDriver:
         """
         check_version(state)
         try:
+            self.policy = self._applying.restored(state.get('applied'), begin_anew=self.begin_anew)
             self.policy.load_state_dict(state['policy'])
         except InputError as error:
             self._misfit = error
@@ -336,6 +343,25 @@ class MixtureDriver:
             self._unended = RoundSummary(**state['unended']) if state['unended'] else None
             self._steps = self._ended = None
 
+    def _decide(self, observation: RoundObservation) -> None:
+        """Set the next mixture: by the policy, or by one that the run is given now."""
+        if due := self._applying.due(observation):
+            taken, policy = due
+            try:
+                self._play_by(policy, observation)
+            except InputError as error:  # of all ranks: there is too little data for this mixture
+                self._applying.refuse(error)
+            else:
+                self.policy = policy
+                self._applying.take(taken)
+                return
+        self._play_by(self.policy, observation)
+
+    def _play_by(self, policy: MixturePolicy, observation: RoundObservation) -> None:
+        decided = LastDecision.of(policy, observation)
+        self._play(RoundMixture.agreed(policy, self.dataset, partial(policy.update, observation)))
+        self._decided = decided
+
     def _decide_again(self) -> None:
         """Have the policy's present options decide the round that is about to begin, if they decide otherwise."""
         decided, dataset, policy = self._decided, self.dataset, self.policy
@@ -347,19 +373,14 @@ class MixtureDriver:
             policy.load_state_dict(memory)
             return
         self._play(mixture)
-        self._warn_of_notes()
+        warn_of_notes(self.policy)
 
     def _forget(self) -> None:
         """The policy's memory is of other skills or of another policy: give it none."""
         misfit, self._misfit, self._decided = self._misfit, None, None
         changes = self.dataset.changes
         if {'added', 'removed'} & set(changes.values()):
-            named = ', '.join(f'{skill} {change}' for skill, change in changes.items())
-            warnings.warn(
-                f'The streams have changed ({named}): the policy forgets the losses it has seen and begins anew with '
-                f'its first mixture in round {self.dataset.round}.',
-                stacklevel=2,
-            )
+            warn_of_changed_streams(changes, self.dataset.round)
         elif misfit and not self.begin_anew:
             raise misfit
         self._started = False
@@ -370,13 +391,10 @@ class MixtureDriver:
             self._append(record, [])
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.
-            self._require(losses, 'before training: call start(losses) (in Composer: trainer.eval() first)')
+            require_losses(
+                self.policy, losses, 'before training: call start(losses) (in Composer: trainer.eval() first)'
+            )
             self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
-
-    def _require(self, losses: Mapping[str, float], when: str) -> None:
-        missing = [skill for skill in self.policy.eval_skills if skill not in losses]
-        if missing and not self.policy.accepts_bad_losses:
-            raise InputError(f'The policy needs the loss of {missing[0]}, but none was measured {when}.')
 
     def _play(self, mixture: RoundMixture) -> None:
         self.dataset.set_proportions(mixture.proportions)
@@ -387,14 +405,3 @@ class MixtureDriver:
         if self._log:
             log, line = self._log, self.last_record
             on_rank_zero(lambda: log.append(line))
-
-    def _warn_of_notes(self) -> list[str]:
-        """Warn of what the policy has to say of its last mixture; all of it is in mixture.jsonl."""
-        notes = self.policy.notes()
-        for note in notes:
-            warnings.warn(note, stacklevel=3)
-        return notes
-
-
-def _plain(figures: Figures | None) -> dict[str, Any]:
-    return {name: dict(values) for name, values in (figures or {}).items()}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import distributed
 
@@ -38,3 +38,19 @@ def on_rank_zero(action: Callable[[], None]) -> None:
     problem = from_rank_zero(problem)
     if problem:
         raise InputError(problem)
+
+
+def on_every_rank(action: Callable[[], Value]) -> Value:
+    """Do something on every rank; an InputError on any of them is raised on all, the lowest rank's."""
+    problem, value = None, None
+    try:
+        value = action()
+    except InputError as error:
+        problem = str(error)
+    problems = [problem]
+    if distributed.is_available() and distributed.is_initialized():
+        problems = [None] * distributed.get_world_size()
+        distributed.all_gather_object(problems, problem)
+    if first := next(filter(None, problems), None):
+        raise InputError(first)
+    return cast(Value, value)

@@ -1,6 +1,18 @@
 """Seconds between starts and stops."""
 
+from dataclasses import dataclass
 from time import monotonic
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds of a round."""
+
+    seconds: float = 0.0
+    """The whole of it, the others included."""
+    stalled_seconds: float = 0.0
+    """Waiting for data."""
+    eval_seconds: float = 0.0
 
 
 class Stopwatch:

@@ -78,8 +78,8 @@ the rows and columns of skills that it does not know (``new_skills`` in a YAML).
 In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a
 file each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are
 of it; ``limits``, ``bad_losses``, ``waiting`` and ``grouped`` wrap any policy; ``tilt`` is how far a mixture leans;
-``explain`` takes the moves of a finished round apart, by edge of the graph and loss; ``checks`` refuses input,
-``simplex`` and ``stages`` compute.
+``explain`` takes the moves of a finished round apart, by edge of the graph and loss; ``from_options`` reads what
+stands under ``data_mixing``; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
 """
 
 from skillit_stream.base.files import read_skill_names

@@ -57,6 +57,11 @@ class LoggedRound(Evaluated, Protocol):
         """The evaluations inside the round."""
         ...
 
+    @property
+    def applied(self) -> Mapping[str, Any] | None:
+        """What the run was given after the round: ``policy``, its description, and ``graph``."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Move:
@@ -88,6 +93,36 @@ class Explanation:
     missing: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one loss did to one proportion in a move."""
+
+    skill: str
+    eval_skill: str
+    to_log: float
+    """Added to the log proportion of `skill` by the loss on `eval_skill`, less the mean over the mixture: what is
+    added to every skill alike moves nothing."""
+    to_proportion: float
+    """The same of the proportion itself, to first order."""
+
+
+def largest_parts(move: Move, most: int) -> list[Part]:
+    """The parts of a move that changed proportions most, the largest first."""
+    relative = move.edges - move.before @ move.edges
+    moved = relative * move.before[:, None]
+    order = np.argsort(-np.abs(moved), axis=None, kind='stable')[:most]
+    places = [np.unravel_index(one, moved.shape) for one in order]
+    return [
+        Part(
+            move.skills[row],
+            move.eval_skills[column],
+            float(relative[row, column]),
+            float(moved[row, column]),
+        )
+        for row, column in places
+    ]
+
+
 def explain_rounds(
     policy: Mapping[str, Any], graph: SkillsGraph | None, rounds: Iterable[LoggedRound]
 ) -> Explanation:
@@ -98,6 +133,23 @@ def explain_rounds(
         graph: The run's skills graph.
         rounds: The run's log in order, an evaluation before training (round -1) among it.
     """
+    explanations, stretch = [], []
+    for record in rounds:
+        stretch.append(record)
+        if record.applied:
+            explanations.append(_explain_stretch(policy, graph, stretch))
+            policy, given = record.applied['policy'], record.applied.get('graph')
+            # It has begun with the losses of this round.
+            graph, stretch = SkillsGraph.from_dict(given) if given else None, [record]
+    explanations.append(_explain_stretch(policy, graph, stretch))
+    moves = tuple(move for one in explanations for move in one.moves)
+    return Explanation(moves, tuple(dict.fromkeys(line for one in explanations for line in one.missing)))
+
+
+def _explain_stretch(
+    policy: Mapping[str, Any], graph: SkillsGraph | None, rounds: Sequence[LoggedRound]
+) -> Explanation:
+    """The moves of rounds that one policy decided."""
     name = policy.get('name')
     if name == 'static':
         return Explanation(missing=('The mixture is fixed: there is no move to explain.',))

@@ -125,6 +125,15 @@ def means_the_same(option: str, one: str, other: str) -> bool:
     return option not in COMMON or own[0] == own[1]
 
 
+def has_own_start(name: str) -> bool:
+    """Whether `start` is an option of the policy itself, and not the one that every policy has.
+
+    Raises:
+        InputError: There is no policy of this name.
+    """
+    return 'start' in inspect.signature(_find(name)).parameters
+
+
 def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse options that the policy does not have.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skillit_stream.mixture.explain import Move, explain_rounds
+from skillit_stream.mixture.explain import Move, explain_rounds, largest_parts
 from skillit_stream.report.comparison import number
 from skillit_stream.report.methods import Method
 from skillit_stream.report.run_folder import RecordedRun
@@ -118,12 +118,10 @@ def _line(move: Move, step: int) -> str:
         return f'{where}: no proportion moved by {SMALL} or more.'
     before, after = (rounded_together(mixture, 3) for mixture in (move.before, move.after))
     changes = ', '.join(f'{move.skills[one]} {before[one]:.3f} → {after[one]:.3f}' for one in order)
-    # What all eval skills add to every skill alike moves nothing: an edge counts against the mean over the mixture.
-    relative = move.edges - move.before @ move.edges
-    row, column = np.unravel_index(np.argmax(np.abs(relative) * move.before[:, None]), relative.shape)
+    [part] = largest_parts(move, 1)
     return (
-        f'{where}: {changes}. Most by the loss on {move.eval_skills[column]}, through {move.skills[row]}: '
-        f'{_signed(relative[row, column])} to its log proportion, against the mean over the mixture.'
+        f'{where}: {changes}. Most by the loss on {part.eval_skill}, through {part.skill}: '
+        f'{_signed(part.to_log)} to its log proportion, against the mean over the mixture.'
     )
 
 

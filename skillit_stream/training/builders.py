@@ -20,7 +20,8 @@ from skillit_stream.formats.manifest import Manifest
 from skillit_stream.loader.batches import collate
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.loader.eval_streams import EvalStreams
-from skillit_stream.mixture import MixturePolicy, SampleOrder, SkillsGraph
+from skillit_stream.mixture import MixturePolicy, SampleOrder
+from skillit_stream.mixture.from_options import PolicyBuilder
 from skillit_stream.training.causality import refuse_what_sees_too_much
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
@@ -43,12 +44,14 @@ from skillit_stream.training.progress_text import RunPlan
 from skillit_stream.training.resuming import resumption_of, take_over
 from skillit_stream.training.run_files import (
     RunFilesUpload,
+    about_run,
     checkpoint_folder,
-    clear_log,
+    clear_run,
     prepare_folder,
     write_run_files,
 )
 from skillit_stream.training.run_policy import (
+    builder_of_run,
     check_evaluated,
     chosen_skills,
     policy_name,
@@ -66,7 +69,6 @@ from skillit_stream.training.streams_folder import (
     open_streams,
 )
 
-RUN_VERSION = 1
 WORKERS_OF_A_GPU = 2
 
 
@@ -122,7 +124,8 @@ def build_run(config: TrainConfig) -> Run:
         config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
     forked = resumption is not None and resumption.forked
-    mixing = _mixing(config, policy, material.document_end, begin_anew=forked)
+    build = builder_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
+    mixing = _mixing(config, policy, material.document_end, build, begin_anew=forked)
     # Composer's console logger prints whole lines: a line that changes would be torn by them.
     progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
     parts = {**_parts(config, material, [mixing, *others], progress), **loading}
@@ -142,8 +145,9 @@ def build_run(config: TrainConfig) -> Run:
     progress.changes = lines
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
-        clear_log(config)
-        write_run_files(config, _about(config, material, policy, graph, plan.rounds))
+        clear_run(config)
+        about = about_run(config, policy, graph, material.dataset, kernels=material.model.kernels, plan=plan)
+        write_run_files(config, about)
     return Run(
         trainer,
         material.dataset,
@@ -271,7 +275,12 @@ def _upload(config: TrainConfig) -> list[Callback]:
 
 
 def _mixing(
-    config: TrainConfig, policy: MixturePolicy, document_end: int | None, *, begin_anew: bool
+    config: TrainConfig,
+    policy: MixturePolicy,
+    document_end: int | None,
+    build: PolicyBuilder,
+    *,
+    begin_anew: bool,
 ) -> DataMixing:
     return DataMixing(
         policy,
@@ -279,6 +288,7 @@ def _mixing(
         log_path=Path(config.save_folder) / 'mixture.jsonl',
         begin_anew=begin_anew,
         document_end=document_end,
+        build=build,
     )
 
 
@@ -372,25 +382,3 @@ def _plan(
         kernels=kernels.line() if kernels and chosen else None,
         stands_for=config.train_loader.match_passes,
     )
-
-
-def _about(
-    config: TrainConfig,
-    material: Material,
-    policy: MixturePolicy,
-    graph: SkillsGraph | None,
-    rounds: int | None,
-) -> dict[str, Any]:
-    """What a reader of the run folder needs to know about the run."""
-    kernels = material.model.kernels
-    return {
-        'version': RUN_VERSION,
-        'name': config.run_name,
-        'method': config.method or config.run_name,
-        'policy': policy.describe(),
-        'seed': config.seed,
-        'rounds': rounds,
-        'dataset': material.dataset.describe(),
-        'kernels': kernels.describe() if kernels else None,
-        'graph': graph.to_dict() if graph else None,
-    }

@@ -281,7 +281,7 @@ def _switch_policy(loaded: DictConfig, given: DictConfig) -> None:
     options, chosen = OmegaConf.select(loaded, place), OmegaConf.select(given, place)
     policy = chosen.get('policy') if isinstance(chosen, DictConfig) else None
     before = options.get('policy', 'skill_it') if isinstance(options, DictConfig) else policy
-    if policy is None or not isinstance(options, DictConfig) or policy == before:
+    if policy is None or before is None or not isinstance(options, DictConfig) or policy == before:
         return
     known = options_of(policy)
     if known is None:

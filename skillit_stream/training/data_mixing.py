@@ -6,6 +6,8 @@ the next round, so that the checkpoint already holds it.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,21 @@ from composer.core import Algorithm, Event, State
 from composer.loggers import Logger
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.base.files import from_plain
+from skillit_stream.formats.applied import Taken
+from skillit_stream.mixing.applying import left_behind, policy_from
 from skillit_stream.mixing.checks import check_named, check_version
-from skillit_stream.mixing.driver import Clocks, MixtureDriver
-from skillit_stream.mixing.gradients import Products
+from skillit_stream.mixing.driver import MixtureDriver
 from skillit_stream.mixing.seen_losses import SeenLosses
-from skillit_stream.mixing.stopwatch import Stopwatch
+from skillit_stream.mixing.stopwatch import Clocks, Stopwatch
 from skillit_stream.mixing.trained_steps import TrainedSteps
 from skillit_stream.mixture import MixturePolicy
+from skillit_stream.mixture.from_options import PolicyBuilder
 from skillit_stream.training.evaluation import evaluated_skills, evaluates_at_end, one_pass_metric
-from skillit_stream.training.skill_gradients import gradients_of_state
-from skillit_stream.training.skill_losses import TrainLosses, model_by_skill
-from skillit_stream.training.skill_metrics import LOSSES, as_logged
-from skillit_stream.training.whole_rounds import check_only_one, check_whole_rounds
+from skillit_stream.training.skill_gradients import gradients_for
+from skillit_stream.training.skill_losses import TrainLosses, model_by_skill, weigh_skills
+from skillit_stream.training.skill_metrics import LOSSES, as_logged, mixture_metrics
+from skillit_stream.training.whole_rounds import check_only_one, check_whole_rounds, dataset_of
 
 
 class DataMixing(Algorithm):
@@ -42,6 +46,7 @@ class DataMixing(Algorithm):
         log_path: Where ``mixture.jsonl`` is written.
         begin_anew: As :class:`MixtureDriver`'s.
         document_end: As the evaluators', for policies that ask for gradients.
+        build: As :class:`MixtureDriver`'s.
 
     Raises:
         InputError: At the start of the fit, when names do not match, one line that says which.
@@ -56,8 +61,10 @@ class DataMixing(Algorithm):
         log_path: str | Path | None = None,
         begin_anew: bool = False,
         document_end: int | None = None,
+        build: PolicyBuilder | None = None,
     ) -> None:
         self.policy = policy
+        self._build = build
         self.document_end = document_end
         self.metric = metric
         self.warn_passes = warn_passes
@@ -68,7 +75,7 @@ class DataMixing(Algorithm):
         self._loaded: dict[str, Any] | None = None
         self._seen = SeenLosses()
         self._train_losses: TrainLosses | None = None
-        self._ended = False
+        self._ended = self._weighs = False
         # Steps by the end of the last fit, or that were loaded.
         self._reached = 0
         self._trained, self._learning_rate = TrainedSteps(), 0.0
@@ -120,6 +127,10 @@ class DataMixing(Algorithm):
         if 'trained' in state:  # not in one of before it was kept
             self._trained.load_state_dict(state['trained'])
         self._loaded = state
+        if (applied := state.get('applied')) and self._build and not self.begin_anew:
+            # The state is of the policy that the run was given; the configuration names the one it began with.
+            with suppress(InputError):  # the driver says why, where that matters
+                self.policy, _ = policy_from(self._build, from_plain(Taken, applied))
         if self._driver is not None:
             self._go_on()
 
@@ -127,6 +138,8 @@ class DataMixing(Algorithm):
         """Why what was loaded is no memory of the policy; None where it is, or where nothing was loaded."""
         if self._loaded is None or not isinstance(self.policy, MixturePolicy):
             return None
+        if self.applied_from is not None and self.begin_anew:
+            return left_behind(self.applied_from)
         try:
             # Loaded once more when the fit starts.
             self.policy.load_state_dict(self._loaded['policy'])
@@ -138,6 +151,11 @@ class DataMixing(Algorithm):
     def remembers(self) -> bool:
         """Whether there is a memory to go on with."""
         return self._loaded is not None and self.misfit() is None
+
+    @property
+    def applied_from(self) -> int | None:
+        """The round from which the policy of the loaded state decides, where the run was given it; None: its own."""
+        return ((self._loaded or {}).get('applied') or {}).get('from_round')
 
     @property
     def decides_again(self) -> bool:
@@ -152,15 +170,16 @@ class DataMixing(Algorithm):
             if orders := self.policy.sample_orders():
                 dataset_of(state).set_sample_orders(orders)
 
-    def _note_loaded(self, state: State, logger: Logger) -> None:
-        del logger
+    def _note_loaded(self, state: State, logger: Logger) -> None:  # noqa: ARG002
         self._reached = int(state.timestamp.batch)
 
-    def _go_on(self) -> None:
+    def _go_on(self, state: State | None = None) -> None:
         """Give what was loaded to those that it is of."""
         loaded, self._loaded = self._loaded, None
         if loaded:
             self.driver.load_state_dict(loaded)
+            if state:
+                self._count_train_losses(state)
             if self._train_losses:
                 self._train_losses.load_state_dict(loaded['train_losses'])
 
@@ -185,9 +204,11 @@ class DataMixing(Algorithm):
                 warn_passes=self.warn_passes,
                 begin_anew=self.begin_anew,
                 weighs_tokens=True,
+                build=self._build,
+                admit=partial(self._admit, state),
             )
             self._count_train_losses(state)
-            self._go_on()
+            self._go_on(state)
         check_named(self.driver.policy.eval_skills, self._evaluated(state), 'evaluator')
         # The dataset keeps its place by itself. In a second fit() Composer would spin it through a round
         # per past epoch, and go on in the middle of a round from the start of the next.
@@ -215,17 +236,27 @@ class DataMixing(Algorithm):
         ]
 
     def _count_train_losses(self, state: State) -> None:
-        """Have the model keep the skills' losses apart, if the policy asks for them."""
-        policy = self.driver.policy
-        if policy.needs_train_losses:
-            self._train_losses = TrainLosses(state.model, self.driver.dataset.skills, policy.name)
+        """Have the model keep the skills' losses apart while the policy that decides asks for them."""
+        self.policy = self.driver.policy
+        if self.policy.needs_train_losses and self._train_losses is None:
+            check_named(self.policy.eval_skills, self._evaluated(state), 'evaluator')
+            self._train_losses = TrainLosses(state.model, self.driver.dataset.skills, self.policy.name)
+        elif self._train_losses and not self.policy.needs_train_losses:
+            self._train_losses.end()
+            self._train_losses = None
 
     def _weigh_tokens(self, state: State) -> None:
         """Have the model weigh the losses of the round to come, or of what is left of one."""
-        weights = self.driver.token_weights
-        if weights or self.driver.policy.weighs_tokens:
-            model = model_by_skill(state.model, '`token_weights` need the losses of tokens by skill')
-            model.weigh_skills(list(weights.values()) if weights else None)
+        # A policy that was applied may weigh no more.
+        if self.driver.policy.weighs_tokens or self._weighs:
+            weigh_skills(state.model, self.driver.token_weights)
+            self._weighs = True
+
+    def _admit(self, state: State, policy: MixturePolicy) -> None:
+        """Refuse a policy that needs losses which are not measured; raises InputError."""
+        check_named(policy.eval_skills, self._evaluated(state), 'evaluator')
+        if policy.needs_train_losses or policy.weighs_tokens:
+            model_by_skill(state.model, f'The policy {policy.name} needs training losses by skill')
 
     def _add_step(self, state: State, logger: Logger) -> None:
         del logger
@@ -314,10 +345,11 @@ class DataMixing(Algorithm):
             self._train_losses.means() if self._train_losses else None,
             step=batch,
             figures=self._seen.figures_of(losses),
-            gradients=self._gradients(state),
+            gradients=gradients_for(self.driver.policy, state, self.document_end, self._evaluation),
             **self._how_it_went(),
         )
         self._trained.reset()
+        self._count_train_losses(state)
         if self._train_losses:
             self._train_losses.reset()
         self._weigh_tokens(state)
@@ -344,28 +376,12 @@ class DataMixing(Algorithm):
         )
         self._round.start()
 
-    def _gradients(self, state: State) -> Products | None:
-        """Products of the skills' gradients, if the policy asks for them; their time is that of the evaluation."""
-        if not self.driver.policy.needs_gradients:
-            return None
-        self._evaluation.start()
-        products = gradients_of_state(state, self.document_end)
-        self._evaluation.stop()
-        return products
-
     def _how_it_went(self) -> dict[str, Any]:
         seconds = (watch.seconds for watch in (self._round, self._waiting, self._evaluation))
         return {'clocks': Clocks(*(round(one, 3) for one in seconds)), 'trained': self._trained.trained()}
 
     def _log_mixture(self, logger: Logger) -> None:
-        dataset = self.driver.dataset
-        upcoming, seen, passes = dataset.next_proportions, dataset.samples_seen, dataset.passes
-        metrics: dict[str, float] = {'mixture/round': dataset.next_round}
-        for skill in dataset.skills:
-            metrics[f'mixture/{skill}/proportion'] = upcoming[skill]
-            metrics[f'mixture/{skill}/samples'] = seen[skill]
-            metrics[f'mixture/{skill}/passes'] = passes[skill]
-        logger.log_metrics(metrics)
+        logger.log_metrics(mixture_metrics(self.driver.dataset))
 
 
 _HANDLERS = {
@@ -382,13 +398,3 @@ _HANDLERS = {
     Event.EPOCH_CHECKPOINT: '_end_round',
     Event.FIT_END: '_end',
 }
-
-
-def dataset_of(state: State) -> SkillStreamingDataset:
-    """The dataset that is trained on."""
-    dataset = getattr(state.train_dataloader, 'dataset', None)
-    if not isinstance(dataset, SkillStreamingDataset):
-        raise InputError(
-            f'DataMixing needs a train_dataloader over a SkillStreamingDataset, but got: {type(dataset).__name__}.'
-        )
-    return dataset

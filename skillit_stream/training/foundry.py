@@ -29,9 +29,10 @@ from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import RunContext
 from skillit_stream.training.builders import build_dataset, build_loader
 from skillit_stream.training.config import TrainConfig, TrainLoaderConfig
-from skillit_stream.training.data_mixing import DataMixing, dataset_of
+from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import build_evaluators, token_data_spec
 from skillit_stream.training.run_policy import RunUnits, chosen_policy, chosen_skills, run_context
+from skillit_stream.training.whole_rounds import dataset_of
 
 EVAL_PREFIX = 'eval/'
 

@@ -51,7 +51,7 @@ def check_evaluated_rounds(config: TrainConfig, policy: MixturePolicy, seq_len: 
         InputError: It does.
     """
     size, batch = config.train_loader.round_size, config.global_train_batch_size
-    if policy.eval_skills and not _meets_rounds(config, size, batch, seq_len):
+    if policy.eval_skills and not meets_rounds(config, seq_len):
         raise InputError(
             f'`eval_interval` must meet the end of every round ({size // batch} steps), for the policy {policy.name} '
             f'needs its losses, but got: {config.eval_interval!r}; take 1ep, or as many steps (ba) as divide '
@@ -59,7 +59,9 @@ def check_evaluated_rounds(config: TrainConfig, policy: MixturePolicy, seq_len: 
         )
 
 
-def _meets_rounds(config: TrainConfig, size: int, batch: int, seq_len: int) -> bool:
+def meets_rounds(config: TrainConfig, seq_len: int) -> bool:
+    """Whether an evaluation ends every round."""
+    size, batch = config.train_loader.round_size, config.global_train_batch_size
     interval, duration = Time.from_timestring(config.eval_interval), Time.from_timestring(config.max_duration)
     value, unit = interval.value, interval.unit
     if unit == TimeUnit.DURATION:

@@ -106,10 +106,11 @@ class Progress(Callback):
         del logger
         self._introduce(state)
         driver, record = _driver_of(state), _driver_of(state).last_record
+        policy, applied = self._plan.policy, driver.applied_from
+        if applied is not None:
+            policy = f'{driver.policy.describe()["name"]}, applied in round {applied}'
         self._say(
-            *mixture_line(
-                self._plan.policy, driver.dataset.next_proportions, first=not int(state.timestamp.batch)
-            )
+            *mixture_line(policy, driver.dataset.next_proportions, first=not int(state.timestamp.batch))
         )
         self._say('', self._table.header())
         if record is not None and record.round == BEFORE_TRAINING and record.losses:

@@ -225,12 +225,12 @@ def end_lines(
     ]
 
 
-def labelled(label: str, text: str) -> list[str]:
-    """Lines with a label before the first of them."""
+def labelled(label: str, text: str, width: int = WIDTH) -> list[str]:
+    """Lines with a label before the first of them, at most `width` columns wide where words allow it."""
     indent = ' ' * LABEL
     return textwrap.wrap(
         f'{label:<{LABEL}}{text}',
-        WIDTH,
+        width,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,

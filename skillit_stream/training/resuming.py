@@ -21,12 +21,14 @@ from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.names import is_url
 from skillit_stream.mixing.ranks import from_rank_zero, on_rank_zero
 from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.from_options import DEFAULT_POLICY
 from skillit_stream.training.checkpoints import LATEST
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.data_mixing import DataMixing, dataset_of
+from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.randomness import restore_randomness
 from skillit_stream.training.run_files import ABOUT, CONFIG, checkpoint_folder, read_run_file
-from skillit_stream.training.run_policy import DEFAULT_MIXING, DEFAULT_POLICY
+from skillit_stream.training.run_policy import DEFAULT_MIXING
+from skillit_stream.training.whole_rounds import dataset_of
 from skillit_stream.training.yaml_files import leaves
 
 LONGEST_VALUE = 60
@@ -129,6 +131,16 @@ class Resumption:
                 f'begun anew, and the state of the optimizer'
             )
 
+    def refuse_other_mixture(self, applied_from: int) -> None:
+        """Refuse options of a policy that does not decide any more, for another was applied; raises InputError."""
+        for change in self.changes:
+            if change.of_the_mixture:
+                raise InputError(
+                    f'`{change.key}` must stay {change.before}, but got: {change.after}: since round {applied_from} '
+                    f'the policy decides that `skillit apply` gave the run; `skillit apply {self.run} mixture.yaml` '
+                    f'gives it another.'
+                )
+
     def refusal(self) -> str:
         """How the line begins that says that the checkpoint cannot be loaded."""
         named = [
@@ -199,6 +211,8 @@ def take_over(
     if resumption is None:
         return []
     misfit = mixing.misfit()
+    if mixing.applied_from is not None and not resumption.forked:
+        resumption.refuse_other_mixture(mixing.applied_from)
     if not {'added', 'removed'} & set(dataset.changes.values()):
         resumption.refuse_misfit(misfit)
     return resumption.lines(misfit, at_once=int(time.batch_in_epoch) > 0 or mixing.decides_again)

@@ -24,11 +24,18 @@ from composer.utils import (
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import read_text, write_atomically, write_text
 from skillit_stream.base.names import is_url
+from skillit_stream.formats.applied import TAKEN, parse_taken, read_taken, remove_all
 from skillit_stream.formats.remote_folder import listed_objects
 from skillit_stream.formats.run_log import has_rounds
+from skillit_stream.loader.dataset import SkillStreamingDataset
+from skillit_stream.mixture import MixturePolicy, SkillsGraph
 from skillit_stream.training.config import TrainConfig, dump_config
+from skillit_stream.training.intervals import meets_rounds
+from skillit_stream.training.kernels import Kernels
+from skillit_stream.training.progress_text import RunPlan
 
 LOG, CONFIG, ABOUT = 'mixture.jsonl', 'config.yaml', 'run.json'
+RUN_VERSION = 1
 
 
 def checkpoint_folder(config: TrainConfig) -> str:
@@ -48,6 +55,7 @@ def prepare_folder(config: TrainConfig) -> None:
             # The checkpoint that Composer goes on from is the remote one: so must the log be.
             if remote and dist.get_global_rank() == 0:
                 write_atomically(path, lambda file: file.write(remote.read_bytes()))
+                _bring_taken(path.parent, checkpoint_folder(config))
             return
         for log, key in ((path, 'save_folder'), (remote, 'checkpoint_folder')):
             # A run that was refused in its first round has left a log without rounds: nothing is lost with it.
@@ -58,10 +66,18 @@ def prepare_folder(config: TrainConfig) -> None:
                 )
 
 
-def clear_log(config: TrainConfig) -> None:
+def _bring_taken(folder: Path, remote: str) -> None:
+    """Copy what was applied to the run from its remote folder, unless here is what was taken after that copy."""
+    text = read_run_file(remote, TAKEN)
+    if text is not None and len(parse_taken(text, f'{remote}/{TAKEN}')) > len(read_taken(folder)):
+        write_text(folder / TAKEN, text)
+
+
+def clear_run(config: TrainConfig) -> None:
     """Remove the log of a run that is started over, once nothing of the new one is refused any more."""
     if not config.autoresume:
         (Path(config.save_folder) / LOG).unlink(missing_ok=True)
+        remove_all(Path(config.save_folder))
 
 
 @contextmanager
@@ -125,6 +141,31 @@ def read_run_file(folder: str, name: str) -> str | None:
         return read_text(path) if remote.download(path) else None
 
 
+def about_run(
+    config: TrainConfig,
+    policy: MixturePolicy,
+    graph: SkillsGraph | None,
+    dataset: SkillStreamingDataset,
+    *,
+    kernels: Kernels | None,
+    plan: RunPlan,
+) -> dict[str, Any]:
+    """run.json: what a reader of the run folder needs to know about the run."""
+    return {
+        'version': RUN_VERSION,
+        'name': config.run_name,
+        'method': config.method or config.run_name,
+        'policy': policy.describe(),
+        'seed': config.seed,
+        'rounds': plan.rounds,
+        'eval_skills': list(plan.eval_skills),
+        'evaluates_rounds': meets_rounds(config, plan.seq_len),
+        'dataset': dataset.describe(),
+        'kernels': kernels.describe() if kernels else None,
+        'graph': graph.to_dict() if graph else None,
+    }
+
+
 def write_run_files(config: TrainConfig, about: Mapping[str, Any]) -> None:
     """The resolved YAML and what a reader of the run folder needs to know about the run."""
     folder = Path(config.save_folder)
@@ -165,6 +206,6 @@ class RunFilesUpload(Callback):
         if dist.get_global_rank() != 0:
             return
         remote = _Remote(self._remote)
-        for name in (LOG, CONFIG, ABOUT):
+        for name in (LOG, CONFIG, ABOUT, TAKEN):
             if (self._folder / name).exists():
                 remote.upload(self._folder / name)

@@ -11,17 +11,15 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest, unique_names
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
-from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph, build_policy
-from skillit_stream.mixture.grouped import GroupedPolicy, context_of_groups, groups_of
-from skillit_stream.mixture.new_skills import ERROR, NewSkills
+from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph
+from skillit_stream.mixture.from_options import DEFAULT_POLICY, PolicyBuilder, policy_of_options
 from skillit_stream.order.subset_tape import subset_size
 from skillit_stream.training.config import TrainConfig
+from skillit_stream.training.intervals import check_evaluated_rounds
 from skillit_stream.training.streams_folder import own_graph, stream_folders
 
 DEFAULT_MIXING = {'policy': 'proportional'}
 """Without `algorithms.data_mixing`."""
-DEFAULT_POLICY = 'skill_it'
-"""Of a `data_mixing` that names none."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +127,26 @@ def policy_of_run(
     return chosen_policy(options, context, units, streams_graph=lambda: own_graph(config))
 
 
+def builder_of_run(
+    config: TrainConfig, sizes: dict[str, int], eval_skills: list[str], *, seq_len: int
+) -> PolicyBuilder:
+    """Builds the policies that the run may be given while it goes on (`skillit apply`)."""
+
+    def build(
+        options: Mapping[str, Any], evaluated: Sequence[str]
+    ) -> tuple[MixturePolicy, SkillsGraph | None]:
+        del evaluated  # the configuration says it
+        algorithms = {**config.algorithms, 'data_mixing': dict(options)}
+        policy, graph = policy_of_run(
+            replace(config, algorithms=algorithms), sizes, eval_skills, seq_len=seq_len
+        )
+        check_evaluated(policy, eval_skills, config)
+        check_evaluated_rounds(config, policy, seq_len)
+        return policy, graph
+
+    return build
+
+
 def run_context(
     sizes: Mapping[str, int],
     eval_skills: Sequence[str],
@@ -183,22 +201,7 @@ def chosen_policy(
     options = dict(options)
     if isinstance(options.get('start'), str):
         options['start'] = units.first_round_after('start', options['start'])
-    name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
-    if source == 'streams' and streams_graph is not None:
-        source = streams_graph()
-    given = options.pop('groups', None)
-    groups = None if given is None else groups_of(given, context.skills)
-    if groups is not None:
-        context = context_of_groups(context, groups)
-    graph = named_graph(
-        source,
-        list(context.skills),
-        list(context.eval_skills),
-        options.get('targets'),
-        new_skills=options.pop('new_skills', ERROR),
-    )
-    policy = build_policy(name, replace(context, graph=graph), **options)
-    return (policy if groups is None else GroupedPolicy(policy, groups)), graph
+    return policy_of_options(options, context, streams_graph=streams_graph)
 
 
 def policy_name(config: TrainConfig) -> str:
@@ -252,86 +255,3 @@ def stream_fraction(config: TrainConfig, seq_len: int) -> float:
             f'{samples * seq_len:,} (max_duration={config.max_duration}), but got: {loader.match_passes:,}.'
         )
     return samples * seq_len / loader.match_passes
-
-
-def named_graph(
-    source: Any,
-    skills: list[str],
-    eval_skills: list[str],
-    targets: list[str] | None = None,
-    *,
-    new_skills: NewSkills = ERROR,
-) -> SkillsGraph | None:
-    """The graph that `graph:` names: a .json or .npy file, `identity`, or rows written out.
-
-    Args:
-        source: The option's value.
-        skills: To train on.
-        eval_skills: That are evaluated. The columns of a bare array, unless there are `targets` and some of
-            `skills` are not evaluated: then the array is of all of `skills`, and square.
-        targets: Columns to keep; the others need not be evaluated.
-        new_skills: The rows and columns of skills that the graph lacks, see `SkillsGraph.with_new_skills`.
-
-    Raises:
-        InputError: There is none, it cannot be read, or it is of other skills.
-    """
-    if targets is not None:
-        targets = list(unique_names('targets', targets))
-    if source is None:
-        if new_skills != ERROR:
-            raise InputError(
-                '`new_skills` says what a graph lacks, but there is no `graph`: give one, or leave it out'
-            )
-        return None
-    if source == 'identity':
-        return SkillsGraph.identity(skills)
-    if isinstance(source, Mapping):
-        graph = _written_out(source, eval_skills)
-    else:
-        graph = _read(Path(str(source)), skills, eval_skills, targets, keep_all=new_skills != ERROR)
-    graph = graph.with_new_skills(skills, eval_skills, new_skills, targets=targets)
-    if targets:
-        graph = graph.select(eval_skills=targets)
-    _check_streams(graph, skills, eval_skills)
-    return graph
-
-
-def _read(
-    path: Path, skills: list[str], eval_skills: list[str], targets: list[str] | None, *, keep_all: bool
-) -> SkillsGraph:
-    """A graph from a file; `keep_all`: of an array with names beside it all rows, as of a .json."""
-    if path.suffix == '.json' or (keep_all and path.with_suffix('.names.json').is_file()):
-        return SkillsGraph.load(path)
-    columns = skills if targets and not set(skills) <= set(eval_skills) else eval_skills
-    return SkillsGraph.load(path, train_skills=skills, eval_skills=columns)
-
-
-def _check_streams(graph: SkillsGraph, skills: list[str], eval_skills: list[str]) -> None:
-    """Refuse a graph that is not of these skills; raises InputError."""
-    try:
-        graph.check_streams(skills, eval_skills)
-    except InputError as error:
-        lacks_rows = not set(skills) <= set(graph.train_skills)
-        remedy = '; new_skills=identity, mean or a row written out says what that of a new skill is'
-        evaluate = '; evaluate them too (`eval_loader.skills`), or keep other columns alone (`targets`)'
-        lacks_columns = not set(graph.eval_skills) <= set(eval_skills)
-        raise InputError(
-            f'{error}{remedy if lacks_rows else ""}{evaluate if lacks_columns else ""}'
-        ) from None
-
-
-def _written_out(rows: Mapping[str, Any], eval_skills: list[str]) -> SkillsGraph:
-    """The graph of ``{train skill: {eval skill: weight}}``; what is not named has no edge."""
-    for train_skill, row in rows.items():
-        if not isinstance(row, Mapping):
-            raise InputError(
-                f'`graph`: row {train_skill!r} must be eval skills with their weights, such as {{{train_skill}: 1}}, '
-                f'but got: {row!r}'
-            )
-    named = list(dict.fromkeys(column for row in rows.values() for column in row))
-    # In the order in which they are evaluated; names that are not come last, for the check of the streams to refuse.
-    columns = [skill for skill in eval_skills if skill in named]
-    columns += [skill for skill in named if skill not in columns]
-    return SkillsGraph(
-        list(rows), columns, [[row.get(column, 0) for column in columns] for row in rows.values()]
-    )

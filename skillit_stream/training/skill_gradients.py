@@ -7,9 +7,23 @@ from composer.core import State, get_precision_context
 from skillit_stream.base.errors import InputError
 from skillit_stream.loader.eval_streams import EvalSamples
 from skillit_stream.mixing.gradients import Products, gradient_products
+from skillit_stream.mixing.stopwatch import Stopwatch
+from skillit_stream.mixture import MixturePolicy
 
 SAMPLES = 8
 """Of each skill; of its eval split the first."""
+
+
+def gradients_for(
+    policy: MixturePolicy, state: State, document_end: int | None, watch: Stopwatch
+) -> Products | None:
+    """Products of gradients where a policy asks for them; the watch, that of the evaluation, has their time."""
+    if not policy.needs_gradients:
+        return None
+    watch.start()
+    products = gradients_of_state(state, document_end)
+    watch.stop()
+    return products
 
 
 def gradients_of_state(state: State, document_end: int | None) -> Products:

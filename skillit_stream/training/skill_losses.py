@@ -52,8 +52,8 @@ class SkillLossModel(HuggingFaceModel):
             self.model_forward_args = {*self.model_forward_args, SAMPLE_WEIGHTS}
 
     def count_skills(self, skills: int) -> None:
-        """Keep sums for this many skills from now on; a batch's ``skill`` column numbers them."""
-        self._sums = torch.zeros(2, skills, dtype=torch.float64)
+        """Keep sums for this many skills from now on, none for 0; a batch's ``skill`` column numbers them."""
+        self._sums = torch.zeros(2, skills, dtype=torch.float64) if skills else None
 
     def weigh_skills(self, weights: Sequence[float] | None) -> None:
         """From now on, in training, multiply the loss of each token by its skill's weight; None: leave it as it is.
@@ -168,11 +168,21 @@ def model_by_skill(model: Any, need: str) -> SkillLossModel:
     return inner
 
 
+def weigh_skills(model: Any, weights: Mapping[str, float] | None) -> None:
+    """Have a model weigh the losses of tokens by skill from now on, in the order of `weights`; None: no more.
+
+    Raises:
+        InputError: It cannot keep skills apart.
+    """
+    inner = model_by_skill(model, '`token_weights` need the losses of tokens by skill')
+    inner.weigh_skills(list(weights.values()) if weights else None)
+
+
 class TrainLosses:
     """The losses of a round by skill, over all ranks.
 
     Args:
-        model: The model that is trained; a wrapper's ``module`` is looked through.
+        model: The model that is trained (`model_by_skill`); a wrapper's ``module`` is looked through.
         skills: Names, in the order of the dataset.
         policy: That asks for them, by name.
 
@@ -200,6 +210,10 @@ class TrainLosses:
             for number, skill in enumerate(self._skills)
             if tokens[number]
         }
+
+    def end(self) -> None:
+        """Keep them no longer."""
+        self._model.count_skills(0)
 
     def reset(self) -> None:
         """Begin a new round."""

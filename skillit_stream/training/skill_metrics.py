@@ -8,6 +8,7 @@ import torch
 from torchmetrics import Metric
 
 from skillit_stream.formats.manifest import SplitInfo
+from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.sample_sums import sums_by_sample
 from skillit_stream.mixing.seen_losses import Figures
 
@@ -97,6 +98,17 @@ class MeanSkillLoss(Metric):
 
     def _named(self, values: torch.Tensor) -> dict[str, float]:
         return dict(zip(self.skills, values.tolist(), strict=True))
+
+
+def mixture_metrics(dataset: SkillStreamingDataset) -> dict[str, float]:
+    """Metrics of the coming round: ``mixture/round``, and of each skill its proportion, samples and passes so far."""
+    upcoming, seen, passes = dataset.next_proportions, dataset.samples_seen, dataset.passes
+    metrics: dict[str, float] = {'mixture/round': dataset.next_round}
+    for skill in dataset.skills:
+        metrics[f'mixture/{skill}/proportion'] = upcoming[skill]
+        metrics[f'mixture/{skill}/samples'] = seen[skill]
+        metrics[f'mixture/{skill}/passes'] = passes[skill]
+    return metrics
 
 
 def as_logged(figures: Figures) -> dict[str, float]:

@@ -36,3 +36,13 @@ def check_whole_rounds(state: State, dataset: SkillStreamingDataset) -> None:
             f'`train_subset_num_batches` must be left out, for a round is {steps} steps, but got: {int(planned)}; for '
             f'shorter rounds pass round_size={int(planned) * dataset.global_batch_size} to the dataset.'
         )
+
+
+def dataset_of(state: State) -> SkillStreamingDataset:
+    """The dataset that is trained on."""
+    dataset = getattr(state.train_dataloader, 'dataset', None)
+    if not isinstance(dataset, SkillStreamingDataset):
+        raise InputError(
+            f'DataMixing needs a train_dataloader over a SkillStreamingDataset, but got: {type(dataset).__name__}.'
+        )
+    return dataset

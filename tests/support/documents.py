@@ -20,8 +20,8 @@ from tests.support.paths import ROOT, SUPPORT
 CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
 # Pages in the order in which they are read; one may go on with what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
-    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'experiments', 'python', 'any-trainer',
-    'extending', 'multi-node', 'llm-foundry', 'index', 'install',
+    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'apply', 'experiments', 'python',
+    'any-trainer', 'extending', 'multi-node', 'llm-foundry', 'index', 'install',
 )))  # fmt: skip
 # What cannot be run here -> why.
 NOT_RUN = {
@@ -30,6 +30,7 @@ NOT_RUN = {
     r'^mkdocs build': 'has a test of its own',
     r'--world_size': 'needs two machines',
     r'^composer -n 8 ': 'needs eight GPUs',
+    r'^skillit apply ': 'needs a run that is under way; tests/steering and tests/training have one',
     r's3://': 'needs an object store of that name; tests/convert and tests/training use one',
     r'RedPajama-1T': 'needs RedPajama',
     r'convert hf ': 'needs the hub',

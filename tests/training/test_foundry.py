@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, LlamaConfig
 from skillit_stream import InputError, SkillIt, SkillsGraph
 from skillit_stream.audit.stream_index import read_stream_index
 from skillit_stream.formats.sample_losses import losses_folder, save_losses
-from skillit_stream.training.data_mixing import dataset_of
 from skillit_stream.training.foundry import FoundryDataMixing, build_skill_streams
+from skillit_stream.training.whole_rounds import dataset_of
 from tests.support.paths import ROOT
 from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, without_clocks
 from tests.support.training_runs import (

@@ -10,10 +10,10 @@ from composer.core import Time
 from skillit_stream.base.errors import InputError
 from skillit_stream.formats.sample_losses import losses_folder, save_losses
 from skillit_stream.mixture import RunContext, SkillsGraph, build_policy
+from skillit_stream.mixture.from_options import named_graph
 from skillit_stream.training.run_policy import (
     RunUnits,
     chosen_policy,
-    named_graph,
     run_context,
 )
 
