@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.documents import NOT_RUN, PAGES, Desk, blocks, reason_not_to_run
+from tests.support.documents import NOT_RUN, PAGES, Desk, blocks, reason_not_to_run, write_byte_tokenizer
 from tests.support.launching import RankServer
 from tests.support.paths import ROOT
 
@@ -88,23 +88,12 @@ def write_corpus(folder: Path) -> None:
     (folder / 'metrics.csv').write_text('\n'.join(metrics) + '\n')
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A tokenizer of single bytes."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
-
-    alphabet = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<|end|>').save_pretrained(str(folder))
-
-
 @pytest.fixture(scope='module')
 def desk(tmp_path_factory: pytest.TempPathFactory, rank_server: RankServer) -> Desk:
     """A folder with a corpus, in which the pages are read."""
     folder = tmp_path_factory.mktemp('desk')
     write_corpus(folder)
-    write_tokenizer(folder / 'tokenizer')
+    write_byte_tokenizer(folder / 'tokenizer')
     for shown in ('yamls', 'examples'):
         (folder / shown).symlink_to(ROOT / shown)
     return Desk(folder, rank_server)

@@ -75,6 +75,17 @@ class Block:
         return self.text.replace('\\\n', ' ').splitlines()
 
 
+def write_byte_tokenizer(folder: Path) -> None:
+    """A tokenizer of single bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
+
+    alphabet = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<|end|>').save_pretrained(str(folder))
+
+
 def blocks(page: str) -> Iterator[Block]:
     """The fenced blocks of a page, in order."""
     text = (ROOT / page).read_text(encoding='utf-8')
