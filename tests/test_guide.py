@@ -47,6 +47,7 @@ MADE = {
     'docs/train.md': ['exported/config.json'],
     'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml'],
     'docs/graphs.md': ['from-runs.json', 'written.json'],
+    'docs/forks.md': ['forks/mine/result.json', 'forks/mine/graph.json'],
     'docs/report.md': ['round-1.npy'],
     'docs/any-trainer.md': ['own-loop/mixture.jsonl'],
     'docs/extending.md': [
@@ -62,7 +63,7 @@ def write_corpus(folder: Path) -> None:
     rng = random.Random(0)
     (folder / 'corpus').mkdir()
     for source, words in WORDS.items():
-        texts = [' '.join(rng.choices(words, k=60)) for _ in range(120)]
+        texts = [' '.join(rng.choices(words, k=60)) for _ in range(240)]
         rows = ''.join(json.dumps({'text': text, 'meta': {'source': source}}) + '\n' for text in texts)
         (folder / 'corpus' / f'{source}.jsonl').write_text(rows)
         (folder / 'notes' / source).mkdir(parents=True)

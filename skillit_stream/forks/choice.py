@@ -74,6 +74,18 @@ def raised_mixture(present: Array, skill: int) -> Array:
     return (1.0 - HALF_WAY) * present + HALF_WAY * np.eye(len(present))[skill]
 
 
+def branch_mixtures(present: Array, repeats: int) -> Array:
+    """Those that the law is fitted to, float64 ``[k + repeats, k]``: each skill raised, and the repeats.
+
+    Raises:
+        InputError: They are fewer distinct ones than the law has parameters.
+    """
+    raised = [raised_mixture(present, skill) for skill in range(len(present))]
+    mixtures = np.array([*raised, *[present] * repeats])
+    check_distinct(LAWS[LAW], mixtures)
+    return mixtures
+
+
 def choose(measured: Measured, columns: Sequence[int], highest: Array) -> Choice:
     """Fit the law to each target and find the mixture with the lowest predicted mean.
 
@@ -86,13 +98,11 @@ def choose(measured: Measured, columns: Sequence[int], highest: Array) -> Choice
         highest: Upper limits of the proportions, float64 ``[k]``, none below the present one.
 
     Raises:
-        InputError: The branches have fewer distinct mixtures than the law has parameters, or a loss is not above 0.
+        InputError: The branches have fewer distinct mixtures than the law has parameters.
     """
     present = measured.present
-    raised = [raised_mixture(present, skill) for skill in range(len(present))]
-    mixtures = np.array([*raised, *[present] * len(measured.repeats)])
+    mixtures = branch_mixtures(present, len(measured.repeats))
     values = np.vstack([measured.raised, measured.repeats])[:, columns]
-    check_distinct(LAWS[LAW], mixtures)
     fits = [fit_exponential(mixtures, one) for one in values.T]
     weights = np.full(len(columns), 1.0 / len(columns))
     # Of q: as it sums to 1, t · ((1 - s) p + s q) is (s t + (1 - s) t · p) · q.

@@ -12,7 +12,7 @@ from skillit_stream.forks.branches import Branches
 from skillit_stream.forks.choice import Array, Choice, Measured, choose
 from skillit_stream.forks.plan import ForkOptions, Place, Plan, plan_fork, steps_of_run
 from skillit_stream.forks.records import Branch, Records
-from skillit_stream.forks.start import Origin, Start, remove_unfinished
+from skillit_stream.forks.start import BRANCHES, Origin, Start, remove_unfinished
 from skillit_stream.forks.verdict import CANNOT_TELL, STAY, Verdict, verdict_of
 from skillit_stream.graphs.progress import duration, progress, say
 from skillit_stream.training.checkpoints import fingerprint
@@ -76,7 +76,7 @@ class Fork:
         )
         self.plan = plan_fork(options, place, chosen_skills(config, manifest)[1])
         parts = [start.text.encode(), repr(fingerprint(start.checkpoint)).encode(), written_manifests(config)]
-        self._records = Records(out / 'branches', b'\0'.join(parts))
+        self._records = Records(out / BRANCHES, b'\0'.join(parts))
 
     def result(self) -> Result | None:
         """Do this task's share of what is missing; None where others have still to do theirs."""

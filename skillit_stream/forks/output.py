@@ -12,12 +12,12 @@ from skillit_stream.base.files import finite_or_null, write_json, write_text
 from skillit_stream.base.terminal import default_console
 from skillit_stream.forks.choice import Array, Choice
 from skillit_stream.forks.forking import Result
+from skillit_stream.forks.start import GRAPH, MIXTURE, RESULT
 from skillit_stream.forks.verdict import TAKE, bound, confirmed, t_value
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.mixture.graph_measurement import CHECKPOINT, Measurement, StartOfRuns, student_95
 from skillit_stream.report.comparison import number
 
-MIXTURE, GRAPH, RESULT = 'mixture.yaml', 'graph.json', 'result.json'
 METHOD = 'forks'
 MOST_TARGETS = 8
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 from skillit_stream.base.errors import as_input_error
 from skillit_stream.base.files import from_plain, write_json
@@ -72,7 +72,7 @@ class Records:
         return losses
 
     def _path(self, branch: Branch) -> Path:
-        return self._folder / f'{branch.steps}-{quote(branch.name, safe=" ").replace(" ", "-")}.json'
+        return self._folder / f'{branch.steps}-{quote_plus(branch.name)}.json'
 
     def _sign(self, branch: Branch) -> str:
         text = json.dumps([VERSION, asdict(branch)], sort_keys=True)

@@ -18,6 +18,9 @@ from skillit_stream.training.config import TrainConfig, load_config
 from skillit_stream.training.run_files import CONFIG, checkpoint_folder
 
 CHECKPOINT, ORIGIN, FOLDER = 'checkpoint.pt', 'origin.json', 'start'
+MIXTURE, GRAPH, RESULT, BRANCHES = 'mixture.yaml', 'graph.json', 'result.json', 'branches'
+WRITTEN = (MIXTURE, GRAPH, RESULT, BRANCHES)
+"""Beside it."""
 _UNFINISHED = '.start-'
 
 
@@ -57,6 +60,8 @@ def start_in(out: Path, run: Path, checkpoint: str | None) -> Start:
     """
     folder = out / FOLDER
     if not folder.is_dir():
+        if foreign := [name for name in WRITTEN if (out / name).exists()]:
+            raise InputError(f'--out {out} holds a {foreign[0]} that is of no fork: name another folder.')
         _copy(out, run, checkpoint)
     origin = _origin(folder)
     # By its name, first: a live run's may be gone by now.

@@ -5,6 +5,7 @@ import pytest
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.forks.choice import HALF_WAY, Measured, choose, raised_mixture
+from skillit_stream.forks.plan import ForkOptions, Place, plan_fork
 
 PRESENT = np.array([0.5, 0.3, 0.2])
 SLOPES = np.array([[-1.5, -0.4, -0.1], [-0.2, -1.0, -0.3]])
@@ -87,3 +88,16 @@ def test_a_present_mixture_of_one_skill_alone_has_too_few_distinct_branches():
 def test_a_skill_without_a_proportion_can_be_raised():
     choice = choose(measured(present=np.array([0.0, 0.6, 0.4])), [0], FREE)
     assert choice.mixture[0] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_run_on_one_skill_alone_is_refused_before_anything_is_trained():
+    place = Place(
+        step=8,
+        of_steps=80,
+        present={'a': 1.0, 'b': 0.0},
+        drawn={'a': 64, 'b': 0},
+        sizes={'a': 100, 'b': 100},
+        shuffle_seed=17,
+    )
+    with pytest.raises(InputError, match=r'on one skill alone.* at least 3 distinct mixtures'):
+        plan_fork(ForkOptions(steps=8), place, ['a', 'b'])

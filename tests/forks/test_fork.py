@@ -163,6 +163,50 @@ def test_a_live_runs_checkpoint_may_be_gone_when_the_fork_goes_on(forked_run: Pa
     assert (tmp_path / 'f' / 'result.json').read_bytes() == first
 
 
+def test_where_the_targets_are_what_is_trained_on_evenly_it_does_not_move(fork: Fork, tmp_path: Path):
+    printed, _ = fork(tmp_path / 'fork', '--targets', ','.join(fork_runs.TRAINED), '--repeats', 2)
+    assert printed.startswith(('stay: ', 'cannot tell: '))
+
+
+def test_a_checkpoint_inside_a_round_is_gone_on_from_at_the_next(forked_run: Path, tmp_path: Path):
+    run = fork_runs.train(forked_run.parent / 'streams', tmp_path / 'run', save_interval='5ba')
+    runs = Branches(load_config(run / 'config.yaml'), run / 'checkpoints' / 'ep3-ba25-rank0.pt')
+    whole = {one.round: one for one in read_rounds(run / 'mixture.jsonl').rounds}[3]
+    assert runs.step == 25
+    # Samples that the run takes in the rest of its round are no branch's.
+    assert sum(runs.drawn.values()) == 4 * fork_runs.STEPS * fork_runs.BATCH
+    assert {skill: runs.drawn[skill] / runs.sizes[skill] for skill in runs.drawn} == pytest.approx(
+        whole.passes
+    )
+    losses = runs.losses(Branch(name='x', mixture=runs.present, steps=3, shuffle_seed=7, half=0))
+    assert set(losses) == set(fork_runs.SIGNS)
+
+
+def test_no_skill_is_raised_beyond_what_is_left_of_its_stream(fork: Fork, tmp_path: Path):
+    fork(tmp_path / 'fork', *WANTED, '--max-passes', 1)
+    result = json.loads((tmp_path / 'fork' / 'result.json').read_text())
+    # 270 samples of each skill, of which the first four rounds drew a third of 256; 48 steps of 8 are left.
+    assert result['mixture']['letters'] == pytest.approx((270 - 85) / (48 * 8), abs=0.003)
+
+
+def test_copies_that_were_cut_short_are_removed(fork: Fork, tmp_path: Path):
+    (tmp_path / 'fork' / '.start-cut').mkdir(parents=True)
+    (tmp_path / 'fork' / '.start-cut' / 'checkpoint.pt').write_bytes(b'half')
+    fork(tmp_path / 'fork', '--steps', 1, '--max-steps', 1)
+    assert sorted(path.name for path in (tmp_path / 'fork').iterdir()) == [
+        *('branches', 'graph.json', 'result.json', 'start'),
+    ]
+
+
+def test_a_folder_with_files_of_somebody_else_is_left_alone(
+    refused: Callable[..., str], forked_run: Path, tmp_path: Path
+):
+    (tmp_path / 'graph.json').write_text('mine')
+    message = refused(forked_run, '--steps', 2, '--checkpoint', CHECKPOINT, '--out', tmp_path)
+    assert 'holds a graph.json that is of no fork' in message
+    assert [path.name for path in tmp_path.iterdir()] == ['graph.json']
+
+
 def test_what_does_not_fit_is_refused_in_one_line(
     refused: Callable[..., str], forked_run: Path, tmp_path: Path
 ):

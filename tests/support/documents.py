@@ -20,8 +20,8 @@ from tests.support.paths import ROOT, SUPPORT
 CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
 # Pages in the order in which they are read; one may go on with what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
-    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'experiments', 'python', 'any-trainer',
-    'extending', 'multi-node', 'llm-foundry', 'index', 'install',
+    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'forks', 'report', 'experiments', 'python',
+    'any-trainer', 'extending', 'multi-node', 'llm-foundry', 'index', 'install',
 )))  # fmt: skip
 # What cannot be run here -> why.
 NOT_RUN = {
@@ -52,6 +52,7 @@ SIZES = {
 SIZES_IN_COMMANDS = {
     'ep2-ba120': 'ep2-ba4',
     '--steps 60': '--steps 6',
+    '--steps 20': '--steps 2',
     '--repeats 3': '--repeats 2',
     '--tokens 1e11': '--tokens 4e4',
     ' 10ep': ' 1ep',
