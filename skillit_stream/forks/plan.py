@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from composer.core import Time
 
-from skillit_stream.base.errors import InputError, as_input_error
+from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest, unique_names
 from skillit_stream.forks.choice import Array, branch_mixtures, raised_mixture
 from skillit_stream.forks.records import Branch
@@ -164,10 +164,12 @@ def plan_fork(options: ForkOptions, place: Place, eval_skills: Sequence[str]) ->
         raise InputError(
             f'The run trains on {next(iter(place.present))} alone: there is no mixture to change.'
         )
-    with as_input_error(
-        'The run is on one skill alone, so that nothing can be told of raising it', InputError
-    ):
+    try:
         branch_mixtures(np.array(list(place.present.values())), options.repeats)
+    except InputError as error:
+        raise InputError(
+            f'The run is on one skill alone, so that nothing can be told of raising it: {error}'
+        ) from None
     left = None if place.of_steps is None else place.of_steps - place.step
     if left is not None and left < options.steps:
         raise InputError(

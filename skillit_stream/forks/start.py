@@ -121,8 +121,10 @@ def _found(run: Path, checkpoint: str | None) -> str:
     place = checkpoint or str(run)
     if checkpoint and not is_url(checkpoint) and not Path(checkpoint).exists():
         place = f'{checkpoint_folder(load_config(run / CONFIG)).rstrip("/")}/{checkpoint}'
-    with as_input_error(f'{run} has no checkpoint to fork', InputError):
+    try:
         found = checkpoint_at(place)
+    except InputError as error:
+        raise InputError(f'No checkpoint of {run} can be forked: {error}') from None
     if is_url(found):
         return found
     if not Path(found).exists():

@@ -215,6 +215,10 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert 'name an earlier one with --checkpoint' in refused(
         forked_run, '--steps', 2, '--out', tmp_path / 'end'
     )
+    (tmp_path / 'empty').mkdir()
+    moved = (forked_run / 'config.yaml').read_text().replace(str(forked_run), str(tmp_path / 'empty'))
+    (tmp_path / 'empty' / 'config.yaml').write_text(moved)
+    assert 'can be forked' in refused(tmp_path / 'empty', '--steps', 2, *out)
     assert 'the folder of a run' in refused(tmp_path / 'none', '--steps', 2, *out)
     assert 'there is no ep9.pt' in refused(forked_run, '--steps', 2, '--checkpoint', 'ep9.pt', *out)
     assert '`--steps` must be at least 1' in refused(forked_run, '--steps', 0, *early)
