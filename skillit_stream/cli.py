@@ -22,6 +22,7 @@ COMMANDS = {
     'tokenizer': ('convert.tokenizer_training', 'train a small tokenizer on text and JSON lines'),
     'mix': ('mixture_fit.command', 'a static mixture fitted to a table of runs'),
     'graph': ('graphs.command', 'learn a skills graph from short runs, or look at one'),
+    'fork': ('forks.command', 'measure on branches of a checkpoint whether another mixture helps a run'),
     'score': ('training.score', 'the loss of a model on every sample, for curricula over samples'),
     'train': (
         'train',

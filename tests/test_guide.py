@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.documents import NOT_RUN, PAGES, Desk, blocks, reason_not_to_run
+from tests.support.documents import NOT_RUN, PAGES, Desk, blocks, reason_not_to_run, write_byte_tokenizer
 from tests.support.launching import RankServer
 from tests.support.paths import ROOT
 
@@ -47,6 +47,7 @@ MADE = {
     'docs/train.md': ['exported/config.json'],
     'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml', 'later.yaml'],
     'docs/graphs.md': ['from-runs.json', 'written.json'],
+    'docs/forks.md': ['forks/mine/result.json', 'forks/mine/graph.json'],
     'docs/report.md': ['round-1.npy'],
     'docs/any-trainer.md': ['own-loop/mixture.jsonl'],
     'docs/extending.md': [
@@ -62,7 +63,7 @@ def write_corpus(folder: Path) -> None:
     rng = random.Random(0)
     (folder / 'corpus').mkdir()
     for source, words in WORDS.items():
-        texts = [' '.join(rng.choices(words, k=60)) for _ in range(120)]
+        texts = [' '.join(rng.choices(words, k=60)) for _ in range(240)]
         rows = ''.join(json.dumps({'text': text, 'meta': {'source': source}}) + '\n' for text in texts)
         (folder / 'corpus' / f'{source}.jsonl').write_text(rows)
         (folder / 'notes' / source).mkdir(parents=True)
@@ -88,23 +89,12 @@ def write_corpus(folder: Path) -> None:
     (folder / 'metrics.csv').write_text('\n'.join(metrics) + '\n')
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A tokenizer of single bytes."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
-
-    alphabet = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<|end|>').save_pretrained(str(folder))
-
-
 @pytest.fixture(scope='module')
 def desk(tmp_path_factory: pytest.TempPathFactory, rank_server: RankServer) -> Desk:
     """A folder with a corpus, in which the pages are read."""
     folder = tmp_path_factory.mktemp('desk')
     write_corpus(folder)
-    write_tokenizer(folder / 'tokenizer')
+    write_byte_tokenizer(folder / 'tokenizer')
     for shown in ('yamls', 'examples'):
         (folder / shown).symlink_to(ROOT / shown)
     return Desk(folder, rank_server)

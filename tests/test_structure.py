@@ -20,6 +20,7 @@ FLOORS = (
     ('mixing',),
     ('training', 'convert', 'mixture_fit', 'audit', 'report'),
     ('graphs', 'steering'),
+    ('forks',),
     # The command line names the commands' modules as text: it imports none of them.
     ('cli', 'train'),
     ('experiments',),

@@ -1,12 +1,10 @@
 """Learning a graph: the runs that are missing, one after the other, then the graph from all of them."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import Task
@@ -18,6 +16,7 @@ from skillit_stream.graphs.formulas import (
     mean_losses,
     needed_mixes,
 )
+from skillit_stream.graphs.progress import duration, progress, say
 from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.training.config import TrainConfig
@@ -129,7 +128,7 @@ def do_runs(plan: Plan, task: Task) -> None:
     orders = (
         f' ({len(plan.mixes)} in {len(plan.repeats)} sample orders each)' if len(plan.repeats) > 1 else ''
     )
-    _say(
+    say(
         f'{plan.method}: {len(mine)} runs{share}{orders} of {plan.steps} steps, {len(mine) - len(missing)} done before.'
     )
     if not missing and not start_missing:
@@ -144,13 +143,13 @@ def do_runs(plan: Plan, task: Task) -> None:
     if not missing:
         return
     total = len(missing) * (plan.steps * step + evaluation)
-    _say(
-        f'About {_duration(total)}: {len(missing)} runs of {plan.steps} steps at {1 / step:.3g} steps/s and an '
+    say(
+        f'About {duration(total)}: {len(missing)} runs of {plan.steps} steps at {1 / step:.3g} steps/s and an '
         f'evaluation of {evaluation:.3g} s each.'
     )
-    with _progress(len(missing), plan.steps) as shown:
+    with progress(len(missing), plan.steps) as shown:
         for item in missing:
-            shown.begin(_name(item))
+            shown.begin(f'on {_name(item)}')
             plan.repeats[item[0]].records.save(_run(plan, runs, weights, item, shown.step))
             shown.end()
 
@@ -221,69 +220,6 @@ def _run(plan: Plan, runs: 'ShortRuns', weights: str, item: Item, after_step: Ca
     )
 
 
-class _Shown(Protocol):
-    """What is shown of the runs while they go on."""
-
-    def begin(self, name: str) -> None: ...
-
-    def step(self) -> None: ...
-
-    def end(self) -> None: ...
-
-
-class _RunLines:
-    """A line a run, for logs."""
-
-    def __init__(self, runs: int) -> None:
-        self._runs, self._done = runs, 0
-        self._began = monotonic()
-        self._name = ''
-
-    def begin(self, name: str) -> None:
-        self._name = name
-
-    def step(self) -> None:
-        pass
-
-    def end(self) -> None:
-        self._done += 1
-        left = (monotonic() - self._began) / self._done * (self._runs - self._done)
-        _say(f'Trained on {self._name} ({self._done} of {self._runs}), {_duration(left)} left')
-
-
-@contextmanager
-def _progress(runs: int, steps: int) -> Iterator[_Shown]:
-    """A bar over the steps of all runs on a terminal, elsewhere a line a run."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _RunLines(runs)
-        return
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task('', total=runs * steps)
-
-        class Bar:
-            def begin(self, name: str) -> None:
-                bars.update(bar, description=f'Training on {name}')
-
-            def step(self) -> None:
-                bars.advance(bar)
-
-            def end(self) -> None:
-                pass
-
-        yield Bar()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f'{seconds:.0f} s'
-    return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
-
-
 def names_of_missing(plan: Plan) -> str:
     """The runs that are not done, in words, the first few of many."""
     names = [] if plan.records.load(BEFORE_TRAINING) else ['the evaluation before training']
@@ -294,7 +230,3 @@ def names_of_missing(plan: Plan) -> str:
 def _name(item: Item) -> str:
     number, mix = item
     return f'{format_mix(mix)}, repeat {number + 1}' if number else format_mix(mix)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

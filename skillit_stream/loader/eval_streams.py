@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from streaming import Stream
 from torch.utils.data import Dataset
 
+from skillit_stream.base.errors import InputError
 from skillit_stream.loader.skill_shards import SkillShards
 
 Int64 = NDArray[np.int64]
@@ -31,9 +32,27 @@ class EvalStreams(SkillShards):
         """The eval samples of one skill, in the order of its shards; the first `limit` of them."""
         return EvalSamples(self, self._ids(self.skills.index(name), limit))
 
-    def all_skills(self, limit: int | None = None) -> 'EvalSamples':
-        """The eval samples of all skills, one skill after another; the first `limit` of each."""
-        return EvalSamples(self, np.concatenate([self._ids(at, limit) for at in range(len(self.skills))]))
+    def all_skills(self, limit: int | None = None, *, half: int | None = None) -> 'EvalSamples':
+        """The eval samples of all skills, one skill after another; the first `limit` of each.
+
+        Args:
+            limit: None: all.
+            half: Of those of each skill the first half alone (0), or the second (1): packed documents go over from one
+                sample into the next, so that the halves have one document in common at most.
+
+        Raises:
+            InputError: A skill has too few samples for two halves.
+        """
+        ids = [self._ids(at, limit) for at in range(len(self.skills))]
+        if half is not None:
+            for skill, own in zip(self.skills, ids, strict=True):
+                if len(own) < 2:
+                    raise InputError(
+                        f'The eval samples of {skill!r} must be at least 2 to be halved, but got: {len(own)}; raise '
+                        f'eval_loader.samples_per_skill, or convert it with a larger eval split.'
+                    )
+            ids = [np.array_split(own, 2)[half] for own in ids]
+        return EvalSamples(self, np.concatenate(ids))
 
     def _ids(self, skill: int, limit: int | None) -> Int64:
         first, count = int(self.sample_offset_per_stream[skill]), int(self.samples_per_stream[skill])

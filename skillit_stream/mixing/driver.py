@@ -25,13 +25,8 @@ from skillit_stream.mixing.checks import (
 from skillit_stream.mixing.last_decision import LastDecision
 from skillit_stream.mixing.ranks import on_rank_zero
 from skillit_stream.mixing.round_mixture import RoundMixture
-from skillit_stream.mixing.round_summary import (
-    Figures,
-    RoundSummary,
-    check_whole,
-    place_after,
-    plain_figures,
-)
+from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
+from skillit_stream.mixing.seen_losses import Figures, plain_figures
 from skillit_stream.mixing.stopwatch import Clocks
 from skillit_stream.mixture import MixturePolicy, RoundObservation
 from skillit_stream.mixture.from_options import PolicyBuilder
@@ -107,12 +102,11 @@ class MixtureDriver:
 
     @property
     def token_weights(self) -> dict[str, float] | None:
-        """Skill -> weight of the loss of its tokens in the round under way or about to begin; None: all are 1.
+        """Skill -> weight of the losses of its tokens, whose sum is divided by their number; None: all are 1.
 
-        Divide the weighed losses' sum by the number of tokens. Ask after :meth:`start` and each :meth:`end_round`.
-        """
-        mixture, number = self._mixture, self.dataset.round + (self._ended == self.dataset.round)
-        return mixture.token_weights(self.dataset.skills) if mixture and mixture.round == number else None
+        Of the round under way or about to begin: ask after :meth:`start` and each :meth:`end_round`."""
+        number = self.dataset.round + (self._ended == self.dataset.round)
+        return self._mixture and self._mixture.token_weights(self.dataset.skills, number)
 
     @property
     def applied_from(self) -> int | None:
@@ -257,8 +251,8 @@ class MixtureDriver:
         self._decide(observation)
         self._ended, self._unended = played.number, None
         self._steps = None if self._steps is None else 0
-        given = self._applying.about(self.policy)
-        record = replace(record, next_proportions=dataset.next_proportions, applied=given)
+        applied = self._applying.about(self.policy)
+        record = replace(record, next_proportions=dataset.next_proportions, applied=applied)
         self._append(record, [*self._applying.notes(), *warn_of_notes(self.policy)])
         warn_of_passes(self.dataset, self.warn_passes, self._warned)
         return dataset.next_proportions
@@ -403,5 +397,4 @@ class MixtureDriver:
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
         self.last_record = replace(record, notes=tuple(notes), decided=dict(self.policy.decided()))
         if self._log:
-            log, line = self._log, self.last_record
-            on_rank_zero(lambda: log.append(line))
+            on_rank_zero(partial(self._log.append, self.last_record))

@@ -70,12 +70,12 @@ class RoundMixture:
             self.objective or self.proportions, objective or proportions
         )
 
-    def token_weights(self, skills: Sequence[str]) -> dict[str, float] | None:
-        """Weight of the loss of each token of these skills; None: all are 1.
+    def token_weights(self, skills: Sequence[str], number: int) -> dict[str, float] | None:
+        """Weight of the loss of each token of these skills in a round; None: all are 1, as those of another round are.
 
         Streams that have come since have a weight of 1.
         """
-        if self.objective is None:
+        if self.objective is None or number != self.round:
             return None
         drawn = self.proportions
         weights = {skill: part / drawn[skill] if part else 0.0 for skill, part in self.objective.items()}

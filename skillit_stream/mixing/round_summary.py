@@ -12,9 +12,6 @@ from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.round_mixture import RoundMixture
 from skillit_stream.mixture import RoundObservation
 
-Figures = Mapping[str, Mapping[str, float]]
-"""What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
-
 
 @dataclass(frozen=True)
 class RoundSummary:
@@ -140,8 +137,3 @@ def check_whole(dataset: SkillStreamingDataset, steps: int) -> None:
 
 def _steps_of_round(dataset: SkillStreamingDataset) -> int:
     return dataset.round_size // dataset.global_batch_size
-
-
-def plain_figures(figures: Figures | None) -> dict[str, Any]:
-    """Figures as a line of the log takes them."""
-    return {name: dict(values) for name, values in (figures or {}).items()}

@@ -3,8 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-Figures = dict[str, dict[str, float]]
-"""Figure -> skill -> value."""
+Figures = Mapping[str, Mapping[str, float]]
+"""What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
+
+
+def plain_figures(figures: Figures | None) -> dict[str, Any]:
+    """Figures as a line of the log takes them."""
+    return {name: dict(values) for name, values in (figures or {}).items()}
 
 
 class SeenLosses:

@@ -12,7 +12,7 @@ from skillit_stream.base.names import nearest
 from skillit_stream.mixture.apportion import largest_remainder
 from skillit_stream.mixture.checks import proportions_by_skill, weights_by_skill
 from skillit_stream.mixture_fit.groups import Groups, every_skill, kept_as_one
-from skillit_stream.mixture_fit.laws import LAWS, Exponential, Fitted, Law, predict_target
+from skillit_stream.mixture_fit.laws import LAWS, Exponential, Fitted, Law, check_distinct, predict_target
 from skillit_stream.mixture_fit.limits import PARTS, bounds_of, skill_limits
 from skillit_stream.mixture_fit.options import FitOptions
 from skillit_stream.mixture_fit.quality import (
@@ -93,6 +93,7 @@ def fit_mixture(table: RunTable, options: FitOptions) -> MixtureFit:
     limits = skill_limits(natural, options, len(table.skills))
     names, weights, values = _targets(table, options)
     mixtures = groups.reduce(table.proportions)
+    check_distinct(law, mixtures)
     fits = [_fit(law, name, mixtures, values[:, i]) for i, name in enumerate(names)]
     measured = values @ weights
     spread = max(float(measured.std()), 1e-9 * float(np.abs(measured).max()))
@@ -101,7 +102,7 @@ def fit_mixture(table: RunTable, options: FitOptions) -> MixtureFit:
     mixture = largest_remainder(groups.expand(found / found.sum()), PARTS) / PARTS
     fold = fold_of_runs(len(mixtures), min(options.folds, len(mixtures)), options.seed)
     quality = compare_all(names, weights, values, held_out_predictions(law.fit, mixtures, values, fold))
-    warnings += _about_fit(law, quality, len(mixtures), len(groups.names))
+    warnings += _about_fit(quality)
     warnings += _about_mixture(found, mixtures, gap)
     compared = {'mixture': mixture} if natural is None else {'mixture': mixture, 'natural': natural}
     predicted = predict_target(fits, weights, groups.reduce(np.array(list(compared.values()))))
@@ -206,11 +207,8 @@ def _passes(mixture: Array, table: RunTable, options: FitOptions) -> Array | Non
     return np.where(mixture > 0, mixture * options.tokens / np.maximum(sizes, 1e-300), 0.0)
 
 
-def _about_fit(law: Law, quality: Mapping[str, Quality], runs: int, groups: int) -> list[str]:
+def _about_fit(quality: Mapping[str, Quality]) -> list[str]:
     warnings = []
-    needed = law.parameter_count(groups)
-    if needed is not None and runs < needed:
-        warnings.append(f'{runs} runs are fewer than the {needed} parameters of each metric: train more runs')
     bad = [name for name, one in quality.items() if one.r2 <= 0 and name != TARGET]
     main = quality_of_target(quality)
     if main.r2 <= 0:

@@ -248,6 +248,24 @@ class Law:
         return None if self.extra_parameters is None else skills + self.extra_parameters
 
 
+def check_distinct(law: Law, mixtures: Array) -> None:
+    """Refuse runs that many laws fit equally well.
+
+    Args:
+        law: To be fitted.
+        mixtures: Of the runs, float64 ``[n, k]``.
+
+    Raises:
+        InputError: They are fewer distinct mixtures than the law has parameters for each metric.
+    """
+    needed, distinct = law.parameter_count(mixtures.shape[1]), len(np.unique(mixtures.round(9), axis=0))
+    if needed is not None and distinct < needed:
+        raise InputError(
+            f'the runs must be on at least {needed} distinct mixtures, as many as the law has parameters for each '
+            f'metric, but got: {distinct} ({len(mixtures)} runs); train runs on other mixtures'
+        )
+
+
 LAWS = {
     'data-mixing': Law(fit=fit_with_factor, convex=True, pull=0.0, extra_parameters=1),
     'regmix': Law(fit=fit_linear, convex=False, pull=0.0, extra_parameters=0),

@@ -36,6 +36,7 @@ def skill_evaluator(
     eval_interval: str = '1ep',
     samples_per_skill: int | None = None,
     document_end: int | None = None,
+    half: int | None = None,
 ) -> Evaluator:
     """One Evaluator for all skills; the model's eval metrics must hold a ``MeanSkillLoss(streams.skills)``.
 
@@ -46,8 +47,9 @@ def skill_evaluator(
         samples_per_skill: Evaluate each skill on its first so many samples, the same ones every time and
             whatever the number of ranks; None: on all.
         document_end: As :func:`causal_lm_inputs`'s.
+        half: As :meth:`EvalStreams.all_skills`'s.
     """
-    samples = streams.all_skills(samples_per_skill)
+    samples = streams.all_skills(samples_per_skill, half=half)
     return _evaluator(
         ALL_SKILLS, samples, batch_size, [MeanSkillLoss.__name__], eval_interval, document_end=document_end
     )

@@ -122,7 +122,8 @@ def test_a_state_of_before_there_were_weights_has_none(streams_root: Path):
 
 def test_streams_that_come_and_go_within_a_round_keep_the_weights_of_the_others():
     mixture = RoundMixture(3, {'a': 0.5, 'b': 0.5}, {'a': 0.75, 'b': 0.25})
-    assert mixture.token_weights(['b', 'c']) == {'b': 0.5, 'c': 1.0}
+    assert mixture.token_weights(['b', 'c'], mixture.round) == {'b': 0.5, 'c': 1.0}
+    assert mixture.token_weights(['b', 'c'], mixture.round + 1) is None
 
 
 def test_a_caller_who_does_not_weigh_is_refused(streams_root: Path):

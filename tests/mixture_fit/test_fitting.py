@@ -177,11 +177,24 @@ def test_one_bad_metric_is_named():
     assert 'for eval1 the fit predicts held-out runs no better than their mean does' in fit.warnings
 
 
-def test_fewer_runs_than_parameters_are_told_of():
-    few, enough = table(3), table(4)
-    told = '3 runs are fewer than the 4 parameters of each metric: train more runs'
-    assert told in fit_mixture(few, FitOptions(law='data-mixing')).warnings
-    assert not any('fewer than' in one for one in fit_mixture(enough, FitOptions(law='data-mixing')).warnings)
+def test_fewer_runs_than_parameters_are_refused():
+    refused = r'at least 4 distinct mixtures, .* but got: 3 \(3 runs\)'
+    with pytest.raises(InputError, match=refused):
+        fit_mixture(table(3), FitOptions(law='data-mixing'))
+    fit_mixture(table(4), FitOptions(law='data-mixing'))
+
+
+def test_runs_of_one_mixture_count_once():
+    few = table(3)
+    again = [*range(3), 0, 1, 2]
+    runs = replace(
+        few,
+        runs=tuple(f'run{number}' for number in again),
+        proportions=few.proportions[again],
+        values=few.values[again] + 1e-3 * np.arange(6)[:, None],
+    )
+    with pytest.raises(InputError, match=r'but got: 3 \(6 runs\)'):
+        fit_mixture(runs, FitOptions(law='log-linear', pull=0))
 
 
 def test_a_mixture_outside_of_the_runs_is_told_of():

@@ -20,7 +20,7 @@ from tests.support.paths import ROOT, SUPPORT
 CLI, SCRIPT = ROOT / 'skillit_stream' / 'cli.py', SUPPORT / 'script.py'
 # Pages in the order in which they are read; one may go on with what those before it have made.
 PAGES = ('README.md', *(f'docs/{name}.md' for name in (
-    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'report', 'apply', 'experiments', 'python',
+    'your-own-data', 'mixtures', 'convert', 'train', 'graphs', 'forks', 'report', 'apply', 'experiments', 'python',
     'any-trainer', 'extending', 'multi-node', 'llm-foundry', 'index', 'install',
 )))  # fmt: skip
 # What cannot be run here -> why.
@@ -53,6 +53,7 @@ SIZES = {
 SIZES_IN_COMMANDS = {
     'ep2-ba120': 'ep2-ba4',
     '--steps 60': '--steps 6',
+    '--steps 20': '--steps 2',
     '--repeats 3': '--repeats 2',
     '--tokens 1e11': '--tokens 4e4',
     ' 10ep': ' 1ep',
@@ -74,6 +75,17 @@ class Block:
     def commands(self) -> list[str]:
         """The lines of a block of shell, those that go on in the next line joined."""
         return self.text.replace('\\\n', ' ').splitlines()
+
+
+def write_byte_tokenizer(folder: Path) -> None:
+    """A tokenizer of single bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
+
+    alphabet = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token='<|end|>').save_pretrained(str(folder))
 
 
 def blocks(page: str) -> Iterator[Block]:
