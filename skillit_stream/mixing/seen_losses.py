@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-Figures = Mapping[str, Mapping[str, float]]
+Figures = dict[str, dict[str, float]]
 """What else an evaluation measured: figure, of ``run_log.FIGURES``, -> eval skill -> value."""
 
 

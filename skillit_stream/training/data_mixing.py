@@ -274,7 +274,7 @@ class DataMixing(Algorithm):
         metrics, own = state.eval_metrics[label], self._skill_of(label)
         losses, figures = {}, None
         if one_pass := one_pass_metric(metrics):
-            figures = dict(one_pass.by_skill())
+            figures = one_pass.by_skill()
             logger.log_metrics(as_logged(figures))
             losses = figures.pop(LOSSES)
         elif not self._is_skill(own, state):

@@ -20,9 +20,8 @@ def drawn(number, **losses):
 )
 def test_losses_that_stay_are_mixed_linearly_in_their_exponentials(steps, mixture):
     policy = OnlineDataMixing(AB, warmup=0, steps=100)
-    for number in range(steps // 100):
-        last = policy.update(drawn(number, a=2.0, b=3.0))
-    np.testing.assert_allclose(last, mixture, rtol=0, atol=5e-4)
+    mixtures = [policy.update(drawn(number, a=2.0, b=3.0)) for number in range(steps // 100)]
+    np.testing.assert_allclose(mixtures[-1], mixture, rtol=0, atol=5e-4)
 
 
 def test_the_mixture_follows_the_formulas():
