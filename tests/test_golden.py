@@ -25,8 +25,8 @@ from tests.support.ranked_samples import ranked
 
 CLOCKS = ('seconds', 'stalled_seconds', 'eval_seconds')
 # What the reader of a log needs to know about its form is not what happened in the run. How the steps went is beside
-# what decides the run: the evaluation's losses, which stand here, follow from the same steps. The next mixture is that of
-# the next line.
+# what decides the run: the evaluation's losses, which stand here, follow from the same steps. The next mixture is that
+# of the next line.
 FORM = ('version', 'order', 'state', 'trained', 'next_proportions')
 # Of the tokenizer.json that transformers 4 makes of GPT-2's vocabulary and merges; transformers 5 makes another one.
 GPT2_HASH = 'sha256:1fe93b6152957cf9cfd6d89002467f789ce8b3f3e000b3a2edf27c808ddd0b9e'
