@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
 from skillit_stream.formats.manifest import Manifest, SkillInfo
 from tests.support.random_trees import Tree
@@ -112,7 +111,7 @@ def _bytes_by_id(tokenizer: str) -> np.ndarray:
     """The byte that each token of the byte tokenizer stands for, EOS for one that no text has; uint8 [257]."""
     vocabulary = json.loads(Path(tokenizer).read_text())['model']['vocab']
     found = np.full(len(vocabulary) + 1, EOS_BYTE[0], np.uint8)
-    for byte, sign in bytes_to_unicode().items():
+    for byte, sign in _signs_of_bytes().items():
         found[vocabulary[sign]] = byte
     return found
 
@@ -140,3 +139,10 @@ def digests(root: Path) -> dict[str, str]:
         for path in sorted(root.rglob('*'))
         if path.is_file()
     }
+
+
+def _signs_of_bytes() -> dict[int, str]:
+    """Byte -> the sign that a byte-level vocabulary writes it as: its own, or where it shows none, one from 256 on."""
+    shown = {*range(ord('!'), ord('~') + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(0x100) if byte not in shown]
+    return {byte: chr(byte if byte in shown else 0x100 + hidden.index(byte)) for byte in range(0x100)}
