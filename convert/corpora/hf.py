@@ -30,7 +30,7 @@ SAVED = ('state.json', 'dataset_dict.json')
 
 
 @dataclass(frozen=True, slots=True)
-class Shard(VirtualFile):
+class DataShard(VirtualFile):
     """A part of a data set; its size is that of the rows in memory, or a guess."""
 
     first: int
@@ -100,7 +100,7 @@ class HuggingFace(TableCorpus):
 
     def read(self, file: InputFile, tap: Tap) -> Iterator[Document | BadRecordError]:
         """The documents of one shard."""
-        if not isinstance(file, Shard):
+        if not isinstance(file, DataShard):
             raise RuntimeError('Internal error: not an input of this corpus')
         if self._version and self._version != file.stamp:
             raise InputError(f'{file.path}: the data has changed since the command began; run it again')
@@ -168,18 +168,18 @@ class HuggingFace(TableCorpus):
         """Names of the classes, where the skill field is a class label."""
         return getattr((self._dataset.features or {}).get(self.skill_field), 'names', None)
 
-    def _shard(self, part: str, first: int, end: int, size: int, fingerprint: str) -> Shard:
+    def _shard(self, part: str, first: int, end: int, size: int, fingerprint: str) -> DataShard:
         base = os.path.basename(os.path.abspath(self._args.dataset))
         name = base if os.path.isdir(self._args.dataset) else self._args.dataset
         path = f'hf:{self._args.dataset}[{part}]'
-        return Shard(path, f'{name}[{part}]', (base,), size, fingerprint, first, end)
+        return DataShard(path, f'{name}[{part}]', (base,), size, fingerprint, first, end)
 
     def _streamed_size(self) -> int:
         """Bytes of a streamed split, as its card says; else so many that each shard is a part of the work."""
         split = (self._dataset.info.splits or {}).get(self._args.split or 'train')
         return getattr(split, 'num_bytes', None) or UNKNOWN_SHARD_SIZE * self._dataset.num_shards
 
-    def _stored_rows(self, shard: Shard, tap: Tap) -> Iterator[Place | BadRecordError]:
+    def _stored_rows(self, shard: DataShard, tap: Tap) -> Iterator[Place | BadRecordError]:
         progress = RowProgress(tap, size=shard.size, rows=shard.end - shard.first)
         table = self._dataset.select_columns(self.columns_among(self._dataset.column_names))
         rows = table.select(range(shard.first, shard.end)).with_format('arrow')
@@ -190,7 +190,7 @@ class HuggingFace(TableCorpus):
             number += batch.num_rows
             progress.rows(batch.num_rows)
 
-    def _streamed_rows(self, shard: Shard) -> Iterator[Place | BadRecordError]:
+    def _streamed_rows(self, shard: DataShard) -> Iterator[Place | BadRecordError]:
         from datasets.exceptions import DatasetsError
 
         number = 0

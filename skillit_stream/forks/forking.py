@@ -10,8 +10,8 @@ from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import Task
 from skillit_stream.forks.branches import Branches
 from skillit_stream.forks.choice import Array, Choice, Measured, choose
-from skillit_stream.forks.plan import ForkOptions, Place, Plan, plan_fork, steps_of_run
-from skillit_stream.forks.records import Branch, Records
+from skillit_stream.forks.plan import ForkOptions, ForkPlace, ForkPlan, plan_fork, steps_of_run
+from skillit_stream.forks.records import Branch, BranchRecords
 from skillit_stream.forks.start import BRANCHES, Origin, Start, remove_unfinished
 from skillit_stream.forks.verdict import CANNOT_TELL, STAY, Verdict, verdict_of
 from skillit_stream.graphs.progress import duration, progress, say
@@ -30,7 +30,7 @@ class Result:
     """What a fork has found. Losses and gains are in nats per token."""
 
     origin: Origin
-    plan: Plan
+    plan: ForkPlan
     steps: int
     """Of the branches in the end."""
     measured: Measured
@@ -66,7 +66,7 @@ class Fork:
         options = replace(options, max_passes=options.max_passes or _passes(start))
         self._start, self._out, self._task = start, out, task
         self._runs = runs = Branches(config, start.checkpoint)
-        place = Place(
+        place = ForkPlace(
             step=runs.step,
             of_steps=steps_of_run(config, manifest.seq_len),
             present=runs.present,
@@ -76,7 +76,7 @@ class Fork:
         )
         self.plan = plan_fork(options, place, chosen_skills(config, manifest)[1])
         parts = [start.text.encode(), repr(fingerprint(start.checkpoint)).encode(), written_manifests(config)]
-        self._records = Records(out / BRANCHES, b'\0'.join(parts))
+        self._records = BranchRecords(out / BRANCHES, b'\0'.join(parts))
 
     def result(self) -> Result | None:
         """Do this task's share of what is missing; None where others have still to do theirs."""

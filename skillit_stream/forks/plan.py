@@ -51,7 +51,7 @@ class ForkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ForkPlace:
     """Where in its run the checkpoint is."""
 
     step: int
@@ -67,11 +67,11 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ForkPlan:
     """The branches of a fork."""
 
     options: ForkOptions
-    place: Place
+    place: ForkPlace
     eval_skills: tuple[str, ...]
     lengths: tuple[int, ...]
     """Steps to try, each twice the one before."""
@@ -149,7 +149,7 @@ def steps_of_run(config: TrainConfig, seq_len: int) -> int | None:
     return None if samples is None else -(-samples // config.global_train_batch_size)
 
 
-def plan_fork(options: ForkOptions, place: Place, eval_skills: Sequence[str]) -> Plan:
+def plan_fork(options: ForkOptions, place: ForkPlace, eval_skills: Sequence[str]) -> ForkPlan:
     """Check what is asked for against the run.
 
     Raises:
@@ -181,4 +181,4 @@ def plan_fork(options: ForkOptions, place: Place, eval_skills: Sequence[str]) ->
     lengths = [options.steps]
     while 2 * lengths[-1] <= longest:
         lengths.append(2 * lengths[-1])
-    return Plan(options=options, place=place, eval_skills=tuple(eval_skills), lengths=tuple(lengths))
+    return ForkPlan(options=options, place=place, eval_skills=tuple(eval_skills), lengths=tuple(lengths))

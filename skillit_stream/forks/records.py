@@ -27,7 +27,7 @@ class Branch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class BranchRecord:
     """A branch that is done."""
 
     signature: str
@@ -35,7 +35,7 @@ class Record:
     """Eval skill -> nats per token."""
 
 
-class Records:
+class BranchRecords:
     """The folder of them.
 
     Args:
@@ -49,14 +49,14 @@ class Records:
     def load(self, branch: Branch) -> dict[str, float] | None:
         """The losses of a branch; None if it is not done, or was done otherwise."""
         try:
-            record = from_plain(Record, json.loads(self._path(branch).read_bytes()))
+            record = from_plain(BranchRecord, json.loads(self._path(branch).read_bytes()))
         except (OSError, ValueError):
             return None
         return record.losses if record.signature == self._sign(branch) else None
 
     def save(self, branch: Branch, losses: dict[str, float]) -> None:
         """Write a record whole or not at all; raises InputError where the folder cannot be written to."""
-        record = Record(signature=self._sign(branch), losses=losses)
+        record = BranchRecord(signature=self._sign(branch), losses=losses)
         with as_input_error(f'{self._folder} cannot be written to', OSError):
             write_json(self._path(branch), {**asdict(branch), **asdict(record)})
 

@@ -94,7 +94,7 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Part:
+class MovePart:
     """What one loss did to one proportion in a move."""
 
     skill: str
@@ -106,14 +106,14 @@ class Part:
     """The same of the proportion itself, to first order."""
 
 
-def largest_parts(move: Move, most: int) -> list[Part]:
+def largest_parts(move: Move, most: int) -> list[MovePart]:
     """The parts of a move that changed proportions most, the largest first."""
     relative = move.edges - move.before @ move.edges
     moved = relative * move.before[:, None]
     order = np.argsort(-np.abs(moved), axis=None, kind='stable')[:most]
     places = [np.unravel_index(one, moved.shape) for one in order]
     return [
-        Part(
+        MovePart(
             move.skills[row],
             move.eval_skills[column],
             float(relative[row, column]),

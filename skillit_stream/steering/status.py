@@ -16,7 +16,7 @@ from skillit_stream.base.files import finite_or_null
 from skillit_stream.formats.applied import Request, pending_request
 from skillit_stream.formats.run_log import RoundRecord, is_written
 from skillit_stream.mixture import SkillsGraph
-from skillit_stream.mixture.explain import Explanation, Part, explain_rounds, largest_parts
+from skillit_stream.mixture.explain import Explanation, MovePart, explain_rounds, largest_parts
 from skillit_stream.steering.run_facts import LOG, RunFacts
 from skillit_stream.training.progress_text import LABEL, WIDTH, duration_text, labelled, mean_text, named
 
@@ -142,7 +142,7 @@ def _why(facts: RunFacts, before: RoundRecord, now: RoundRecord) -> dict[str, An
     return {**about, 'parts': parts, 'rest': bool(np.any(np.nan_to_num(move.rest)))}
 
 
-def _plain(part: Part, last: RoundRecord) -> dict[str, Any]:
+def _plain(part: MovePart, last: RoundRecord) -> dict[str, Any]:
     return {**asdict(part), 'loss': last.losses.get(part.eval_skill)}
 
 

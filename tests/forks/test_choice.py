@@ -5,7 +5,7 @@ import pytest
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.forks.choice import HALF_WAY, Measured, choose, raised_mixture
-from skillit_stream.forks.plan import ForkOptions, Place, plan_fork
+from skillit_stream.forks.plan import ForkOptions, ForkPlace, plan_fork
 
 PRESENT = np.array([0.5, 0.3, 0.2])
 SLOPES = np.array([[-1.5, -0.4, -0.1], [-0.2, -1.0, -0.3]])
@@ -91,7 +91,7 @@ def test_a_skill_without_a_proportion_can_be_raised():
 
 
 def test_a_run_on_one_skill_alone_is_refused_before_anything_is_trained():
-    place = Place(
+    place = ForkPlace(
         step=8,
         of_steps=80,
         present={'a': 1.0, 'b': 0.0},

@@ -12,7 +12,7 @@ import yaml
 from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.forks.branches import Branches
-from skillit_stream.forks.records import Branch, Records
+from skillit_stream.forks.records import Branch, BranchRecords
 from skillit_stream.formats.run_log import read_rounds
 from skillit_stream.training.config import load_config
 from tests.forks.conftest import CHECKPOINT
@@ -81,9 +81,9 @@ def test_killed_after_any_branch_it_ends_the_same(
     fork: Fork, forked_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole, _ = fork(tmp_path / 'whole', *WANTED)
-    save, finished = Records.save, 0
+    save, finished = BranchRecords.save, 0
 
-    def save_or_die(self: Records, branch: Branch, losses: dict[str, float]) -> None:
+    def save_or_die(self: BranchRecords, branch: Branch, losses: dict[str, float]) -> None:
         nonlocal finished
         finished += 1
         if finished % 4 == 0:
@@ -91,7 +91,7 @@ def test_killed_after_any_branch_it_ends_the_same(
         save(self, branch, losses)
 
     killed = 0
-    monkeypatch.setattr(Records, 'save', save_or_die)
+    monkeypatch.setattr(BranchRecords, 'save', save_or_die)
     arguments = ['--checkpoint', CHECKPOINT, '--steps', '12', '--max-steps', '12', *WANTED]
     command = ['fork', str(forked_run), *arguments, '--out', str(tmp_path / 'killed')]
     while main(command) == 1:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from skillit_stream.forks.records import Branch, Records
+from skillit_stream.forks.records import Branch, BranchRecords
 
 BRANCH = Branch(name='a raised', mixture={'a': 0.75, 'b': 0.25}, steps=20, shuffle_seed=17, half=0)
 LOSSES = {'a': 2.0123456789012345, 'b': 1.0}
 
 
 def test_losses_come_back_as_they_were(tmp_path: Path):
-    records = Records(tmp_path, b'start')
+    records = BranchRecords(tmp_path, b'start')
     assert records.missing([BRANCH]) == [BRANCH]
     records.save(BRANCH, LOSSES)
     assert records.load(BRANCH) == LOSSES
@@ -24,17 +24,17 @@ def test_losses_come_back_as_they_were(tmp_path: Path):
     'change', [{'mixture': {'a': 0.5, 'b': 0.5}}, {'shuffle_seed': 18}, {'half': 1}, {'steps': 40}]
 )
 def test_another_branch_of_the_same_name_is_not_taken_for_it(tmp_path: Path, change: dict):
-    records = Records(tmp_path, b'start')
+    records = BranchRecords(tmp_path, b'start')
     records.save(BRANCH, LOSSES)
     assert records.load(replace(BRANCH, **change)) is None
 
 
 def test_a_branch_of_another_start_or_half_written_is_not_done(tmp_path: Path):
-    Records(tmp_path, b'start').save(BRANCH, LOSSES)
-    assert Records(tmp_path, b'another').load(BRANCH) is None
+    BranchRecords(tmp_path, b'start').save(BRANCH, LOSSES)
+    assert BranchRecords(tmp_path, b'another').load(BRANCH) is None
     [path] = tmp_path.iterdir()
     path.write_text(path.read_text()[:20])
-    assert Records(tmp_path, b'start').load(BRANCH) is None
+    assert BranchRecords(tmp_path, b'start').load(BRANCH) is None
 
 
 def test_no_two_names_share_a_file(tmp_path: Path):
@@ -48,7 +48,7 @@ def test_no_two_names_share_a_file(tmp_path: Path):
         '../a raised',
     ]
     for one, other in combinations(names, 2):
-        records = Records(tmp_path / 'records', b'start')
+        records = BranchRecords(tmp_path / 'records', b'start')
         for number, name in enumerate((one, other)):
             records.save(replace(BRANCH, name=name), {'a': float(number)})
         assert records.load(replace(BRANCH, name=one)) == {'a': 0.0}
