@@ -130,13 +130,8 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
             return replace(
                 _conversion(None, len(parts), done, passed_over), files=in_words, boundaries=between
             )
-        with disk_in_one_line(), destination.cleared_if_refused():
-            destination.begin_assembly()
-            assembly = Assembly(destination, options, tokenizer, done, corpus.generated, least)
-            manifest = _assemble(assembly, tokenizer_hash, corpus, files)
-            manifest = grown_manifest(existing, manifest, args)
-        with disk_in_one_line():
-            destination.publish(manifest, corpus.companions())
+        assembly = Assembly(destination, options, tokenizer, done, corpus.generated, least)
+        manifest = _published(assembly, tokenizer_hash, corpus, files, args)
     found = _conversion(manifest, len(parts), done, passed_over)
     return replace(
         found,
@@ -145,6 +140,24 @@ def convert(module: str, args: argparse.Namespace) -> Conversion:
         called=_called(existing, done),
         kept=len(share) - len(missing),
     )
+
+
+def _published(
+    assembly: Assembly,
+    tokenizer_hash: str,
+    corpus: Corpus,
+    files: Sequence[InputFile],
+    args: argparse.Namespace,
+) -> Manifest:
+    """Put the parts together and publish the streams folder."""
+    destination = assembly.destination
+    with disk_in_one_line(), destination.cleared_if_refused():
+        destination.begin_assembly()
+        made = _assemble(assembly, tokenizer_hash, corpus, files)
+        manifest = grown_manifest(destination.existing, made, args)
+    with disk_in_one_line():
+        destination.publish(manifest, corpus.companions())
+    return manifest
 
 
 @contextmanager
