@@ -160,11 +160,13 @@ class ScoringPass:
         """Score parts, each saved when it is done, with a bar of samples on a terminal."""
         with tqdm(total=sum(part.samples for part in parts), unit=' samples', disable=None) as bar:
             for part in parts:
-                losses = np.empty(part.samples, np.float32)
+                batches = []
                 for begin in range(0, part.samples, self._batch):
                     ids = range(part.first + begin, part.first + min(begin + self._batch, part.samples))
-                    losses[begin : begin + len(ids)] = self._losses(ids)
+                    batches.append(self._losses(ids))
                     bar.update(len(ids))
+                # Fetched once a part: a GPU does not wait for the host after each batch.
+                losses = torch.cat(batches).cpu().numpy()
                 if not np.isfinite(losses).all():
                     worst = int(np.flatnonzero(~np.isfinite(losses))[0])
                     raise InputError(
@@ -187,8 +189,8 @@ class ScoringPass:
             shutil.rmtree(stream.folder / PARTS, ignore_errors=True)
         return sorted(lacking)
 
-    def _losses(self, ids: range) -> NDArray[np.float32]:
-        """Mean loss over each sample's target tokens, in nats; float32 [samples]."""
+    def _losses(self, ids: range) -> torch.Tensor:
+        """Mean loss over each sample's target tokens, in nats; float32 [samples], on the model's device."""
         samples: list[Any] = list(self._streams.samples_by_id(np.array(ids, np.int64)))
         batch = self._device.batch_to_device(
             causal_lm_inputs(collate(samples), document_end=self._document_end)
@@ -202,7 +204,7 @@ class ScoringPass:
         ).view_as(targets)
         # A sample without a target teaches nothing: it counts as the easiest.
         targets_of = (targets != IGNORE_INDEX).sum(dim=1).clamp(min=1)
-        return (losses.double().sum(dim=1) / targets_of).float().cpu().numpy()
+        return (losses.double().sum(dim=1) / targets_of).float()
 
 
 def cut_into_parts(skill: str, sizes: NDArray[np.int64], first: int) -> Iterator[ScoredPart]:
