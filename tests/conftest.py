@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support.turns import turn
 
 if TYPE_CHECKING:
     from tests.support.launching import RankServer
     from tests.support.object_store import Store
+
+# How long an example takes says nothing on a machine with other work.
+settings.register_profile('suite', deadline=None)
+settings.load_profile('suite')
 
 # Streaming opens all shared memory of the process's other datasets whenever it makes one, and keeps it.
 _SOFT, _HARD = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -106,11 +106,15 @@ def test_the_command_keeps_the_page_current_and_ends_with_the_run_or_ctrl_c(grow
         assert shows('<body data-reload="5">')
         append(folder, lines[1])
         wait_for(lambda: shows('the run has not ended: 2 of 3 rounds'))
+        assert watching.stdout is not None
+        printed = watching.stdout.readline()
+        # The line of a round comes after its page.
+        while '  round 2 of 3  ' not in printed:
+            printed += watching.stdout.readline()
         watching.send_signal(signal.SIGINT)
-        printed, _ = watching.communicate(timeout=90)
+        watching.communicate(timeout=90)
         assert watching.returncode == 0
         assert 'python -m http.server --bind 127.0.0.1 --directory ' in printed
-        assert '  round 2 of 3  ' in printed
         assert not shows('data-reload=')
         # The rest of the run.
         append(folder, lines[2])
