@@ -34,7 +34,10 @@ NEEDED = {
     'docs/llm-foundry.md': [],
 }
 # What other tests run in part too.
-LONG = ('docs/experiments.md', 'docs/python.md')
+LONG = (
+    *('docs/any-trainer.md', 'docs/convert.md', 'docs/experiments.md', 'docs/forks.md', 'docs/graphs.md'),
+    *('docs/mixtures.md', 'docs/python.md', 'docs/report.md', 'docs/train.md'),
+)
 # Page -> files that its commands make.
 MADE = {
     'README.md': [

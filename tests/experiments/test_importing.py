@@ -57,6 +57,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_runs_of_two_machines_add_up(elsewhere: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     # Converted again: the same bytes at another place.
     yaml = write_experiment(tmp_path / 'here', tmp_path / 'here' / 'streams', '[1, 2]')

@@ -112,6 +112,7 @@ def test_more_pairs_go_on_with_those_that_are_done(fork: Fork, tmp_path: Path):
     assert len(second) == 3
 
 
+@pytest.mark.slow
 def test_tasks_share_the_branches_and_the_last_says_what_was_found(fork: Fork, tmp_path: Path):
     whole, _ = fork(tmp_path / 'whole', *WANTED)
     out = tmp_path / 'shared'
@@ -182,6 +183,7 @@ def test_a_checkpoint_inside_a_round_is_gone_on_from_at_the_next(forked_run: Pat
     assert set(losses) == set(fork_runs.SIGNS)
 
 
+@pytest.mark.slow
 def test_no_skill_is_raised_beyond_what_is_left_of_its_stream(fork: Fork, tmp_path: Path):
     fork(tmp_path / 'fork', *WANTED, '--max-passes', 1)
     result = json.loads((tmp_path / 'fork' / 'result.json').read_text())

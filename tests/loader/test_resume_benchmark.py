@@ -24,6 +24,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_the_smoke_run_counts_what_each_installed_loader_draws(benchmark: Any, tmp_path: Path):
     command = [sys.executable, str(BENCHMARKS / 'resume.py'), '--smoke', '--out', str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)

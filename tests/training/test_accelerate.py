@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.support.launching import NEEDS, Launcher, finish
 from tests.support.paths import ROOT
@@ -21,6 +22,7 @@ def play(launcher: Launcher, folder: Path, streams: Path, ranks: int) -> list[di
     return [json.loads(out.with_name(f'{out.name}-{rank}.json').read_text()) for rank in range(ranks)]
 
 
+@pytest.mark.slow
 def test_two_ranks_are_told_to_leave_the_loader_alone(launcher: Launcher, tmp_path: Path, streams_root: Path):
     every = play(launcher, tmp_path, streams_root, 2)
     for rank, found in enumerate(every):

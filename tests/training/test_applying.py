@@ -14,6 +14,7 @@ from skillit_stream.training.config import load_config
 from skillit_stream.training.run_files import RunFilesUpload, prepare_folder
 from tests.support import commands
 from tests.support.launching import NEEDS, Launcher, finish
+from tests.support.marks import slowly
 from tests.support.run_folders import drawn_samples, rounds_of, weights_of, without_clocks
 from tests.support.training_runs import SKILLS, settings, write_yaml
 
@@ -32,7 +33,7 @@ def yaml_of(path: Path, streams: Path, run: Path, mixing: dict[str, Any], **keys
     return write_yaml(path, {**settings(streams, run), **own})
 
 
-@pytest.mark.parametrize('saved', ['1ep', '3ep'])
+@pytest.mark.parametrize('saved', ['3ep', *slowly('1ep')])
 @pytest.mark.skipif(
     NEEDS[0].args[0] or NEEDS[1].args[0], reason=f'{NEEDS[0].kwargs["reason"]}, /dev/shm, /proc'
 )
@@ -83,7 +84,7 @@ def test_two_ranks_that_are_given_a_mixture_and_killed_train_as_a_schedule_does(
     ],
     ids=lambda mixing: mixing['policy'],
 )
-@pytest.mark.parametrize('stop', ['12ba', '15ba', '3ep'])
+@pytest.mark.parametrize('stop', ['15ba', *slowly('12ba', '3ep')])
 def test_a_run_that_was_given_a_policy_goes_on_with_it(
     trained: Trained, run_folder: Path, tmp_path: Path, stop: str, mixing: dict[str, Any]
 ):

@@ -146,6 +146,7 @@ def test_a_job_that_fails_or_has_no_time_is_left_out_by_name(
     assert set(none['left_out'].values()) == {'no time left'}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('cheap_limits')
 def test_repeats_are_rows_of_their_own(benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(benchmark.train_job, 'measure_job', lambda folder, setting, job: RUN)

@@ -12,6 +12,7 @@ import torch
 from skillit_stream.training import resuming, session
 from skillit_stream.training.builders import Run
 from tests.support import commands
+from tests.support.marks import slowly
 from tests.support.run_folders import mixture_lines, rounds_of
 from tests.support.training_runs import STEPS
 
@@ -116,7 +117,7 @@ LENGTHS = {'ba': 3 * STEPS, 'sp': 12 * STEPS, 'tok': 12 * STEPS * 17, 'ep': 3}
 
 
 @pytest.mark.parametrize('unit', WARMUPS)
-@pytest.mark.parametrize('stop', [MID_ROUND, ROUND_END, f'{STEPS - 1}ba'])
+@pytest.mark.parametrize('stop', [MID_ROUND, *slowly(ROUND_END, f'{STEPS - 1}ba')])
 def test_an_unchanged_schedule_goes_on_to_the_bit(
     trained: Trained, monkeypatch: pytest.MonkeyPatch, run_folder: Path, stop: str, unit: str
 ):
@@ -141,7 +142,7 @@ def test_an_unchanged_schedule_goes_on_to_the_bit(
 
 
 # Options -> mixture that they must make of the coming round.
-@pytest.mark.parametrize('stop', [MID_ROUND, ROUND_END])
+@pytest.mark.parametrize('stop', [MID_ROUND, *slowly(ROUND_END)])
 @pytest.mark.parametrize('options', [['eta=50'], ['graph=identity'], ['floor=0.2'], ['window=1', 'eta=2']])
 def test_options_of_the_policy_are_taken_at_the_next_round(
     trained: Trained,

@@ -13,6 +13,7 @@ from composer.optim import LinearScheduler
 
 from skillit_stream import DataMixing, RoundObservation, SkillIt, SkillsGraph, StaticMixture
 from skillit_stream.training.models import LOSS_METRIC
+from tests.support.marks import slowly
 from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, without_clocks
 from tests.support.training_runs import (
     ROUND,
@@ -242,7 +243,7 @@ def test_nothing_is_written_without_a_path(streams: Path, run_folder: Path, grap
     assert not (run_folder / 'mixture.jsonl').exists()
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', [0, *slowly(2)])
 @pytest.mark.parametrize('parts', [('2ep', '2ep'), ('8ba', '4ba', '12ba')])
 def test_fitting_in_parts_trains_the_samples_of_one_fit(
     streams: Path, tmp_path: Path, workers: int, parts: tuple[str, ...]

@@ -16,6 +16,7 @@ from skillit_stream.training.builders import build_run
 from skillit_stream.training.config import load_config
 from skillit_stream.training.session import fit
 from tests.support.launching import NEEDS, Launcher, finish
+from tests.support.marks import slowly
 from tests.support.run_folders import drawn_samples, mixture_lines, rounds_of, weights_of, without_clocks
 
 Weights = dict[str, torch.Tensor]
@@ -94,7 +95,7 @@ def watched(yaml: Path, *overrides: str) -> Seen:
         ('{half_life: 1ep}', 0.5, 6),
     ],
 )
-@pytest.mark.parametrize('interval', ['1ep', '3ba'])
+@pytest.mark.parametrize('interval', ['1ep', *slowly('3ba')])
 def test_evaluations_are_of_the_average_by_hand(
     tiny_yaml: Path, option: str, smoothing: float, every: int, interval: str
 ):
@@ -131,7 +132,7 @@ def test_the_export_is_the_averaged_model(tiny_yaml: Path, run_folder: Path, tmp
     assert close({f'model.{name}': one for name, one in exported.items()}, by_hand)
 
 
-@pytest.mark.parametrize('stop', ['8ba', '12ba', '2ep', '5ba'])
+@pytest.mark.parametrize('stop', ['8ba', *slowly('12ba', '2ep', '5ba')])
 @pytest.mark.parametrize('option', ['{smoothing: 0.8}', '{half_life: 1ep}'])
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(
     tiny_yaml: Path, run_folder: Path, tmp_path: Path, stop: str, option: str

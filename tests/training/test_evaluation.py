@@ -187,7 +187,9 @@ def test_one_pass_is_a_plain_loop_in_batches_of_any_size(ragged_streams: Path):
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize('ranks', [pytest.param(2, marks=NEEDS), pytest.param(3, marks=NEEDS)])
+@pytest.mark.parametrize(
+    'ranks', [pytest.param(2, marks=[*NEEDS, pytest.mark.slow]), pytest.param(3, marks=NEEDS)]
+)
 def test_ranks_that_do_not_divide_the_samples_count_each_once(
     ragged_streams: Path, tmp_path: Path, launcher: Launcher, ranks: int
 ):

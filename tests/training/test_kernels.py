@@ -36,6 +36,7 @@ from skillit_stream.training.kernels import (
 )
 from skillit_stream.training.token_losses import TokenLosses, chunked_linear_cross_entropy
 from tests.support.kernel_equality import differences, twins
+from tests.support.marks import slowly
 from tests.support.paths import IMPORTABLE, SUPPORT
 
 CPU = Machine()
@@ -156,7 +157,7 @@ def compiling_quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures('compiling_quickly')
-@pytest.mark.parametrize('kind', FAMILIES)
+@pytest.mark.parametrize('kind', ['llama', *slowly(*(set(FAMILIES) - {'llama'}))])
 @pytest.mark.parametrize('machine', [BARE, BARE_UNCOMPILED], ids=['compiled', 'not compiled'])
 def test_a_model_without_liger_kernel_learns_the_same(
     kind: str, machine: Machine, monkeypatch: pytest.MonkeyPatch

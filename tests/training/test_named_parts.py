@@ -22,6 +22,7 @@ from skillit_stream.training.config import load_config
 from skillit_stream.training.parts import ALGORITHMS, CALLBACKS, build_algorithms
 from skillit_stream.training.parts_not_offered import NOT_OFFERED
 from skillit_stream.training.session import fit
+from tests.support.marks import slowly
 from tests.support.run_folders import drawn_samples, rounds_of, weights_of
 
 Refused = Callable[..., str]
@@ -189,7 +190,7 @@ def test_swa_ends_with_the_mean_of_the_ends_of_rounds(tiny_yaml: Path, run_folde
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('stop', ['8ba', '2ep', '15ba'])
+@pytest.mark.parametrize('stop', ['8ba', *slowly('2ep', '15ba')])
 def test_a_run_with_swa_goes_on_as_if_it_had_not_stopped(
     tiny_yaml: Path, run_folder: Path, tmp_path: Path, stop: str
 ):

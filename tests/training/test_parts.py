@@ -223,6 +223,7 @@ def test_the_callbacks_that_watch_a_run_work_together(trained: Callable[..., Non
     trained('max_duration=1ep', *[f'callbacks.{name}={{}}' for name in names])
 
 
+@pytest.mark.slow
 def test_a_compiled_model_trains_the_same_and_is_exported(
     streams: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

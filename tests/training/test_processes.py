@@ -49,6 +49,7 @@ def outcome(run: Path) -> dict[str, Any]:
     return {'samples': drawn_samples(run), 'lines': without_clocks(mixture_lines(run))}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_the_undisturbed_one(
     tmp_path: Path, launcher: Launcher, own_streams: Path, long_yaml: Callable[[str], Path]
 ):

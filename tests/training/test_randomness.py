@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.marks import slowly
 from tests.support.training_runs import STEPS
 
 Trained = Callable[..., None]
@@ -25,7 +26,7 @@ def place(folder: Path) -> list[str]:
     return [f'save_folder={folder}', f'callbacks.sample_log.folder={folder / "samples"}']
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', [0, *slowly(2)])
 def test_dropout_goes_on_as_if_the_run_had_not_stopped(
     trained: Trained, tmp_path: Path, release_datasets: Callable[[], None], workers: int
 ):

@@ -215,6 +215,7 @@ def test_two_ranks_go_on_from_the_store(
     assert mixture_lines(second)[0]['losses'] == pytest.approx(whole['lines'][0]['losses'], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_streams_in_two_buckets_are_one_corpus(
     store: Store, streams: Path, tmp_path: Path, train: Train, refused: Callable[..., str]
 ):

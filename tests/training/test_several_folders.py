@@ -130,6 +130,7 @@ def test_losses_of_samples_lie_beside_each_stream_and_are_found(
     )
 
 
+@pytest.mark.slow
 def test_graphs_are_learned_on_several_folders(
     parts: list[Path], streams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
