@@ -28,6 +28,7 @@ GUIDE = 'docs/your-own-data.md'
 NEEDED = {
     'docs/train.md': [GUIDE, 'docs/mixtures.md'],
     'docs/graphs.md': [GUIDE, 'docs/convert.md'],
+    'docs/report.md': [GUIDE, 'docs/forks.md'],
     'docs/index.md': [],
     'docs/install.md': [],
     'docs/multi-node.md': [],
@@ -50,7 +51,7 @@ MADE = {
     'docs/train.md': ['exported/config.json'],
     'docs/mixtures.md': ['mixture.yaml', 'fitted.yaml', 'later.yaml'],
     'docs/graphs.md': ['from-runs.json', 'written.json'],
-    'docs/forks.md': ['forks/mine/result.json', 'forks/mine/graph.json'],
+    'docs/forks.md': ['forks/mine/result.json', 'forks/mine/graph.json', 'forks/mine/fork.html'],
     'docs/report.md': ['round-1.npy'],
     'docs/any-trainer.md': ['own-loop/mixture.jsonl'],
     'docs/extending.md': [

@@ -1,7 +1,7 @@
 """Check before moving: whether another mixture helps a run, measured on branches of one of its checkpoints.
 
-    run folder → start ─→ branches ─→ choice ─→ pairs ─→ verdict ─→ mixture.yaml, graph.json, result.json
-                          (a record each)      (a record each)
+    run folder → start ─→ branches ─→ choice ─→ pairs ─→ verdict ─→ mixture.yaml, graph.json,
+                          (a record each)      (a record each)                  result.json ─→ fork.html
 
 A *branch* is a few steps from the checkpoint, as the run would go on: weights, optimizer, schedule, time and place in
 the data are those of the run; the mixture is another, or the present one in another order of the samples. (The short
@@ -24,6 +24,6 @@ Every branch is a file of its own in the folder, so that any process can do any 
     choice.py     effects, law, best mixture: NumPy alone
     verdict.py    the pairs, and what they say
     forking.py    all of it, in order
-    output.py     the files and the report
+    output.py     the files and the lines on the terminal; the page is of the report's room
     command.py    `skillit fork`
 """

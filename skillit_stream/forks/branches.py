@@ -84,14 +84,14 @@ class Branches:
         branch: Branch,
         *,
         after_step: Callable[[], None] = lambda: None,
-        trained: Callable[[], None] = lambda: None,
+        trained: Callable[[torch.nn.Module], None] = lambda _: None,
     ) -> dict[str, float]:
         """Losses after a branch, nats per token by eval skill.
 
         Args:
             branch: What to train, and what to evaluate.
             after_step: Called after each step.
-            trained: Called between training and evaluation.
+            trained: Gets the model between training and evaluation.
         """
         with self._trainer() as trainer:
             # Only now: nothing of it is in the checkpoint.
@@ -99,7 +99,7 @@ class Branches:
             self._go_to(branch)
             trainer.state.dataset_resumption['train'] = True
             trainer.fit()
-            trained()
+            trained(trainer.state.model)
             return self._evaluate(trainer, branch.half)
 
     def seconds(self, branch: Branch) -> Seconds:

@@ -12,9 +12,11 @@ from skillit_stream.forks.branches import Branches
 from skillit_stream.forks.choice import Array, Choice, Measured, choose
 from skillit_stream.forks.plan import ForkOptions, ForkPlace, ForkPlan, plan_fork, steps_of_run
 from skillit_stream.forks.records import Branch, BranchRecords
-from skillit_stream.forks.start import BRANCHES, Origin, Start, remove_unfinished
-from skillit_stream.forks.verdict import CANNOT_TELL, STAY, Verdict, verdict_of
+from skillit_stream.forks.start import Origin, Start, remove_unfinished
+from skillit_stream.forks.verdict import Verdict, verdict_of
+from skillit_stream.formats.fork_result import BRANCHES, CANNOT_TELL, STAY, ForkCost
 from skillit_stream.graphs.progress import duration, progress, say
+from skillit_stream.report.comparison import percent
 from skillit_stream.training.checkpoints import fingerprint
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.streams_folder import load_manifest, written_manifests
@@ -44,6 +46,14 @@ class Result:
     def spread(self) -> float:
         """How many times the branches differ by what the order alone does."""
         return self.measured.spread(self.plan.targets)
+
+    @property
+    def cost(self) -> ForkCost:
+        """Of all lengths that were tried, and of the pairs."""
+        plan, pairs = self.plan, 0 if self.gains is None else 2 * len(self.gains)
+        lengths = [steps for steps in plan.lengths if steps <= self.steps]
+        each = len(plan.skills) + plan.options.repeats
+        return ForkCost(branches=each * len(lengths) + pairs, steps=each * sum(lengths) + pairs * self.steps)
 
 
 class Fork:
@@ -184,15 +194,11 @@ class Fork:
             return
         last, pairs = plan.lengths[-1], 2 * plan.options.confirm
         most = (plan.count - pairs) * sum(plan.lengths) + pairs * last
-        longer = f'; where they differ too little they get longer, up to {last} steps: {_percent(most / whole)} at most'
+        longer = f'; where they differ too little they get longer, up to {last} steps: {percent(most / whole)} at most'
         say(
-            f"{line} are {_percent(plan.count * plan.lengths[0] / whole)} of the run's {whole:,} steps"
+            f"{line} are {percent(plan.count * plan.lengths[0] / whole)} of the run's {whole:,} steps"
             f'{longer if len(plan.lengths) > 1 else ""}.'
         )
-
-
-def _percent(part: float) -> str:
-    return f'{100 * part:.0f} %' if part >= 0.1 else f'{100 * part:.2g} %'
 
 
 def _check(start: Start) -> None:

@@ -1,22 +1,33 @@
-"""The files of a fork and its report: mixture.yaml, graph.json, result.json, and lines on the terminal."""
+"""The files of a fork: mixture.yaml, graph.json, result.json, its page, and lines on the terminal."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
 from skillit_stream.base.errors import as_input_error
-from skillit_stream.base.files import finite_or_null, write_json, write_text
+from skillit_stream.base.files import write_text
 from skillit_stream.base.terminal import default_console
 from skillit_stream.forks.choice import Array, Choice
 from skillit_stream.forks.forking import Result
-from skillit_stream.forks.start import GRAPH, MIXTURE, RESULT
-from skillit_stream.forks.verdict import TAKE, bound, confirmed, t_value
+from skillit_stream.forks.verdict import bound, confirmed, t_value
+from skillit_stream.formats.fork_result import (
+    GRAPH,
+    MIXTURE,
+    PAGE,
+    RESULT,
+    TAKE,
+    ConfirmedGain,
+    ForkResult,
+    PredictedGain,
+    PresentLosses,
+    write_fork_result,
+)
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.mixture.graph_measurement import CHECKPOINT, Measurement, StartOfRuns, student_95
 from skillit_stream.report.comparison import number
+from skillit_stream.report.fork_page import write_fork_page
 
 METHOD = 'forks'
 MOST_TARGETS = 8
@@ -47,35 +58,33 @@ def predicted_interval(choice: Choice, repeats: int) -> tuple[float, float]:
     return choice.gain - width, choice.gain + width
 
 
-def as_plain(result: Result) -> dict[str, Any]:
-    """All that was found, as plain data."""
-    plan, choice, gains = result.plan, result.choice, result.gains
-    options = plan.options
-    return finite_or_null(
-        {
-            'version': 1,
-            'verdict': result.verdict.kind,
-            'reason': result.verdict.reason,
-            'more_pairs': result.verdict.more_pairs,
-            'run': result.origin.run,
-            'checkpoint': result.origin.checkpoint,
-            'step': plan.place.step,
-            'of_steps': plan.place.of_steps,
-            'steps': result.steps,
-            'spread': result.spread,
-            'targets': [plan.eval_skills[at] for at in plan.targets],
-            'max_passes': options.max_passes,
-            'present': dict(plan.place.present),
-            'mixture': None if choice is None else _by_skill(result, choice.mixture),
-            'predicted': None if choice is None else _predicted(choice, options.repeats),
-            'confirmed': None if gains is None else _confirmed(gains),
-            'losses': {
-                'present': dict(
-                    zip(plan.eval_skills, result.measured.repeats.mean(axis=0).tolist(), strict=True)
-                ),
-                'noise': dict(zip(plan.eval_skills, result.measured.noise.tolist(), strict=True)),
-            },
-        }
+def found(result: Result) -> ForkResult:
+    """All that was found, as it is written down."""
+    plan, choice, gains, measured = result.plan, result.choice, result.gains, result.measured
+
+    def by_eval_skill(values: Array) -> dict[str, float]:
+        return dict(zip(plan.eval_skills, values.tolist(), strict=True))
+
+    return ForkResult(
+        verdict=result.verdict.kind,
+        reason=result.verdict.reason,
+        more_pairs=result.verdict.more_pairs,
+        run=result.origin.run,
+        checkpoint=result.origin.checkpoint,
+        step=plan.place.step,
+        of_steps=plan.place.of_steps,
+        steps=result.steps,
+        spread=result.spread,
+        targets=[plan.eval_skills[at] for at in plan.targets],
+        max_passes=plan.options.max_passes,
+        present=dict(plan.place.present),
+        mixture=None if choice is None else _by_skill(result, choice.mixture),
+        predicted=None if choice is None else _predicted(choice, plan.options.repeats),
+        confirmed=None if gains is None else _confirmed(gains),
+        losses=PresentLosses(
+            present=by_eval_skill(measured.repeats.mean(axis=0)), noise=by_eval_skill(measured.noise)
+        ),
+        cost=result.cost,
     )
 
 
@@ -91,7 +100,9 @@ def write_files(result: Result, out: Path) -> None:
             (out / MIXTURE).unlink(missing_ok=True)
         else:
             write_text(out / MIXTURE, _yaml(result, result.choice))
-        write_json(out / RESULT, as_plain(result))
+        write_fork_result(out, found(result))
+    # Last, from what was written.
+    write_fork_page(out)
 
 
 def print_result(result: Result, out: Path) -> None:
@@ -119,7 +130,7 @@ def print_result(result: Result, out: Path) -> None:
         f'{result.steps} steps from step {plan.place.step} ({Path(result.origin.checkpoint).name}); the branches '
         f'differ by {result.spread:.1f} times what the order alone does'
     )
-    names = [GRAPH, RESULT] if choice is None else [MIXTURE, GRAPH, RESULT]
+    names = [PAGE, GRAPH, RESULT] if choice is None else [PAGE, MIXTURE, GRAPH, RESULT]
     print(f'written: {", ".join(str(out / name) for name in names)}')
 
 
@@ -153,17 +164,17 @@ def _by_skill(result: Result, values: Array) -> dict[str, float]:
     return dict(zip(result.plan.skills, values.tolist(), strict=True))
 
 
-def _predicted(choice: Choice, repeats: int) -> dict[str, Any]:
+def _predicted(choice: Choice, repeats: int) -> PredictedGain:
     interval = predicted_interval(choice, repeats)
-    return {'gain': choice.gain, 'standard_error': choice.standard_error, 'interval': list(interval)}
+    return PredictedGain(gain=choice.gain, standard_error=choice.standard_error, interval=list(interval))
 
 
-def _confirmed(gains: Array) -> dict[str, Any]:
+def _confirmed(gains: Array) -> ConfirmedGain:
     gap = confirmed(gains)
-    return {
-        'gain': gap.mean,
-        'interval': [gap.mean - gap.half_width, gap.mean + gap.half_width],
-        'gains': gains.tolist(),
-        't': t_value(gains),
-        'bound': bound(len(gains)),
-    }
+    return ConfirmedGain(
+        gain=gap.mean,
+        interval=[gap.mean - gap.half_width, gap.mean + gap.half_width],
+        gains=gains.tolist(),
+        t=t_value(gains),
+        bound=bound(len(gains)),
+    )

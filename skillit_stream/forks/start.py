@@ -13,14 +13,12 @@ from pathlib import Path
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.base.files import from_plain, read_json, read_text, write_json, write_text
 from skillit_stream.base.names import is_url
+from skillit_stream.formats.fork_result import ORIGIN, START, WRITTEN
 from skillit_stream.training.checkpoints import SHARDED, checkpoint_at
 from skillit_stream.training.config import TrainConfig, load_config
 from skillit_stream.training.run_files import CONFIG, checkpoint_folder
 
-CHECKPOINT, ORIGIN, FOLDER = 'checkpoint.pt', 'origin.json', 'start'
-MIXTURE, GRAPH, RESULT, BRANCHES = 'mixture.yaml', 'graph.json', 'result.json', 'branches'
-WRITTEN = (MIXTURE, GRAPH, RESULT, BRANCHES)
-"""Beside it."""
+CHECKPOINT = 'checkpoint.pt'
 _UNFINISHED = '.start-'
 
 
@@ -58,7 +56,7 @@ def start_in(out: Path, run: Path, checkpoint: str | None) -> Start:
     Raises:
         InputError: There is no such run or checkpoint, or `out` has a fork of another.
     """
-    folder = out / FOLDER
+    folder = out / START
     if not folder.is_dir():
         if foreign := [name for name in WRITTEN if (out / name).exists()]:
             raise InputError(f'--out {out} holds a {foreign[0]} that is of no fork: name another folder.')
@@ -98,9 +96,9 @@ def _copy(out: Path, run: Path, checkpoint: str | None) -> None:
             scratch / ORIGIN, asdict(Origin(run=str(run.resolve()), checkpoint=found, asked=checkpoint))
         )
         try:
-            os.rename(scratch, out / FOLDER)
+            os.rename(scratch, out / START)
         except OSError:
-            if not (out / FOLDER).is_dir():
+            if not (out / START).is_dir():
                 raise  # another task was not first: something else is wrong
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from skillit_stream.formats.fork_result import CANNOT_TELL, STAY, TAKE
 from skillit_stream.report.comparison import number
 from skillit_stream.report.verdict import Gap
 
-TAKE, STAY, CANNOT_TELL = 'take it', 'stay', 'cannot tell'
 LEVEL = 0.05
 """How often a mixture that gains nothing is taken."""
 MOST_PAIRS = 16

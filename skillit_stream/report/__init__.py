@@ -10,7 +10,10 @@ terminal::
                                           ├─ views, training_views ─┼─ drawing, reach_drawing ── figures ─┬─ *.png
                                           │        (arrays)         │       (one panel)                   │ SVG, numbers
                                           └─ moves ─────────────────┴─────────────── page ────────────────┴─ report.html
-                                             (why each round moved)           (page.html, page.css, page.js)
+                                             (why each round moved)           (templates, page.css, page.js)
+
+`fork_page` (with `fork_drawing`) is the page of a fork, from what `skillit fork` wrote; `templates` has what both pages
+are put together from.
 
 `command` is `skillit report` and :func:`write_report`: it calls the others in this order. `watch` has it do so again
 whenever a round has ended.

@@ -1,4 +1,4 @@
-"""`skillit report`: one page, figures and numbers from run folders."""
+"""`skillit report`: one page, figures and numbers from run folders; or the page of a fork."""
 
 import argparse
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import write_atomically
+from skillit_stream.formats.fork_result import is_fork, read_fork_result
 from skillit_stream.report.figures import png_files
+from skillit_stream.report.fork_page import write_fork_page
 from skillit_stream.report.methods import Method, group_runs
 from skillit_stream.report.page import build_page
 from skillit_stream.report.run_folder import RecordedRun, read_runs
@@ -25,7 +27,12 @@ PAGE = 'report.html'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `skillit report`."""
-    parser.add_argument('runs', nargs='+', metavar='RUN', help='a run folder: run.json and mixture.jsonl')
+    parser.add_argument(
+        'runs',
+        nargs='+',
+        metavar='RUN',
+        help='a run folder (run.json and mixture.jsonl), or one folder of a fork',
+    )
     parser.add_argument(
         '--out',
         metavar='DIR',
@@ -47,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report, print the table and the path of the page."""
     args.runs = _without_reports(args.runs)
+    if forks := [one for one in args.runs if is_fork(Path(one))]:
+        return _show_fork(args, forks[0])
     if args.watch:
         _watch(args)
     runs = read_runs(args.runs)
@@ -56,6 +65,19 @@ def run(args: argparse.Namespace) -> int:
     # Not through rich: a path that is wrapped cannot be copied.
     print(f'report: {page}')
     if args.open and not args.watch:
+        _open(page)
+    return 0
+
+
+def _show_fork(args: argparse.Namespace, fork: str) -> int:
+    """Write the page of a fork, print its verdict and the path of the page."""
+    if len(args.runs) > 1 or args.baseline or args.watch:
+        raise InputError(f'{fork} is the folder of a fork: name it alone, without --baseline and --watch.')
+    page = write_fork_page(Path(fork), Path(args.out) if args.out else None)
+    result = read_fork_result(Path(fork))
+    print(f'{result.verdict}: {result.reason}')
+    print(f'report: {page}')
+    if args.open:
         _open(page)
     return 0
 

@@ -105,6 +105,11 @@ def number(value: float) -> str:
     return f'{value:.1e}' if small else f'{value:.4f}'
 
 
+def percent(part: float) -> str:
+    """A part of a whole as text: whole per cents, or two digits of few."""
+    return f'{100 * part:.0f} %' if part >= 0.1 else f'{100 * part:.2g} %'
+
+
 def deviation(sd: float) -> str:
     """A standard deviation as text, in the decimals of the losses beside it."""
     return '<0.0001' if 0 < sd < 0.00005 else f'{sd:.4f}'

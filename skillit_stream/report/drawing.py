@@ -205,7 +205,9 @@ def draw_graph(axes: Axes, title: str, graph: SkillsGraph) -> None:
         weights, norm=norm, cmap=cmap, aspect='auto', extent=(-0.5, columns - 0.5, rows - 0.5, -0.5)
     )
     _name_ticks(axes, graph.train_skills, graph.eval_skills)
-    uncertain = edges_within_noise(graph) & (weights is graph.weights)
+    # Weights of both signs are effects, of which none is left out.
+    noise = graph.measured.within_noise if signed and graph.measured else edges_within_noise(graph)
+    uncertain = noise & (weights is graph.weights)
     for row, column in np.argwhere(uncertain):
         axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **HOLLOW))
     if max(rows, columns) <= MAX_NUMBERED:

@@ -135,7 +135,9 @@ def graph_sheet(graphs: Sequence[tuple[str, SkillsGraph]]) -> Sheet:
     """All graphs as heat maps, each with room for its named rows and columns within what a page can show."""
     rows = max(len(graph.train_skills) for _, graph in graphs)
     columns = max(len(graph.eval_skills) for _, graph in graphs)
-    size = min(10.0, max(4.0, 2.4 + 0.42 * columns)), min(9.0, max(3.1, 1.9 + 0.3 * rows))
+    # Numbers with a sign are wider.
+    cell = 0.55 if any((graph.weights < 0).any() for _, graph in graphs) else 0.42
+    size = min(10.0, max(4.0, 2.4 + cell * columns)), min(9.0, max(3.1, 1.9 + 0.3 * rows))
     panels = [
         (f'skills graph: {title}', partial(draw_graph, title=title, graph=graph)) for title, graph in graphs
     ]

@@ -1,16 +1,12 @@
-"""report.html: what `page.html` (a jinja2 template) shows, computed and put into words."""
+"""report.html: what `page.html` shows, computed and put into words."""
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
 
 from skillit_stream.mixture import SkillsGraph
 from skillit_stream.mixture.graph_warnings import learned_line, warnings_of
@@ -18,7 +14,6 @@ from skillit_stream.report import figures
 from skillit_stream.report.comparison import (
     LOWEST,
     LossRow,
-    deviation,
     has_spread,
     loss_rows,
     number,
@@ -40,6 +35,7 @@ from skillit_stream.report.methods import (
     plural,
 )
 from skillit_stream.report.moves import moves_views
+from skillit_stream.report.templates import rendered, text_of
 from skillit_stream.report.training_views import passes_panels, training_panels
 from skillit_stream.report.verdict import verdict
 from skillit_stream.report.views import (
@@ -72,7 +68,7 @@ def build_page(
     """
     names = [method.name for method in methods]
     hover = figures.HoverData(methods)
-    script = _text('page.js')
+    script = text_of('page.js')
     training, passes = training_panels(methods), passes_panels(methods)
     # The figures in the order in which they stand in the page: so `hover` numbers them.
     shown = {
@@ -87,9 +83,9 @@ def build_page(
         ),
         'graphs': [(figures.pictures(figures.graph_sheet([graph]))[0], None) for graph in views.graphs],
     }
-    return _template().render(
+    return rendered(
+        'page.html',
         title='Skill-It report: ' + (', '.join(names) if len(names) <= 6 else f'{len(names)} methods'),
-        style=_text('page.css'),
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         methods=[_summary(method) for method in methods[:MAX_PANELS]],
@@ -107,32 +103,6 @@ def build_page(
         figure_data=hover.to_json(),
         **shown,
     )
-
-
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        'breakable': _breakable,
-        'deviation': deviation,
-        'number': number,
-        'with': format,
-    }
-    return environment.from_string(_text('page.html'))
-
-
-def _text(name: str) -> str:
-    return files('skillit_stream.report').joinpath(name).read_text(encoding='utf-8')
-
-
-def _breakable(text: object) -> Markup:
-    """Escaped text that may break within a path or a name of several words."""
-    return Markup(re.sub('([_/])', r'\1<wbr>', str(escape(str(text)))))
 
 
 def _summary(method: Method) -> str:

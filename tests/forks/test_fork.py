@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from skillit_stream.forks.records import Branch, BranchRecords
 from skillit_stream.formats.run_log import read_rounds
 from skillit_stream.training.config import load_config
 from tests.forks.conftest import CHECKPOINT
-from tests.support import fork_runs
+from tests.support import commands, fork_runs
 
 Fork = Callable[..., tuple[str, str]]
 WANTED = ('--targets', 'wanted', '--confirm', '2')
@@ -196,7 +199,7 @@ def test_copies_that_were_cut_short_are_removed(fork: Fork, tmp_path: Path):
     (tmp_path / 'fork' / '.start-cut' / 'checkpoint.pt').write_bytes(b'half')
     fork(tmp_path / 'fork', '--steps', 1, '--max-steps', 1)
     assert sorted(path.name for path in (tmp_path / 'fork').iterdir()) == [
-        *('branches', 'graph.json', 'result.json', 'start'),
+        *('branches', 'fork.html', 'graph.json', 'result.json', 'start'),
     ]
 
 
@@ -207,6 +210,29 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(
     message = refused(forked_run, '--steps', 2, '--checkpoint', CHECKPOINT, '--out', tmp_path)
     assert 'holds a graph.json that is of no fork' in message
     assert [path.name for path in tmp_path.iterdir()] == ['graph.json']
+
+
+def test_its_page_has_the_command_that_takes_the_mixture_over(
+    fork: Fork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    printed, _ = fork(tmp_path / 'fork', *WANTED)
+    page = tmp_path / 'fork' / 'fork.html'
+    shown, _ = commands.done(capsys, 'report', tmp_path / 'fork')
+    assert shown.splitlines() == [printed.splitlines()[0], f'report: {page}']
+    result = json.loads((tmp_path / 'fork' / 'result.json').read_text())
+    assert result['cost'] == {'branches': 3 + 3 + 2 * 2, 'steps': 10 * 12}
+    apply, train = (
+        shlex.split(unescape(one)) for one in re.findall('<code>(skillit.*?)</code>', page.read_text())
+    )
+    assert apply == ['skillit', 'apply', result['run'], str(tmp_path / 'fork' / 'mixture.yaml')]
+    moved = tmp_path / 'moved'
+    assert f'save_folder={result["run"]}-moved' in train
+    commands.done(
+        capsys,
+        *(f'save_folder={moved}' if part.startswith('save_folder=') else part for part in train[1:]),
+    )
+    first, *_ = read_rounds(moved / 'mixture.jsonl').rounds
+    assert (first.round, first.proportions) == (4, pytest.approx(result['mixture']))
 
 
 def test_what_does_not_fit_is_refused_in_one_line(

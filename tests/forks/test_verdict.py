@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skillit_stream.forks.verdict import CANNOT_TELL, MOST_PAIRS, STAY, TAKE, bound, t_value, verdict_of
+from skillit_stream.forks.verdict import MOST_PAIRS, bound, t_value, verdict_of
+from skillit_stream.formats.fork_result import CANNOT_TELL, STAY, TAKE
 
 
 def test_the_bounds_are_those_of_the_tables():
