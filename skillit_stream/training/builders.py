@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,10 +27,11 @@ from skillit_stream.training.causality import refuse_what_sees_too_much
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
-from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
+from skillit_stream.training.evaluation import half_evaluators, skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
+from skillit_stream.training.live_branches import LiveBranches
 from skillit_stream.training.models import build_model, check_length
 from skillit_stream.training.parts import (
     build_algorithms,
@@ -138,6 +140,9 @@ def build_run(config: TrainConfig) -> Run:
     refusal = resumption.refusal() if resumption else 'Composer refused the run'
     with as_input_error(refusal, OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
+    mixing.branches = branches = _branches(trainer, config, material)
+    if policy.needs_branches:
+        branches.check()
     refuse_what_sees_too_much(trainer, manifest.vocab_size, manifest.seq_len, material.document_end)
     lines = take_over(trainer, mixing, options, resumption)
     if _is_finished(trainer, config, manifest.seq_len):
@@ -272,6 +277,16 @@ def _parts(
 def _upload(config: TrainConfig) -> list[Callback]:
     remote = config.checkpoint_folder
     return [RunFilesUpload(config.save_folder, remote)] if remote and is_url(remote) else []
+
+
+def _branches(trainer: Trainer, config: TrainConfig, material: Material) -> LiveBranches:
+    halves = partial(
+        half_evaluators,
+        material.evaluator,
+        samples_per_skill=config.eval_loader.samples_per_skill,
+        document_end=material.document_end,
+    )
+    return LiveBranches(trainer, halves)
 
 
 def _mixing(
