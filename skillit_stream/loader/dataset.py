@@ -157,7 +157,7 @@ class SkillStreamingDataset(PlayedRounds):
         return self._rounds.sample_ids(round)
 
     def batches_ahead(
-        self, steps: int, *, proportions: Mapping[str, float], shuffle_seed: int
+        self, steps: int, *, proportions: Mapping[str, float], shuffle_seed: int, from_start: bool = False
     ) -> Iterator[Int64]:
         """What this rank would draw in the next round and those after it with another mixture in another order.
 
@@ -167,6 +167,7 @@ class SkillStreamingDataset(PlayedRounds):
             steps: Global batches.
             proportions: As :meth:`set_proportions`'s, of all of these rounds.
             shuffle_seed: Of the order; the dataset's own gives the one that the run will have.
+            from_start: As a run that begins: from the first sample of every stream.
 
         Yields:
             int64 [batch_size]: sample ids of a batch.
@@ -174,8 +175,8 @@ class SkillStreamingDataset(PlayedRounds):
         Raises:
             InputError: The proportions are none, or (`on_exhausted='error'`) a stream has too few samples left.
         """
-        number, nodes = self.next_round, int(self.num_canonical_nodes or 1)
-        saved = self._state(number, 0)['streams']
+        number, nodes = 0 if from_start else self.next_round, int(self.num_canonical_nodes or 1)
+        saved = {} if from_start else self._state(number, 0)['streams']
         continuations, cursors = carry_over(saved, self.shard_lists, nodes, self.sample_orders)
         mixture = proportions_by_skill(proportions, self.skills)
         rounds = self._lay_out(

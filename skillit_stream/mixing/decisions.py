@@ -7,23 +7,26 @@ from time import monotonic
 from typing import Any, Protocol
 
 from skillit_stream.base.errors import InputError
+from skillit_stream.formats.run_log import BEFORE_TRAINING
 from skillit_stream.loader.dataset import SkillStreamingDataset
 from skillit_stream.mixing.applying import Applying
 from skillit_stream.mixing.last_decision import LastDecision
 from skillit_stream.mixing.ranks import from_rank_zero, global_rank, on_rank_zero
 from skillit_stream.mixing.round_mixture import RoundMixture
 from skillit_stream.mixture import MixturePolicy, RoundObservation
-from skillit_stream.mixture.trials import Branch, Found, Losses, Trial
+from skillit_stream.mixture.trials import Branch, Found, Losses, ShortRun, Trial
+
+Asked = Sequence[Branch] | Sequence[ShortRun]
 
 
 class BranchTrainer(Protocol):
     """Trains a few steps from where a run is, as if they had never been trained; all ranks call it alike."""
 
-    def check(self) -> None:
-        """Refuse a run that cannot have branches; raises InputError."""
+    def check(self, policy: MixturePolicy) -> None:
+        """Refuse a run that cannot have the branches of a policy; raises InputError."""
         ...
 
-    def train(self, branches: Sequence[Branch]) -> list[Losses]:
+    def train(self, branches: Asked) -> list[Losses]:
         """The losses after each branch; raises InputError where one cannot be trained, on all ranks."""
         ...
 
@@ -46,6 +49,19 @@ class Decisions:
         # Of the round under way or, once that has ended, of the next.
         self.mixture: RoundMixture | None = None
         self._dataset, self._applying = dataset, applying
+
+    def learn_before_training(self, losses: Mapping[str, float]) -> Found | None:
+        """Have the policy learn what it needs for its first mixture; returns what it has, if it has.
+
+        Args:
+            losses: Before training, nats per token by eval skill.
+        """
+        if not self.policy.needs_short_runs:
+            return None
+        observation = RoundObservation(BEFORE_TRAINING, dict(losses))
+        if found := self._tried(self.policy, observation):
+            self.policy.observe(replace(observation, trial=found))
+        return found
 
     def begin(self) -> None:
         """Set the policy's first mixture."""
@@ -93,14 +109,15 @@ class Decisions:
 
     def check_branches(self, policy: MixturePolicy) -> None:
         """Refuse a policy that asks for branches where nobody trains them; raises InputError."""
-        if not policy.needs_branches:
+        if not (policy.needs_branches or policy.needs_short_runs):
             return
         if self.branches is None:
             raise InputError(
-                f'The policy {policy.name} trains branches of the run, which a loop or a Trainer of your own does not '
-                f'know: train from a YAML (`skillit train`), or take `skillit fork` on a checkpoint.'
+                f'The policy {policy.describe()["name"]} has branches of the run trained, which a loop or a Trainer of '
+                f'your own does not know of: train from a YAML (`skillit train`), or take `skillit fork` or `skillit '
+                f'graph learn` on a checkpoint.'
             )
-        self.branches.check()
+        self.branches.check(policy)
 
     def _play_by(self, policy: MixturePolicy, observation: RoundObservation) -> None:
         found = self._tried(policy, observation)
@@ -118,7 +135,7 @@ class Decisions:
 
         Rank 0's policy asks, so that float noise does not split the ranks; all of them train.
         """
-        if not policy.needs_branches:
+        if not (policy.needs_branches or policy.needs_short_runs):
             return None
         began, trial = monotonic(), policy.trial(observation) if global_rank() == 0 else None
         answers: list[Losses] | InputError | None = None
@@ -136,14 +153,14 @@ class Decisions:
 
 def _next_of(
     trial: Trial | None, answers: list[Losses] | InputError | None
-) -> tuple[Sequence[Branch] | None, Found | None]:
+) -> tuple[Asked | None, Found | None]:
     """What rank 0's trial asks for next, or what it has found, on every rank.
 
     Args:
         trial: None: there is none, or this is another rank.
         answers: What it is sent; None: it has not begun.
     """
-    said: tuple[Sequence[Branch] | None, Found | None] = (None, None)
+    said: tuple[Asked | None, Found | None] = (None, None)
 
     def ask() -> None:
         nonlocal said

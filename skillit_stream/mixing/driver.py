@@ -190,6 +190,7 @@ class MixtureDriver:
                 eval_seconds=eval_seconds,
                 **plain_figures(figures),
             )
+            before = replace(before, trial=self._decisions.learn_before_training(before.losses))
             self._observe_before_training(before, write=not resumed)
             self._decisions.begin()
             warn_of_notes(self.policy)
@@ -363,7 +364,7 @@ class MixtureDriver:
 
     def _observe_before_training(self, record: RoundRecord, *, write: bool) -> None:
         losses = record.losses
-        if losses and write:
+        if (losses or record.trial) and write:
             self._append(record, [])
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.

@@ -79,7 +79,7 @@ class GroupedPolicy(WrappedPolicy):
             raise InputError(
                 f'policy {policy.name!r} orders the samples of each skill, which groups do not have'
             )
-        if policy.needs_branches:
+        if policy.needs_branches or policy.needs_short_runs:
             raise InputError(f'policy {policy.name!r} trains branches of single streams, not of groups')
         self.groups = {group: list(groups[group]) for group in policy.skills}
         self.skills = unique_names('streams', (name for names in self.groups.values() for name in names))

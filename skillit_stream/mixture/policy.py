@@ -125,6 +125,9 @@ class MixturePolicy(ABC):
     needs_branches: bool = False
     """Whether `trial` may ask for branches; who drives the policy then has to train them."""
 
+    needs_short_runs: bool = False
+    """Whether `trial` may ask for short runs, likewise."""
+
     weighs_tokens: bool = False
     """Whether `objective` may be another mixture; who drives the policy then has to weigh the losses of tokens."""
 
@@ -182,7 +185,7 @@ class MixturePolicy(ABC):
         return self.initial()
 
     def trial(self, observation: RoundObservation) -> Trial | None:  # noqa: B027 - mostly none
-        """Return the branches to train between a round and the `update` that is shown what they have found.
+        """Return the branches, or short runs, to train between a round and the `update` that is shown what was found.
 
         Args:
             observation: That `update` or `begin` will be handed.

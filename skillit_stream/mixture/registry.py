@@ -114,7 +114,7 @@ def options_of(name: str) -> frozenset[str] | None:
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
     own = {key for key in parameters if key not in CONTEXT}
-    of_graph = {'graph', 'new_skills'} if 'graph' in parameters else set()
+    of_graph = {'graph', 'measure', 'new_skills'} if 'graph' in parameters else set()
     return frozenset(own | set(COMMON) | {'groups'} | of_graph)
 
 
@@ -126,6 +126,15 @@ def means_the_same(option: str, one: str, other: str) -> bool:
     """
     own = [option in inspect.signature(_find(name)).parameters for name in (one, other)]
     return option not in COMMON or own[0] == own[1]
+
+
+def takes_graph(name: str) -> bool:
+    """Whether a policy takes a skills graph.
+
+    Raises:
+        InputError: There is no policy of this name.
+    """
+    return 'graph' in inspect.signature(_find(name)).parameters
 
 
 def has_own_start(name: str) -> bool:

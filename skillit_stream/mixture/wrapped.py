@@ -27,6 +27,7 @@ class WrappedPolicy(MixturePolicy):
         self.needs_train_losses = policy.needs_train_losses
         self.needs_gradients = policy.needs_gradients
         self.needs_branches = policy.needs_branches
+        self.needs_short_runs = self.needs_short_runs or policy.needs_short_runs
         self.weighs_tokens = policy.weighs_tokens
         self.accepts_bad_losses = policy.accepts_bad_losses
 

@@ -243,7 +243,8 @@ def _why_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _branches_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     if (found := status['branches']) is None:
         return []
-    cost = f'{found["steps_so_far"]:,} of at most {found["most_steps"]:,} steps'
+    most = found.get('most_steps')
+    cost = f'{found["steps_so_far"]:,} {f"of at most {most:,} " if most else ""}steps'
     text = f'after round {found["round"]}: {found["verdict"]}: {found["reason"]}; so far {cost}'
     return [('branches', f'{text}, {duration_text(found["seconds"])}')]
 

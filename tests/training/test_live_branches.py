@@ -146,6 +146,7 @@ def test_a_branch_of_the_present_mixture_in_the_runs_order_is_the_run_itself(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     NEEDS[0].args[0] or NEEDS[1].args[0], reason=f'{NEEDS[0].kwargs["reason"]}, /dev/shm, /proc'
 )
@@ -215,7 +216,10 @@ def test_a_live_run_takes_the_policy_and_what_nobody_trains_branches_for_is_refu
     known = {'skills': SKILLS, 'eval_skills': SKILLS, 'sizes': dict.fromkeys(SKILLS, 300), 'rounds': 3}
     known |= {'run_steps': 18, 'round_size': 24, 'round_steps': 6}
     policy = build_policy('forks', **known, every=1, steps=1, max_cost=1)
-    with pytest.raises(InputError, match='trains branches of the run, which a loop or a Trainer of your own'):
+    with pytest.raises(
+        InputError,
+        match='forks has branches of the run trained, which a loop',
+    ):
         fit(tiny_trainer(streams, policy, tmp_path / 'own'))
 
     run = tmp_path / 'run'
