@@ -183,11 +183,10 @@ class SkillStreamingDataset(PlayedRounds):
             RoundStart(number, cursors, mixture), continuations=continuations, shuffle_seed=shuffle_seed
         )
         size, a_round = int(self.batch_size or 0), rounds.shape.batches
-        for step in range(steps):
-            if step % a_round == 0:
-                rounds.refuse_exhausted(number + step // a_round, mixture)
-                ids = rounds.sample_ids(number + step // a_round).reshape(a_round, self.ranks, size)
-            yield ids[step % a_round, self.rank]
+        for first in range(0, steps, a_round):
+            rounds.refuse_exhausted(number + first // a_round, mixture)
+            ids = rounds.sample_ids(number + first // a_round).reshape(a_round, self.ranks, size)
+            yield from ids[: steps - first, self.rank]
 
     def describe(self) -> dict[str, Any]:
         """Everything the order depends on besides the proportions, in plain Python."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture.checks import one_of, whole_number
+from skillit_stream.mixture.checks import number_within, one_of, whole_number
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.graph_formulas import (
     APPROXIMATE,
@@ -26,7 +26,7 @@ from skillit_stream.mixture.wrapped import WrappedPolicy
 
 MEASURED = 'measured'
 HERE, BEFORE_TRAINING = 'this run', 'before its first step'
-OPTIONS = ('steps', 'method', 'repeats')
+OPTIONS = ('steps', 'method', 'repeats', 'lr')
 
 
 class MeasuringPolicy(WrappedPolicy):
@@ -55,7 +55,8 @@ class MeasuringPolicy(WrappedPolicy):
             build: Makes the policy of a graph.
             skills: Rows of the graph, k.
             eval_skills: Columns, m.
-            measure: ``steps`` of each short run, the ``method`` and the ``repeats``, as of `skillit graph learn`.
+            measure: ``steps`` of each short run, the ``method`` and the ``repeats``, as of `skillit graph learn`;
+                ``lr``, the learning rate of the short runs, where it is not the run's.
             start: The round that the policy begins with.
             batch_size: Samples in a step.
             run_steps: Steps of the whole run, if they are known.
@@ -74,6 +75,7 @@ class MeasuringPolicy(WrappedPolicy):
             given.get('method', APPROXIMATE),
             whole_number('measure.repeats', given.get('repeats', 1), 1),
         )
+        self.lr = None if given.get('lr') is None else number_within('measure.lr', given['lr'], low=1e-12)
         one_of('measure.method', self.method, METHODS)
         self._mixes = needed_mixes(self.method, skills, eval_skills)
         self._build, self._columns, self._start = build, tuple(eval_skills), start
@@ -108,7 +110,7 @@ class MeasuringPolicy(WrappedPolicy):
 
     def describe(self) -> dict[str, Any]:
         """Return the inner policy's description, and how its graph is learned."""
-        measure = {'steps': self.steps, 'method': self.method, 'repeats': self.repeats}
+        measure = {'steps': self.steps, 'method': self.method, 'repeats': self.repeats, 'lr': self.lr}
         return {**self.policy.describe(), 'measure': measure}
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,4 +178,6 @@ class MeasuringPolicy(WrappedPolicy):
 
     def _short_run(self, mix: Mix, repeat: int) -> ShortRun:
         even = {skill: float(skill in mix) / len(mix) for skill in self._unknown.train_skills}
-        return ShortRun(name=f'on {format_mix(mix)}', mixture=even, steps=self.steps, repeat=repeat)
+        return ShortRun(
+            name=f'on {format_mix(mix)}', mixture=even, steps=self.steps, repeat=repeat, lr=self.lr
+        )

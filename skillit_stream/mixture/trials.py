@@ -39,6 +39,8 @@ class ShortRun:
     """0: the weights are evaluated as they are."""
     repeat: int
     """Added to the run's seed of the order."""
+    lr: float | None = None
+    """Learning rate; None: the run's."""
 
 
 Losses = Mapping[str, float]

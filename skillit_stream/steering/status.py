@@ -72,18 +72,19 @@ def status_of(facts: RunFacts) -> dict[str, Any]:
         'passes': last.passes if last else {},
         'notes': list(ended[-1].notes) if ended else [],
         'moved': _why(facts, before, now) if before and now else None,
-        'branches': _branches(ended),
+        'branches': _branches(records),
         'pending': _pending(facts),
         'applied': {'from_round': taken.from_round, 'policy': taken.mixing.get('policy')} if taken else None,
     }
 
 
-def _branches(ended: Sequence[RoundRecord]) -> dict[str, Any] | None:
+def _branches(records: Sequence[RoundRecord]) -> dict[str, Any] | None:
     """What the branches of the last look have shown, and what all of them have cost."""
-    looks = [(one.round, one.trial) for one in ended if one.trial]
+    looks = [(one.round, one.trial) for one in records if one.trial]
     if not looks:
         return None
     number, last = looks[-1]
+    last = {key: value for key, value in last.items() if key != 'graph'}
     return {'round': number, **last, 'seconds': sum(float(found['seconds']) for _, found in looks)}
 
 
@@ -245,7 +246,8 @@ def _branches_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     most = found.get('most_steps')
     cost = f'{found["steps_so_far"]:,} {f"of at most {most:,} " if most else ""}steps'
-    text = f'after round {found["round"]}: {found["verdict"]}: {found["reason"]}; so far {cost}'
+    when = f'after round {found["round"]}' if found['round'] >= 0 else 'before training'
+    text = f'{when}: {found["verdict"]}: {found["reason"]}; so far {cost}'
     return [('branches', f'{text}, {duration_text(found["seconds"])}')]
 
 

@@ -124,7 +124,7 @@ class LiveBranches:
             self._step_through(dataset.batches_ahead(branch.steps, proportions=mixture, shuffle_seed=seed))
             return self._evaluate(self._halves[branch.half])
         if branch.steps:
-            self._begin_anew(branch.steps)
+            self._begin_anew(branch.steps, branch.lr)
             seed = (seed + branch.repeat) % 2**32
             self._step_through(
                 dataset.batches_ahead(branch.steps, proportions=mixture, shuffle_seed=seed, from_start=True)
@@ -135,7 +135,7 @@ class LiveBranches:
         """Of all eval samples."""
         return next(one for one in self._trainer.state.evaluators if one.label == ALL_SKILLS)
 
-    def _begin_anew(self, steps: int) -> None:
+    def _begin_anew(self, steps: int, lr: float | None) -> None:
         """As a Trainer of these weights that has so many steps to go."""
         state = self._trainer.state
         for optimizer in state.optimizers:
@@ -143,7 +143,8 @@ class LiveBranches:
             optimizer.state = defaultdict(dict)
         state.algorithms, state.timestamp, state.max_duration = [], Timestamp(), f'{steps}ba'
         parameters = cast(torch.nn.Module, getattr(state.model, 'module', state.model)).parameters()
-        state.optimizers = build_optimizer(self._config.optimizer, parameters)
+        own = {} if lr is None else {'lr': lr}
+        state.optimizers = build_optimizer({**self._config.optimizer, **own}, parameters)
         state.schedulers = compile_composer_scheduler(build_scheduler(self._config.scheduler), state)
         reproducibility.seed_all(state.rank_zero_seed + dist.get_global_rank())
 
@@ -201,6 +202,7 @@ class LiveBranches:
 _OF_STATE = (
     'timestamp',
     'max_duration',
+    'device_train_microbatch_size',
     'previous_timestamp',
     'eval_timestamp',
     'batch',

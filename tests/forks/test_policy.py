@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_a_branch_that_diverges_or_cannot_be_trained_moves_nothing():
     )
     assert found['mixture'] is None
     assert found['reason'] == "the loss of 'b' is no finite number after the branch 'pair 1 present'"
-    trial = forks().trial(after(3))
+    trial: Any = forks().trial(after(3))
     next(trial)
     with pytest.raises(StopIteration) as ended:
         trial.throw(InputError('Skill a runs out in round 4'))

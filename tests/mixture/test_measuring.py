@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def losses_after(run: ShortRun) -> Mapping[str, float]:
 
 
 def found_by(measuring: MeasuringPolicy, observation: RoundObservation) -> tuple[Found, list[list[ShortRun]]]:
-    trial = measuring.trial(observation)
+    trial: Any = measuring.trial(observation)
     asked = [next(trial)]
     while True:
         try:
@@ -57,6 +58,8 @@ def test_the_graph_is_that_of_the_formula_and_says_from_what():
     ]
     graph = SkillsGraph.from_dict(found['graph'])
     assert graph.weights.tolist() == np.maximum(EFFECTS, 0).tolist()
+    assert graph.measured
+    assert graph.measured.start
     assert graph.measured.effects.tolist() == EFFECTS
     assert graph.measured.start.words == 'middle, step 30 of 80 (this run)'
     assert (found['branches'], found['steps'], found['mixture']) == (2, 12, None)
@@ -67,7 +70,7 @@ def test_repeats_are_in_other_orders_and_brute_force_trains_pairs():
     found, asked = found_by(policy(measure={'steps': 6, 'repeats': 2}), after(-1))
     assert [[one.repeat for one in runs] for runs in asked] == [[0], [0, 0], [1, 1]]
     assert found['steps'] == 24
-    assert SkillsGraph.from_dict(found['graph']).measured.repeats == 2
+    assert found['graph']['measured']['repeats'] == 2
     measure = {'steps': 6, 'method': 'brute-force'}
     _, (_, runs) = found_by(policy(measure=measure, targets=SKILLS), after(-1))
     assert [one.mixture for one in runs] == [{'a': 1, 'b': 0}, {'a': 0, 'b': 1}, {'a': 0.5, 'b': 0.5}]
@@ -83,8 +86,8 @@ def test_targets_are_the_columns():
 def test_it_decides_as_with_that_graph_saved_and_restored_at_every_round(start: int, around: dict):
     graph = SkillsGraph(SKILLS, [*SKILLS, 'x'], np.maximum(EFFECTS, 0))
     rows = {
-        row: dict(zip(graph.eval_skills, w.tolist(), strict=True))
-        for row, w in zip(SKILLS, graph.weights, strict=True)
+        row: dict(zip(graph.eval_skills, own.tolist(), strict=True))
+        for row, own in zip(SKILLS, graph.weights, strict=True)
     }
     own = {'start': start, **around} if start else around
     known, _ = policy_of_options({'policy': 'skill_it', 'eta': 0.5, 'graph': rows, **own}, CONTEXT)
@@ -131,6 +134,7 @@ def test_a_state_of_another_graph_is_refused():
         ({'measure': None}, r'needs the steps of each short run: measure=\{steps: 60\}'),
         ({'measure': {'repeats': 2}}, 'needs the steps of each short run'),
         ({'measure': {'steps': 0}}, 'measure.steps must be a whole number, 1 or more'),
+        ({'measure': {'steps': 3, 'lr': 0}}, 'measure.lr must be a finite number'),
         ({'measure': {'steps': 3, 'repeats': 0}}, 'measure.repeats must be a whole number'),
         ({'measure': {'steps': 3, 'method': 'brute'}}, 'measure.method must be one of'),
         ({'measure': {'step': 3}}, "has no option 'step'; did you mean 'steps'"),

@@ -132,7 +132,7 @@ def test_a_branch_of_the_present_mixture_in_the_runs_order_is_the_run_itself(
     train, seen = LiveBranches.train, []
 
     def looked_ahead(self: LiveBranches, branches: list[Branch]) -> Any:
-        present = dict.fromkeys(fork_runs.TRAINED, 1 / 3)
+        present: dict[str, float] = dict.fromkeys(fork_runs.TRAINED, 1 / 3)
         ahead = [Branch(name='x', mixture=present, steps=16, shuffle_seed=0, half=half) for half in (0, 1)]
         seen.append(train(self, ahead))
         return train(self, branches)
@@ -146,7 +146,6 @@ def test_a_branch_of_the_present_mixture_in_the_runs_order_is_the_run_itself(
         )
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     NEEDS[0].args[0] or NEEDS[1].args[0], reason=f'{NEEDS[0].kwargs["reason"]}, /dev/shm, /proc'
 )
