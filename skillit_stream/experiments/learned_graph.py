@@ -38,9 +38,9 @@ def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
 def graph_facts(experiment: ExperimentConfig) -> dict[str, Any]:
     """The learned graph, what it was learned with, and all that speaks against it, in plain Python."""
     from skillit_stream.graphs.finished_runs import losses_of_table
-    from skillit_stream.graphs.formulas import not_learned
     from skillit_stream.graphs.learning import TABLE
     from skillit_stream.graphs.look import as_facts, load_graph, warnings_of_losses
+    from skillit_stream.mixture.graph_formulas import not_learned
 
     facts = as_facts(load_graph(str(_path(experiment))))
     found = losses_of_table(str(_records(experiment) / TABLE))

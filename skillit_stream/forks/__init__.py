@@ -15,6 +15,9 @@ runs of a graph, in ``graphs/``, share the weights alone.)
 3. `confirm` *pairs* of that mixture and the present one, both in one order that nothing before has had, on the second
    half of the eval samples. Student's t of their differences decides.
 
+Inside a run the policy `forks` asks for the same branches at the end of a round, its own Trainer trains them
+(``training/live_branches.py``), and what is confirmed is played from the next round on.
+
 Every branch is a file of its own in the folder, so that any process can do any of them, once. In the files::
 
     start.py      the checkpoint and the configuration, copied: a live run may remove its own
@@ -23,6 +26,8 @@ Every branch is a file of its own in the folder, so that any process can do any 
     records.py    what is kept of one
     choice.py     effects, law, best mixture: NumPy alone
     verdict.py    the pairs, and what they say
+    deciding.py   from branches to a verdict, whoever trains them
+    policy.py     the policy `forks`
     forking.py    all of it, in order
     output.py     the files and the lines on the terminal; the page is of the report's room
     command.py    `skillit fork`

@@ -15,17 +15,15 @@ from typing import NamedTuple, cast
 
 import torch
 from composer import Callback, Trainer
-from composer.core import Evaluator, State
+from composer.core import State
 from composer.loggers import Logger
-from torch.utils.data import DataLoader
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.forks.records import Branch
-from skillit_stream.loader.eval_streams import EvalSamples
+from skillit_stream.mixture.trials import Branch
 from skillit_stream.training.builders import build_material, device_parts
 from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.evaluation import ALL_SKILLS, skill_evaluator
+from skillit_stream.training.evaluation import ALL_SKILLS, half_evaluators
 from skillit_stream.training.parts import build_algorithms
 from skillit_stream.training.randomness import restore_randomness
 from skillit_stream.training.resuming import take_optimizer_options
@@ -34,7 +32,6 @@ from skillit_stream.training.skill_metrics import LOSSES, MeanSkillLoss
 from skillit_stream.training.streams_folder import load_manifest
 
 TIMED_STEPS = 4
-HALVES = 2
 
 
 class Seconds(NamedTuple):
@@ -63,7 +60,11 @@ class Branches:
         policy, _ = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
         self._config, self._checkpoint = config, checkpoint
         self._material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
-        self._evaluators = [self._evaluator(half) for half in range(HALVES)]
+        self._evaluators = half_evaluators(
+            self._material.evaluator,
+            samples_per_skill=config.eval_loader.samples_per_skill,
+            document_end=self._material.document_end,
+        )
         dataset = self._material.dataset
         with self._trainer() as trainer:
             time = trainer.state.timestamp
@@ -150,16 +151,6 @@ class Branches:
             close(trainer)
             del trainer, parts
             gc.collect()
-
-    def _evaluator(self, half: int) -> Evaluator:
-        loader = cast(DataLoader, self._material.evaluator.dataloader.dataloader)
-        return skill_evaluator(
-            cast(EvalSamples, loader.dataset).streams,
-            batch_size=int(loader.batch_size or 1),
-            samples_per_skill=self._config.eval_loader.samples_per_skill,
-            document_end=self._material.document_end,
-            half=half,
-        )
 
     def _evaluate(self, trainer: Trainer, half: int) -> dict[str, float]:
         trainer.eval(self._evaluators[half])

@@ -1,46 +1,30 @@
 """A fork from start to verdict: the branches that are missing, the choice, the pairs that are missing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import Task
 from skillit_stream.forks.branches import Branches
-from skillit_stream.forks.choice import Array, Choice, Measured, choose
+from skillit_stream.forks.deciding import Finding, deciding, losses_of
 from skillit_stream.forks.plan import ForkOptions, ForkPlace, ForkPlan, plan_fork, steps_of_run
-from skillit_stream.forks.records import Branch, BranchRecords
+from skillit_stream.forks.records import BranchRecords
 from skillit_stream.forks.start import Origin, Start, remove_unfinished
-from skillit_stream.forks.verdict import Verdict, verdict_of
-from skillit_stream.formats.fork_result import BRANCHES, CANNOT_TELL, STAY, ForkCost
+from skillit_stream.formats.fork_result import BRANCHES, ForkCost
 from skillit_stream.graphs.progress import duration, progress, say
+from skillit_stream.mixture.trials import Branch
 from skillit_stream.report.comparison import percent
 from skillit_stream.training.checkpoints import fingerprint
 from skillit_stream.training.run_policy import chosen_skills
 from skillit_stream.training.streams_folder import load_manifest, written_manifests
 
-ENOUGH = 10.0
-"""The branches must differ by so many times what the order alone does."""
-SAME = 1e-5
-"""A mixture this near to the present one (total variation) is the present one."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a fork has found. Losses and gains are in nats per token."""
+class Result(Finding):
+    """What a fork has found, and where."""
 
     origin: Origin
     plan: ForkPlan
-    steps: int
-    """Of the branches in the end."""
-    measured: Measured
-    choice: Choice | None
-    """None where the branches differ too little for one."""
-    gains: Array | None
-    """Of the pairs, ``[n]``; None where there were none."""
-    verdict: Verdict
 
     @property
     def spread(self) -> float:
@@ -91,75 +75,21 @@ class Fork:
     def result(self) -> Result | None:
         """Do this task's share of what is missing; None where others have still to do theirs."""
         self._say_cost()
-        steps, *longer = self.plan.lengths
-        measured = self._measured(steps)
-        while measured and longer and (spread := measured.spread(self.plan.targets)) < ENOUGH:
-            say(f'After {steps} steps the branches differ by {spread:.1f} times what the order alone does.')
-            steps = longer.pop(0)
-            measured = self._measured(steps)
-        if measured is None:
-            return None
-        if (spread := measured.spread(self.plan.targets)) >= ENOUGH:
-            return self._chosen(steps, measured)
         remedy = 'raise --max-steps' if self._may_be_longer() else 'fork an earlier checkpoint'
-        reason = (
-            f'the branches differ by {spread:.1f} times what the order alone does after {steps} steps, and must by '
-            f'{ENOUGH:g}; {remedy}'
-        )
-        return self._ended(steps, measured, Verdict(kind=CANNOT_TELL, reason=reason))
+        asking = deciding(self.plan, self._start.config.global_train_batch_size, remedy=remedy, say=say)
+        try:
+            branches = next(asking)
+            while self._do(branches):
+                losses = losses_of([self._records.done(branch) for branch in branches], self.plan.eval_skills)
+                branches = asking.send(losses)
+        except StopIteration as ended:
+            remove_unfinished(self._out)
+            return Result(origin=self._start.origin, plan=self.plan, **vars(ended.value))
+        return None
 
     def _may_be_longer(self) -> bool:
         place = self.plan.place
         return place.of_steps is None or place.step + 2 * self.plan.lengths[-1] <= place.of_steps
-
-    def _measured(self, steps: int) -> Measured | None:
-        raised, repeats = self.plan.raised(steps), self.plan.repeats(steps)
-        if not self._do([*raised, *repeats]):
-            return None
-        return Measured(present=self.plan.present, repeats=self._losses(repeats), raised=self._losses(raised))
-
-    def _chosen(self, steps: int, measured: Measured) -> Result | None:
-        """Choose a mixture, and see whether it helps."""
-        plan = self.plan
-        highest = plan.highest(self._start.config.global_train_batch_size)
-        choice = choose(measured, plan.targets, highest)
-        if choice.gain <= 0 or 0.5 * np.abs(choice.mixture - plan.present).sum() < SAME:
-            reason = 'no gain above noise (no mixture is predicted to be better than the present one)'
-            return self._ended(steps, measured, Verdict(kind=STAY, reason=reason), choice)
-        pairs = plan.pairs(steps, choice.mixture)
-        if not self._do([branch for pair in pairs for branch in pair]):
-            return None
-        present, chosen = (self._losses(side)[:, plan.targets] for side in zip(*pairs, strict=True))
-        gains = (present - chosen).mean(axis=1)
-        return self._ended(steps, measured, verdict_of(gains), choice, gains)
-
-    def _ended(
-        self,
-        steps: int,
-        measured: Measured,
-        verdict: Verdict,
-        choice: Choice | None = None,
-        gains: Array | None = None,
-    ) -> Result:
-        remove_unfinished(self._out)
-        return Result(
-            origin=self._start.origin,
-            plan=self.plan,
-            steps=steps,
-            measured=measured,
-            choice=choice,
-            gains=gains,
-            verdict=verdict,
-        )
-
-    def _losses(self, branches: Sequence[Branch]) -> Array:
-        """Of branches that are done, float64 ``[branches, eval skills]``."""
-        return np.array(
-            [
-                [losses[skill] for skill in self.plan.eval_skills]
-                for losses in map(self._records.done, branches)
-            ]
-        )
 
     def _do(self, branches: list[Branch]) -> bool:
         """Train this task's share of the missing ones; whether none of all is missing afterwards."""

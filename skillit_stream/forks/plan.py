@@ -9,7 +9,7 @@ from composer.core import Time
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import nearest, unique_names
 from skillit_stream.forks.choice import Array, branch_mixtures, raised_mixture
-from skillit_stream.forks.records import Branch
+from skillit_stream.mixture.trials import Branch
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.run_policy import run_units
 

@@ -8,22 +8,9 @@ from urllib.parse import quote_plus
 
 from skillit_stream.base.errors import as_input_error
 from skillit_stream.base.files import from_plain, write_json
+from skillit_stream.mixture.trials import Branch
 
 VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Branch:
-    """A few steps from the checkpoint, and the half of the eval samples that is evaluated afterwards."""
-
-    name: str
-    mixture: dict[str, float]
-    """Train skill -> proportion."""
-    steps: int
-    shuffle_seed: int
-    """Of the order of the samples."""
-    half: int
-    """0: the eval samples that the law is fitted to; 1: those that it has not seen."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,9 @@ class RoundRecord(Evaluation):
     """The mixture that was made after the round: of the one that follows; empty in logs from before it was written."""
     applied: dict[str, Any] | None = None
     """What `skillit apply` gave the run after the round: ``from_round``, ``policy`` (its description), ``graph``."""
+    trial: dict[str, Any] | None = None
+    """What the policy found in branches that it had trained after the round: ``verdict``, ``reason``, ``branches``,
+    ``steps``, ``steps_so_far`` of ``most_steps``, ``seconds``, and ``mixture`` where it moved."""
     state: dict[str, Any] | None = None
     """The dataset's state at the start of the round (``SkillStreamingDataset.round_state``)."""
     where: str = field(default='', compare=False)

@@ -1,9 +1,10 @@
 """Skills graphs: learned from short runs, or from runs that are there already, and looked at.
 
     training YAML → learning (short_runs, records, start) ─┐
-    run folders, tables → finished_runs (start) ───────────┴→ formulas → SkillsGraph → look
+    run folders, tables → finished_runs (start) ───────────┴→ mixture.graph_formulas → SkillsGraph → look
 
-`formulas` is NumPy alone: which runs a method needs, and the graph from their losses. A graph that is learned
+`mixture.graph_formulas` is NumPy alone: which runs a method needs, and the graph from their losses. A run can learn its
+graph by itself (``graph: measure``, `mixture.measuring`). A graph that is learned
 is a ``graph.json`` that `algorithms.data_mixing.graph` of a training YAML names.
 
 ``skillit graph learn`` takes a training YAML (model, streams, optimizer, batch), a method and a number of steps, and

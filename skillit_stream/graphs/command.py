@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import add_task_arguments, leave_launcher, ray_cluster, task_of
-from skillit_stream.graphs.formulas import BRUTE_FORCE, METHODS
+from skillit_stream.mixture.graph_formulas import BRUTE_FORCE, METHODS
 
 _METHODS_HELP = (
     'approximate: a run on each train skill (k); brute-force: one on each skill and one on each pair, which '
@@ -71,8 +71,8 @@ def _learn(args: argparse.Namespace) -> None:
     _check_out(args.out)
     # Before torch is imported: each rank of a launcher gets a GPU of its own.
     task = leave_launcher(task_of(args))
-    from skillit_stream.graphs.formulas import not_learned
     from skillit_stream.graphs.learning import assemble, do_runs, names_of_missing, plan_learning
+    from skillit_stream.mixture.graph_formulas import not_learned
     from skillit_stream.training.config import load_config
 
     seed = [] if args.seed is None else [f'seed={args.seed}']
@@ -100,7 +100,7 @@ def _learn(args: argparse.Namespace) -> None:
 
 def _from_runs(args: argparse.Namespace) -> None:
     from skillit_stream.graphs.finished_runs import losses_of_runs, losses_of_table
-    from skillit_stream.graphs.formulas import APPROXIMATE, graph_of, not_learned
+    from skillit_stream.mixture.graph_formulas import APPROXIMATE, graph_of, not_learned
 
     _check_out(args.out)
     if args.losses:

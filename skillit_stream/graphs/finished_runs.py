@@ -8,9 +8,9 @@ from pathlib import Path
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import read_json, read_text
 from skillit_stream.formats.run_log import RoundRecord, read_rounds
-from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix, mix_of
 from skillit_stream.graphs.records import START_ROW
 from skillit_stream.graphs.start import start_of
+from skillit_stream.mixture.graph_formulas import MeasuredLosses, Mix, format_mix, mix_of
 from skillit_stream.mixture.graph_measurement import CHECKPOINT, StartOfRuns
 from skillit_stream.training.config import load_config
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.tasks import Task
-from skillit_stream.graphs.formulas import (
+from skillit_stream.graphs.progress import duration, progress, say
+from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
+from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph_formulas import (
     MeasuredLosses,
     Mix,
     format_mix,
@@ -16,9 +19,6 @@ from skillit_stream.graphs.formulas import (
     mean_losses,
     needed_mixes,
 )
-from skillit_stream.graphs.progress import duration, progress, say
-from skillit_stream.graphs.records import BEFORE_TRAINING, Record, Records, sign, write_table
-from skillit_stream.mixture import SkillsGraph
 from skillit_stream.training.config import TrainConfig
 
 if TYPE_CHECKING:

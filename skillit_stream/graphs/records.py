@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.files import from_plain, write_text
-from skillit_stream.graphs.formulas import MeasuredLosses, Mix, format_mix
+from skillit_stream.mixture.graph_formulas import MeasuredLosses, Mix, format_mix
 from skillit_stream.training.config import TrainConfig
 
 VERSION = 1

@@ -19,7 +19,7 @@ from composer.core import State
 from composer.loggers import Logger
 
 from skillit_stream.base.errors import InputError, as_input_error
-from skillit_stream.graphs.formulas import Mix
+from skillit_stream.mixture.graph_formulas import Mix
 from skillit_stream.training.builders import build_material, device_parts
 from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig

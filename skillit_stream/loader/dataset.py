@@ -156,6 +156,38 @@ class SkillStreamingDataset(PlayedRounds):
         """
         return self._rounds.sample_ids(round)
 
+    def batches_ahead(
+        self, steps: int, *, proportions: Mapping[str, float], shuffle_seed: int, from_start: bool = False
+    ) -> Iterator[Int64]:
+        """What this rank would draw in the next round and those after it with another mixture in another order.
+
+        Nothing is drawn: the dataset, and whoever iterates it, stay where they are.
+
+        Args:
+            steps: Global batches.
+            proportions: As :meth:`set_proportions`'s, of all of these rounds.
+            shuffle_seed: Of the order; the dataset's own gives the one that the run will have.
+            from_start: As a run that begins: from the first sample of every stream.
+
+        Yields:
+            int64 [batch_size]: sample ids of a batch.
+
+        Raises:
+            InputError: The proportions are none, or (`on_exhausted='error'`) a stream has too few samples left.
+        """
+        number, nodes = 0 if from_start else self.next_round, int(self.num_canonical_nodes or 1)
+        saved = {} if from_start else self._state(number, 0)['streams']
+        continuations, cursors = carry_over(saved, self.shard_lists, nodes, self.sample_orders)
+        mixture = proportions_by_skill(proportions, self.skills)
+        rounds = self._lay_out(
+            RoundStart(number, cursors, mixture), continuations=continuations, shuffle_seed=shuffle_seed
+        )
+        size, a_round = int(self.batch_size or 0), rounds.shape.batches
+        for first in range(0, steps, a_round):
+            rounds.refuse_exhausted(number + first // a_round, mixture)
+            ids = rounds.sample_ids(number + first // a_round).reshape(a_round, self.ranks, size)
+            yield from ids[: steps - first, self.rank]
+
     def describe(self) -> dict[str, Any]:
         """Everything the order depends on besides the proportions, in plain Python."""
         return {

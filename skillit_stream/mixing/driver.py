@@ -22,9 +22,8 @@ from skillit_stream.mixing.checks import (
     warn_of_notes,
     warn_of_passes,
 )
-from skillit_stream.mixing.last_decision import LastDecision
+from skillit_stream.mixing.decisions import BranchTrainer, Decisions
 from skillit_stream.mixing.ranks import on_rank_zero
-from skillit_stream.mixing.round_mixture import RoundMixture
 from skillit_stream.mixing.round_summary import RoundSummary, check_whole, place_after
 from skillit_stream.mixing.seen_losses import Figures, plain_figures
 from skillit_stream.mixing.stopwatch import Clocks
@@ -68,20 +67,18 @@ class MixtureDriver:
         admit: Callable[[MixturePolicy], None] | None = None,
     ) -> None:
         check_policy(policy, dataset, weighs_tokens=weighs_tokens)
-        self.dataset, self.policy = dataset, policy
+        self.dataset = dataset
         self.warn_passes, self.begin_anew = warn_passes, begin_anew
         self.last_record: RoundRecord | None = None
         """What was last written down, or would be with a log: a round, or the evaluation before training."""
         self._log = RunLog(log_path) if log_path is not None else None
         folder = None if log_path is None else Path(log_path).parent
         self._applying = Applying(folder, policy, build or builder_for(dataset), admit)
+        self._decisions = Decisions(policy, dataset, self._applying)
         self._started = False
         # What a loaded state holds against the policy; whether that matters is known when training starts.
         self._misfit: InputError | None = None
         self._within: list[Evaluation] = []
-        self._decided: LastDecision | None = None
-        # Of the round under way or, once that has ended, of the next.
-        self._mixture: RoundMixture | None = None
         self._just_loaded = False
         self._warned: set[str] = set()
         # Batches of the round under way that were handed out; None where somebody else counts them.
@@ -89,6 +86,19 @@ class MixtureDriver:
         # The last round that was ended here, and one whose end was still to come when the state was taken.
         self._ended: int | None = None
         self._unended: RoundSummary | None = None
+
+    @property
+    def policy(self) -> MixturePolicy:
+        """That decides: the run's own, or one that it was given."""
+        return self._decisions.policy
+
+    def train_branches_by(self, branches: BranchTrainer | None) -> None:
+        """Say who trains the branches that a policy may ask for."""
+        self._decisions.branches = branches
+
+    def check_branches(self, policy: MixturePolicy) -> None:
+        """Refuse a policy that asks for branches where nobody trains them; raises InputError."""
+        self._decisions.check_branches(policy)
 
     @property
     def started(self) -> bool:
@@ -106,7 +116,8 @@ class MixtureDriver:
 
         Of the round under way or about to begin: ask after :meth:`start` and each :meth:`end_round`."""
         number = self.dataset.round + (self._ended == self.dataset.round)
-        return self._mixture and self._mixture.token_weights(self.dataset.skills, number)
+        mixture = self._decisions.mixture
+        return mixture and mixture.token_weights(self.dataset.skills, number)
 
     @property
     def applied_from(self) -> int | None:
@@ -162,9 +173,10 @@ class MixtureDriver:
         resumed = self._started
         if self._misfit:
             self._forget()
-        elif self._just_loaded:
-            self._decide_again()
+        elif self._just_loaded and self._decisions.decide_again():
+            warn_of_notes(self.policy)
         self._just_loaded = False
+        self._decisions.check_branches(self.policy)
         if self._log:
             log, first = self._log, self.round if resumed else BEFORE_TRAINING
             on_rank_zero(lambda: log.start(first))
@@ -178,8 +190,9 @@ class MixtureDriver:
                 eval_seconds=eval_seconds,
                 **plain_figures(figures),
             )
+            before = replace(before, trial=self._decisions.learn_before_training(before.losses))
             self._observe_before_training(before, write=not resumed)
-            self._play(RoundMixture.agreed(self.policy, self.dataset, self.policy.initial))
+            self._decisions.begin()
             warn_of_notes(self.policy)
             self._started = True
         warn_of_passes(self.dataset, self.warn_passes, self._warned)
@@ -238,7 +251,7 @@ class MixtureDriver:
         )
         observation = played.observation(losses, train_losses, gradients)
         record = played.record(
-            self._mixture,
+            self._decisions.mixture,
             step=sum(played.samples_seen.values()) // dataset.global_batch_size if step is None else step,
             losses=observation.eval_losses,
             train_losses=observation.train_losses,
@@ -248,11 +261,15 @@ class MixtureDriver:
             **asdict(clocks or Clocks()),
         )
         self._within = []
-        self._decide(observation)
+        self._decisions.decide(observation)
         self._ended, self._unended = played.number, None
         self._steps = None if self._steps is None else 0
-        applied = self._applying.about(self.policy)
-        record = replace(record, next_proportions=dataset.next_proportions, applied=applied)
+        record = replace(
+            record,
+            next_proportions=dataset.next_proportions,
+            applied=self._applying.about(self.policy),
+            trial=self._decisions.trial,
+        )
         self._append(record, [*self._applying.notes(), *warn_of_notes(self.policy)])
         warn_of_passes(self.dataset, self.warn_passes, self._warned)
         return dataset.next_proportions
@@ -279,7 +296,7 @@ class MixtureDriver:
             figures: As :meth:`end_round`'s, and so are `clocks` and `trained`.
         """
         record = RoundSummary.beginning_of(self.dataset, steps).record(
-            self._mixture,
+            self._decisions.mixture,
             step=step,
             ended_after=steps,
             losses=dict(losses),
@@ -304,8 +321,7 @@ class MixtureDriver:
             'version': STATE_VERSION,
             'policy': self.policy.state_dict(),
             'within': [one.to_plain() for one in self._within],
-            'decided': self._decided.to_plain() if self._decided else None,
-            'mixture': self._mixture.to_plain() if self._mixture else None,
+            **self._decisions.to_plain(),
             'applied': self._applying.state_dict(),
         }
         # A trainer that iterates by itself counts by itself; before it begins, the dataset knows.
@@ -324,54 +340,21 @@ class MixtureDriver:
         """
         check_version(state)
         try:
-            self.policy = self._applying.restored(state.get('applied'), begin_anew=self.begin_anew)
+            self._decisions.policy = self._applying.restored(state.get('applied'), begin_anew=self.begin_anew)
             self.policy.load_state_dict(state['policy'])
         except InputError as error:
             self._misfit = error
         self._within = [from_plain(Evaluation, one) for one in state.get('within', [])]
-        self._decided = LastDecision.from_plain(state.get('decided'))
-        self._mixture = RoundMixture.from_plain(state.get('mixture'))  # not in states of before it was kept
+        self._decisions.load(state)
         self._started = self._just_loaded = True
         if 'dataset' in state:
             self.dataset.load_state_dict(state['dataset'])
             self._unended = RoundSummary(**state['unended']) if state['unended'] else None
             self._steps = self._ended = None
 
-    def _decide(self, observation: RoundObservation) -> None:
-        """Set the next mixture: by the policy, or by one that the run is given now."""
-        if due := self._applying.due(observation):
-            taken, policy = due
-            try:
-                self._play_by(policy, observation)
-            except InputError as error:  # of all ranks: there is too little data for this mixture
-                self._applying.refuse(error)
-            else:
-                self.policy = policy
-                self._applying.take(taken)
-                return
-        self._play_by(self.policy, observation)
-
-    def _play_by(self, policy: MixturePolicy, observation: RoundObservation) -> None:
-        decided = LastDecision.of(policy, observation)
-        self._play(RoundMixture.agreed(policy, self.dataset, partial(policy.update, observation)))
-        self._decided = decided
-
-    def _decide_again(self) -> None:
-        """Have the policy's present options decide the round that is about to begin, if they decide otherwise."""
-        decided, dataset, policy = self._decided, self.dataset, self.policy
-        if decided is None or dataset.changes or dataset.next_round != decided.observation.round + 1:
-            return
-        memory = policy.state_dict()
-        mixture = RoundMixture.agreed(policy, dataset, lambda: decided.again(policy))
-        if mixture.is_as(dataset.next_proportions, self._mixture.objective if self._mixture else None):
-            policy.load_state_dict(memory)
-            return
-        self._play(mixture)
-        warn_of_notes(self.policy)
-
     def _forget(self) -> None:
         """The policy's memory is of other skills or of another policy: give it none."""
-        misfit, self._misfit, self._decided = self._misfit, None, None
+        misfit, self._misfit, self._decisions.last = self._misfit, None, None
         changes = self.dataset.changes
         if {'added', 'removed'} & set(changes.values()):
             warn_of_changed_streams(changes, self.dataset.round)
@@ -381,7 +364,7 @@ class MixtureDriver:
 
     def _observe_before_training(self, record: RoundRecord, *, write: bool) -> None:
         losses = record.losses
-        if losses and write:
+        if (losses or record.trial) and write:
             self._append(record, [])
         if self.policy.needs_initial_losses:
             # Only then: shown unasked, they would count in the window of a policy that sums what there is.
@@ -389,10 +372,6 @@ class MixtureDriver:
                 self.policy, losses, 'before training: call start(losses) (in Composer: trainer.eval() first)'
             )
             self.policy.observe(RoundObservation(round=BEFORE_TRAINING, eval_losses=losses))
-
-    def _play(self, mixture: RoundMixture) -> None:
-        self.dataset.set_proportions(mixture.proportions)
-        self._mixture = mixture
 
     def _append(self, record: RoundRecord, notes: Sequence[str]) -> None:
         self.last_record = replace(record, notes=tuple(notes), decided=dict(self.policy.decided()))

@@ -40,3 +40,20 @@ class Stopwatch:
         if self._since is not None:
             self.seconds += monotonic() - self._since
         self._since = None
+
+
+class RoundWatches:
+    """The stopwatches of a round."""
+
+    def __init__(self) -> None:
+        self.whole, self.waiting, self.evaluation = Stopwatch(), Stopwatch(), Stopwatch()
+
+    def begin(self) -> None:
+        """A round begins."""
+        for watch in (self.whole, self.waiting, self.evaluation):
+            watch.reset()
+        self.whole.start()
+
+    def clocks(self) -> Clocks:
+        """What they show."""
+        return Clocks(*(round(one.seconds, 3) for one in (self.whole, self.waiting, self.evaluation)))

@@ -39,6 +39,7 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``aioli``             `Aioli`: Skill-It's rule with a graph estimated from probing rounds of the run itself
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
 ``dga``               `GradientAlignment`: skills whose gradients point where the targets', or others', do
+``forks``             `forks.policy.Forks`: one mixture until branches of the run confirm that another is better
 ``velocitune``        `Velocitune`: more of what is far from its target loss, as a part of the way there
 ``grape``             `Grape`: what helps, by the graph, the targets that improve least
 ===================== ============================================================================
@@ -76,8 +77,10 @@ the rows and columns of skills that it does not know (``new_skills`` in a YAML).
 **Counts** are exact: `apportion` turns proportions, and what rounding owes, into samples of a round.
 
 In the files: ``policy`` is the interface, ``registry`` finds and builds, ``context`` is what it builds from, a
-file each policy; ``graph`` is the skills graph, and ``graph_measurement``, ``graph_warnings``, ``new_skills`` are
-of it; ``limits``, ``bad_losses``, ``waiting`` and ``grouped`` wrap any policy; ``tilt`` is how far a mixture leans;
+file each policy; ``graph`` is the skills graph, and ``graph_formulas``, ``graph_measurement``, ``graph_warnings``,
+``new_skills`` are of it; ``limits``, ``bad_losses``, ``waiting``, ``measuring`` and ``grouped`` wrap any policy;
+``trials`` are branches and short runs that a policy has trained before it decides (`MixturePolicy.trial`);
+``tilt`` is how far a mixture leans;
 ``explain`` takes the moves of a finished round apart, by edge of the graph and loss; ``from_options`` reads what
 stands under ``data_mixing``; ``checks`` refuses input, ``simplex`` and ``stages`` compute.
 """

@@ -27,6 +27,8 @@ class RunContext:
     """Samples of a round, all ranks together."""
     round_steps: int | None = None
     """Optimizer steps of a round."""
+    run_steps: int | None = None
+    """Optimizer steps of the whole run; None: not known."""
     sample_losses: Callable[[str], Mapping[str, RankedSamples]] | None = None
     """Finds the losses of the train streams' samples, by skill, by the name they were saved under."""
 

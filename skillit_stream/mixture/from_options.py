@@ -10,9 +10,10 @@ from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.context import RunContext
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.grouped import GroupedPolicy, context_of_groups, groups_of
+from skillit_stream.mixture.measuring import MeasuringPolicy
 from skillit_stream.mixture.new_skills import ERROR, NewSkills
 from skillit_stream.mixture.policy import MixturePolicy
-from skillit_stream.mixture.registry import build_policy, has_own_start
+from skillit_stream.mixture.registry import build_policy, has_own_start, takes_graph
 
 PolicyBuilder = Callable[[Mapping[str, Any], Sequence[str]], tuple[MixturePolicy, SkillsGraph | None]]
 """Makes a policy of the options of `data_mixing` and the skills that are evaluated; raises InputError."""
@@ -35,12 +36,20 @@ def policy_of_options(
     """
     options = dict(options)
     name, source = str(options.pop('policy', DEFAULT_POLICY)), options.pop('graph', None)
+    measure = options.pop('measure', None)
+    if measure is not None and source != 'measure':
+        raise InputError(
+            '`measure` says how the graph of graph=measure is learned: add that, or leave it out'
+        )
     if source == 'streams' and streams_graph is not None:
         source = streams_graph()
     given = options.pop('groups', None)
     groups = None if given is None else groups_of(given, context.skills)
     if groups is not None:
         context = context_of_groups(context, groups)
+    if source == 'measure':
+        policy = _measuring(name, options, context, measure)
+        return (policy if groups is None else GroupedPolicy(policy, groups)), None
     graph = named_graph(
         source,
         list(context.skills),
@@ -50,6 +59,26 @@ def policy_of_options(
     )
     policy = build_policy(name, replace(context, graph=graph), **options)
     return (policy if groups is None else GroupedPolicy(policy, groups)), graph
+
+
+def _measuring(name: str, options: Mapping[str, Any], context: RunContext, measure: Any) -> MixturePolicy:
+    """A policy whose graph is learned in the run; raises InputError."""
+    if not takes_graph(name):
+        raise InputError(f'policy {name!r} takes no graph: leave graph=measure out')
+    if 'new_skills' in options:
+        raise InputError(
+            '`new_skills` says what a graph lacks, but one that is measured has all: leave it out'
+        )
+    size, steps = context.round_size, context.round_steps
+    return MeasuringPolicy(
+        lambda graph: build_policy(name, replace(context, graph=graph), **options),
+        context.skills,
+        list(unique_names('targets', options['targets'])) if options.get('targets') else context.eval_skills,
+        measure=measure,
+        start=0 if has_own_start(name) else options.get('start', 0),
+        batch_size=size // steps if size and steps else None,
+        run_steps=context.run_steps,
+    )
 
 
 def written_out(options: Mapping[str, Any], graph: SkillsGraph | None) -> dict[str, Any]:
@@ -85,6 +114,11 @@ def policy_inside_run(
     name = str(options.get('policy', DEFAULT_POLICY))
     if has_own_start(name):
         raise InputError(f'policy {name!r} has a `start` of its own, so that it cannot begin inside a run')
+    if options.get('graph') == 'measure':
+        raise InputError(
+            'graph=measure is learned where a run begins with it: `skillit graph learn` with load_path=CHECKPOINT '
+            'learns one that can be applied'
+        )
     policy, graph = build({**options, 'start': begins}, evaluated)
     if policy.sample_orders():
         raise InputError(

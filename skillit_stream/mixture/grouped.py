@@ -68,7 +68,7 @@ class GroupedPolicy(WrappedPolicy):
         """Take a policy whose skills are the groups.
 
         Raises:
-            InputError: A skill of it is no group, or it orders the samples of its skills.
+            InputError: A skill of it is no group, it orders the samples of its skills, or it asks for branches.
         """
         super().__init__(policy)
         if set(policy.skills) != set(groups) or not all(groups.values()):
@@ -79,6 +79,8 @@ class GroupedPolicy(WrappedPolicy):
             raise InputError(
                 f'policy {policy.name!r} orders the samples of each skill, which groups do not have'
             )
+        if policy.needs_branches or policy.needs_short_runs:
+            raise InputError(f'policy {policy.name!r} trains branches of single streams, not of groups')
         self.groups = {group: list(groups[group]) for group in policy.skills}
         self.skills = unique_names('streams', (name for names in self.groups.values() for name in names))
         self._counts = np.array([len(names) for names in self.groups.values()])

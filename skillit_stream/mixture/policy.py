@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import unique_names
 from skillit_stream.mixture.sample_order import SampleOrder
+from skillit_stream.mixture.trials import Trial
 
 STATE_VERSION = 1
 
@@ -37,6 +38,9 @@ class RoundObservation:
 
     gradients: Mapping[str, Mapping[str, float]] | None = None
     """Product of the gradients of every two eval skills' mean losses, by skill and skill."""
+
+    trial: Mapping[str, Any] | None = None
+    """What the policy's `trial` has found after the round, if it asked for one."""
 
     def losses_of(self, skills: Sequence[str], kind: str = 'eval') -> NDArray[np.float64]:
         """Put the losses into the order of `skills`; losses of other skills are left out.
@@ -118,6 +122,12 @@ class MixturePolicy(ABC):
     needs_gradients: bool = False
     """Whether `RoundObservation.gradients` is wanted; who drives the policy then has to measure them."""
 
+    needs_branches: bool = False
+    """Whether `trial` may ask for branches; who drives the policy then has to train them."""
+
+    needs_short_runs: bool = False
+    """Whether `trial` may ask for short runs, likewise."""
+
     weighs_tokens: bool = False
     """Whether `objective` may be another mixture; who drives the policy then has to weigh the losses of tokens."""
 
@@ -173,6 +183,13 @@ class MixturePolicy(ABC):
         if self.needs_initial_losses:
             self.observe(observation)
         return self.initial()
+
+    def trial(self, observation: RoundObservation) -> Trial | None:  # noqa: B027 - mostly none
+        """Return the branches, or short runs, to train between a round and the `update` that is shown what was found.
+
+        Args:
+            observation: That `update` or `begin` will be handed.
+        """
 
     def observe(self, observation: RoundObservation) -> None:  # noqa: B027 - doing nothing is a fine answer
         """Take in an evaluation that does not end a round: before training (round -1) or inside one."""

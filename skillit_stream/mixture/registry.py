@@ -35,6 +35,9 @@ MAX_WEIGHT = 4.0
 
 _BUILDERS: dict[str, Builder] = {}
 
+# Of rooms above this one, which need more than NumPy: imported when they are asked for.
+_ABOVE = {'forks': ('skillit_stream.forks.policy', 'Forks')}
+
 
 def register(name: str) -> Callable[[BuilderT], BuilderT]:
     """Register a policy class, or a function that returns a policy, under `name`.
@@ -55,7 +58,7 @@ def register(name: str) -> Callable[[BuilderT], BuilderT]:
     """
 
     def add(builder: BuilderT) -> BuilderT:
-        if _BUILDERS.setdefault(name, builder) is not builder:
+        if name in _ABOVE or _BUILDERS.setdefault(name, builder) is not builder:
             raise InputError(f'a policy named {name!r} is already registered; choose another name')
         return builder
 
@@ -65,7 +68,7 @@ def register(name: str) -> Callable[[BuilderT], BuilderT]:
 def policy_names() -> tuple[str, ...]:
     """All names `build_policy` knows, sorted."""
     offered = (point.name for point in entry_points(group=ENTRY_POINT_GROUP))
-    return tuple(sorted({*_BUILDERS, *offered}))
+    return tuple(sorted({*_BUILDERS, *_ABOVE, *offered}))
 
 
 def build_policy(name: str, context: RunContext | None = None, **options: Any) -> MixturePolicy:
@@ -111,7 +114,7 @@ def options_of(name: str) -> frozenset[str] | None:
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
     own = {key for key in parameters if key not in CONTEXT}
-    of_graph = {'graph', 'new_skills'} if 'graph' in parameters else set()
+    of_graph = {'graph', 'measure', 'new_skills'} if 'graph' in parameters else set()
     return frozenset(own | set(COMMON) | {'groups'} | of_graph)
 
 
@@ -123,6 +126,15 @@ def means_the_same(option: str, one: str, other: str) -> bool:
     """
     own = [option in inspect.signature(_find(name)).parameters for name in (one, other)]
     return option not in COMMON or own[0] == own[1]
+
+
+def takes_graph(name: str) -> bool:
+    """Whether a policy takes a skills graph.
+
+    Raises:
+        InputError: There is no policy of this name.
+    """
+    return 'graph' in inspect.signature(_find(name)).parameters
 
 
 def has_own_start(name: str) -> bool:
@@ -197,6 +209,11 @@ def _wrapped(
         policy = WaitingPolicy(policy, start, _mixture_before(before, policy.skills, context.sizes))
     if not common:
         return policy
+    if policy.needs_branches:
+        raise InputError(
+            f'policy {policy.name!r} takes a mixture as its branches have confirmed it: leave out '
+            f'{", ".join(common)}, which would change it'
+        )
     known = context.named(('sizes', 'rounds', 'round_size'))
     return LimitedPolicy(policy, Limits.build(policy.skills, **common, **known), max_weight=max_weight)
 
@@ -223,6 +240,9 @@ def _max_weight(common: dict[str, Any]) -> float | None:
 def _find(name: str) -> Builder:
     if name in _BUILDERS:
         return _BUILDERS[name]
+    if name in _ABOVE:
+        module, attribute = _ABOVE[name]
+        return getattr(importlib.import_module(module), attribute)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name == name:
             return point.load()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.simplex import by_name
+from skillit_stream.mixture.trials import Trial
 from skillit_stream.mixture.wrapped import WrappedPolicy
 
 
@@ -50,6 +51,14 @@ class WaitingPolicy(WrappedPolicy):
         self._began = upcoming
         self._notes = [f'start: {self.policy.name} begins with round {upcoming}']
         return self.policy.begin(self._shifted(observation, upcoming))
+
+    def trial(self, observation: RoundObservation) -> Trial | None:
+        """Return what the policy wants to have trained once it has begun, or before it begins."""
+        upcoming = observation.round + 1
+        if self._began is None and upcoming < self.start:
+            return None
+        began = upcoming if self._began is None else self._began
+        return self.policy.trial(self._shifted(observation, began))
 
     def observe(self, observation: RoundObservation) -> None:
         """Pass on an evaluation inside a round, once the policy has begun."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
 from skillit_stream.mixture.sample_order import SampleOrder
+from skillit_stream.mixture.trials import Trial
 
 
 class WrappedPolicy(MixturePolicy):
@@ -25,6 +26,8 @@ class WrappedPolicy(MixturePolicy):
         self.needs_initial_losses = policy.needs_initial_losses
         self.needs_train_losses = policy.needs_train_losses
         self.needs_gradients = policy.needs_gradients
+        self.needs_branches = policy.needs_branches
+        self.needs_short_runs = self.needs_short_runs or policy.needs_short_runs
         self.weighs_tokens = policy.weighs_tokens
         self.accepts_bad_losses = policy.accepts_bad_losses
 
@@ -39,6 +42,10 @@ class WrappedPolicy(MixturePolicy):
     def update(self, observation: RoundObservation) -> NDArray[np.float64]:
         """Return the inner policy's next mixture, float64 ``[k]``."""
         return self.policy.update(observation)
+
+    def trial(self, observation: RoundObservation) -> Trial | None:
+        """Return what the inner policy wants to have trained."""
+        return self.policy.trial(observation)
 
     def observe(self, observation: RoundObservation) -> None:
         """Pass an evaluation on."""

@@ -114,14 +114,16 @@ class RunFacts:
         self, options: Mapping[str, Any], evaluated: Sequence[str]
     ) -> tuple[MixturePolicy, SkillsGraph | None]:
         """A policy for this run and its graph; raises InputError if the run would refuse it."""
-        dataset = self.dataset
+        dataset, rounds = self.dataset, self.about.rounds
+        round_steps = int(dataset['round_size']) // int(dataset['global_batch_size'])
         context = RunContext(
             skills=list(self.sizes),
             eval_skills=evaluated,
             sizes=self.sizes,
-            rounds=self.about.rounds,
+            rounds=rounds,
             round_size=int(dataset['round_size']),
-            round_steps=int(dataset['round_size']) // int(dataset['global_batch_size']),
+            round_steps=round_steps,
+            run_steps=None if rounds is None else rounds * round_steps,
         )
         policy, graph = policy_of_options(options, context, streams_graph=self._streams_graph)
         if missing := [skill for skill in policy.eval_skills if skill not in evaluated]:

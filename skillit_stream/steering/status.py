@@ -72,9 +72,20 @@ def status_of(facts: RunFacts) -> dict[str, Any]:
         'passes': last.passes if last else {},
         'notes': list(ended[-1].notes) if ended else [],
         'moved': _why(facts, before, now) if before and now else None,
+        'branches': _branches(records),
         'pending': _pending(facts),
         'applied': {'from_round': taken.from_round, 'policy': taken.mixing.get('policy')} if taken else None,
     }
+
+
+def _branches(records: Sequence[RoundRecord]) -> dict[str, Any] | None:
+    """What the branches of the last look have shown, and what all of them have cost."""
+    looks = [(one.round, one.trial) for one in records if one.trial]
+    if not looks:
+        return None
+    number, last = looks[-1]
+    last = {key: value for key, value in last.items() if key != 'graph'}
+    return {'round': number, **last, 'seconds': sum(float(found['seconds']) for _, found in looks)}
 
 
 def _deciding(facts: RunFacts, last: RoundRecord | None) -> Mapping[str, Any]:
@@ -160,6 +171,7 @@ def status_lines(status: Mapping[str, Any], width: int) -> list[str]:
         most = sorted(passes.items(), key=lambda one: -one[1])
         rows.append(('passes', named(most, '{} {:.2f}', NAMED)))
     rows += _why_rows(status)
+    rows += _branches_rows(status)
     rows += [('note', note) for note in status['notes']]
     rows += _applied_rows(status)
     lines = [line for label, text in rows for line in labelled(label, text, width)]
@@ -227,6 +239,16 @@ def _why_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     )
     limits = '; limits moved it too' if moved['rest'] else ''
     return [('why', f'{where}, the largest parts, to first order: {parts}{limits}')]
+
+
+def _branches_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if (found := status['branches']) is None:
+        return []
+    most = found.get('most_steps')
+    cost = f'{found["steps_so_far"]:,} {f"of at most {most:,} " if most else ""}steps'
+    when = f'after round {found["round"]}' if found['round'] >= 0 else 'before training'
+    text = f'{when}: {found["verdict"]}: {found["reason"]}; so far {cost}'
+    return [('branches', f'{text}, {duration_text(found["seconds"])}')]
 
 
 def _applied_rows(status: Mapping[str, Any]) -> list[tuple[str, str]]:

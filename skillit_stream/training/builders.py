@@ -28,8 +28,10 @@ from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
+from skillit_stream.training.graph_file import GraphFile
 from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
 from skillit_stream.training.kernels import Machine, on_gpu
+from skillit_stream.training.live_branches import LiveBranches
 from skillit_stream.training.models import build_model, check_length
 from skillit_stream.training.parts import (
     build_algorithms,
@@ -138,6 +140,9 @@ def build_run(config: TrainConfig) -> Run:
     refusal = resumption.refusal() if resumption else 'Composer refused the run'
     with as_input_error(refusal, OSError, ImportError, RuntimeError, AssertionError):
         trainer = Trainer(**parts, parallelism_config=sharding)
+    mixing.branches = branches = LiveBranches(trainer, config, material.document_end)
+    if policy.needs_branches or policy.needs_short_runs:
+        branches.check(policy)
     refuse_what_sees_too_much(trainer, manifest.vocab_size, manifest.seq_len, material.document_end)
     lines = take_over(trainer, mixing, options, resumption)
     if _is_finished(trainer, config, manifest.seq_len):
@@ -256,7 +261,12 @@ def _parts(
         eval_dataloader=material.evaluator,
         max_duration=config.max_duration,
         algorithms=algorithms,
-        callbacks=[*build_callbacks(config.callbacks), *_upload(config), progress],
+        callbacks=[
+            *build_callbacks(config.callbacks),
+            GraphFile(config.save_folder),
+            *_upload(config),
+            progress,
+        ],
         loggers=build_loggers(config.loggers),
         run_name=config.run_name,
         save_folder=checkpoint_folder(config),

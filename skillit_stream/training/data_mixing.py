@@ -20,9 +20,10 @@ from skillit_stream.base.files import from_plain
 from skillit_stream.formats.applied import Taken
 from skillit_stream.mixing.applying import left_behind, policy_from
 from skillit_stream.mixing.checks import check_named, check_version
+from skillit_stream.mixing.decisions import BranchTrainer
 from skillit_stream.mixing.driver import MixtureDriver
 from skillit_stream.mixing.seen_losses import SeenLosses
-from skillit_stream.mixing.stopwatch import Clocks, Stopwatch
+from skillit_stream.mixing.stopwatch import RoundWatches
 from skillit_stream.mixing.trained_steps import TrainedSteps
 from skillit_stream.mixture import MixturePolicy
 from skillit_stream.mixture.from_options import PolicyBuilder
@@ -70,6 +71,7 @@ class DataMixing(Algorithm):
         self.warn_passes = warn_passes
         self.log_path = log_path
         self.begin_anew = begin_anew
+        self.branches: BranchTrainer | None = None  # that a policy may ask for
         self._driver: MixtureDriver | None = None
         # Loaded before the streams are known.
         self._loaded: dict[str, Any] | None = None
@@ -79,7 +81,7 @@ class DataMixing(Algorithm):
         # Steps by the end of the last fit, or that were loaded.
         self._reached = 0
         self._trained, self._learning_rate = TrainedSteps(), 0.0
-        self._waiting, self._round, self._evaluation = Stopwatch(), Stopwatch(), Stopwatch()
+        self._watches = RoundWatches()
 
     def __repr__(self) -> str:
         """Without addresses: checkpoints hold it."""
@@ -207,6 +209,7 @@ class DataMixing(Algorithm):
                 build=self._build,
                 admit=partial(self._admit, state),
             )
+            self._driver.train_branches_by(self.branches)
             self._count_train_losses(state)
             self._go_on(state)
         check_named(self.driver.policy.eval_skills, self._evaluated(state), 'evaluator')
@@ -220,13 +223,13 @@ class DataMixing(Algorithm):
             losses,
             step=batch,
             figures=self._seen.figures_of(losses),
-            eval_seconds=round(self._evaluation.seconds, 3),
+            eval_seconds=round(self._watches.evaluation.seconds, 3),
         )
         self._weigh_tokens(state)
-        self._log_mixture(logger)
-        if not self._round.runs:
+        logger.log_metrics(mixture_metrics(self.driver.dataset))
+        if not self._watches.whole.runs:
             # Resumed within a round, which has begun in another process: what of it is trained here.
-            self._round.start()
+            self._watches.whole.start()
 
     def _evaluated(self, state: State) -> list[str]:
         return [
@@ -255,6 +258,7 @@ class DataMixing(Algorithm):
     def _admit(self, state: State, policy: MixturePolicy) -> None:
         """Refuse a policy that needs losses which are not measured; raises InputError."""
         check_named(policy.eval_skills, self._evaluated(state), 'evaluator')
+        self.driver.check_branches(policy)
         if policy.needs_train_losses or policy.weighs_tokens:
             model_by_skill(state.model, f'The policy {policy.name} needs training losses by skill')
 
@@ -269,7 +273,7 @@ class DataMixing(Algorithm):
 
     def _see_losses(self, state: State, logger: Logger) -> None:
         """Note the losses of the evaluator that has just run."""
-        self._evaluation.stop()
+        self._watches.evaluation.stop()
         label = state.dataloader_label or ''
         metrics, own = state.eval_metrics[label], self._skill_of(label)
         losses, figures = {}, None
@@ -314,30 +318,28 @@ class DataMixing(Algorithm):
 
     def _begin_round(self, state: State, logger: Logger) -> None:
         del state, logger
-        for watch in (self._waiting, self._evaluation, self._round):
-            watch.reset()
-        self._round.start()
+        self._watches.begin()
 
     def _evaluate(self, state: State, logger: Logger) -> None:
         del state, logger
         if torch.cuda.is_available():
             # Steps that still run on the GPU are training.
             torch.cuda.synchronize()
-        self._evaluation.start()
+        self._watches.evaluation.start()
 
     def _wait(self, state: State, logger: Logger) -> None:
         del state, logger
-        self._waiting.start()
+        self._watches.waiting.start()
 
     def _go_on_training(self, state: State, logger: Logger) -> None:
         del logger
-        self._waiting.stop()
+        self._watches.waiting.stop()
         # Of the step to come: after it the scheduler has set the next.
         self._learning_rate = float(state.optimizers[0].param_groups[0]['lr'])
 
     def _end_round(self, state: State, logger: Logger) -> None:
         """Show the policy the round's losses, set the next mixture, write down what happened."""
-        self._round.stop()
+        self._watches.whole.stop()
         batch = int(state.timestamp.batch)
         losses = self._seen.at(batch)
         self.driver.end_round(
@@ -345,7 +347,7 @@ class DataMixing(Algorithm):
             self._train_losses.means() if self._train_losses else None,
             step=batch,
             figures=self._seen.figures_of(losses),
-            gradients=gradients_for(self.driver.policy, state, self.document_end, self._evaluation),
+            gradients=gradients_for(self.driver.policy, state, self.document_end, self._watches.evaluation),
             **self._how_it_went(),
         )
         self._trained.reset()
@@ -353,9 +355,11 @@ class DataMixing(Algorithm):
         if self._train_losses:
             self._train_losses.reset()
         self._weigh_tokens(state)
-        self._log_mixture(logger)
-        if self._round.seconds:
-            logger.log_metrics({'mixture/eval_share': self._evaluation.seconds / self._round.seconds})
+        logger.log_metrics(mixture_metrics(self.driver.dataset))
+        if self._watches.whole.seconds:
+            logger.log_metrics(
+                {'mixture/eval_share': self._watches.evaluation.seconds / self._watches.whole.seconds}
+            )
 
     def _end(self, state: State, logger: Logger) -> None:
         """Write down the part of a round with which training ends, now or after the evaluation that follows."""
@@ -369,19 +373,15 @@ class DataMixing(Algorithm):
         steps, batch = int(state.timestamp.batch_in_epoch), int(state.timestamp.batch)
         if not steps:
             return
-        self._round.stop()
+        self._watches.whole.stop()
         losses = self._seen.at(batch)
         self.driver.end_within_round(
             losses, step=batch, steps=steps, figures=self._seen.figures_of(losses), **self._how_it_went()
         )
-        self._round.start()
+        self._watches.whole.start()
 
     def _how_it_went(self) -> dict[str, Any]:
-        seconds = (watch.seconds for watch in (self._round, self._waiting, self._evaluation))
-        return {'clocks': Clocks(*(round(one, 3) for one in seconds)), 'trained': self._trained.trained()}
-
-    def _log_mixture(self, logger: Logger) -> None:
-        logger.log_metrics(mixture_metrics(self.driver.dataset))
+        return {'clocks': self._watches.clocks(), 'trained': self._trained.trained()}
 
 
 _HANDLERS = {

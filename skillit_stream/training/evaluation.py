@@ -9,6 +9,7 @@ sampler repeats to give all of them the same number.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from composer.core import DataSpec, Evaluator, Event, State
@@ -53,6 +54,31 @@ def skill_evaluator(
     return _evaluator(
         ALL_SKILLS, samples, batch_size, [MeanSkillLoss.__name__], eval_interval, document_end=document_end
     )
+
+
+def half_evaluators(
+    whole: Evaluator, *, samples_per_skill: int | None, document_end: int | None
+) -> list[Evaluator]:
+    """As an Evaluator of all skills, one of the first half of each skill's samples and one of the second.
+
+    Args:
+        whole: Of :func:`skill_evaluator`.
+        samples_per_skill: As there, and so is `document_end`.
+
+    Raises:
+        InputError: A skill has too few samples for two halves.
+    """
+    loader = cast(DataLoader, whole.dataloader.dataloader)
+    return [
+        skill_evaluator(
+            cast(EvalSamples, loader.dataset).streams,
+            batch_size=int(loader.batch_size or 1),
+            samples_per_skill=samples_per_skill,
+            document_end=document_end,
+            half=half,
+        )
+        for half in (0, 1)
+    ]
 
 
 def build_evaluators(

@@ -35,6 +35,8 @@ from skillit_stream.training.kernels import Kernels
 from skillit_stream.training.progress_text import RunPlan
 
 LOG, CONFIG, ABOUT = 'mixture.jsonl', 'config.yaml', 'run.json'
+LEARNED = 'graph.json'
+"""The skills graph that the run has learned by itself."""
 RUN_VERSION = 1
 
 
@@ -76,7 +78,8 @@ def _bring_taken(folder: Path, remote: str) -> None:
 def clear_run(config: TrainConfig) -> None:
     """Remove the log of a run that is started over, once nothing of the new one is refused any more."""
     if not config.autoresume:
-        (Path(config.save_folder) / LOG).unlink(missing_ok=True)
+        for name in (LOG, LEARNED):
+            (Path(config.save_folder) / name).unlink(missing_ok=True)
         remove_all(Path(config.save_folder))
 
 
@@ -206,6 +209,6 @@ class RunFilesUpload(Callback):
         if dist.get_global_rank() != 0:
             return
         remote = _Remote(self._remote)
-        for name in (LOG, CONFIG, ABOUT, TAKEN):
+        for name in (LOG, CONFIG, ABOUT, TAKEN, LEARNED):
             if (self._folder / name).exists():
                 remote.upload(self._folder / name)

@@ -165,6 +165,7 @@ def run_context(
         train_folder: The folder here of a skill's train split or its cache, beside which losses of samples lie.
     """
     rounds = None if duration is None else units.rounds(duration)
+    samples = None if duration is None else units.samples(duration)
 
     def sample_losses(name: str) -> dict[str, RankedLosses]:
         return {skill: RankedLosses.load(losses_folder(train_folder(skill), name), skill) for skill in sizes}
@@ -176,6 +177,7 @@ def run_context(
         rounds=rounds,
         round_size=units.round_size,
         round_steps=-(-units.round_size // units.batch_size),
+        run_steps=None if samples is None else -(-samples // units.batch_size),
         sample_losses=sample_losses,
     )
 

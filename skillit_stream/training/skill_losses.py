@@ -1,6 +1,7 @@
 """Training losses by skill, from the logits or token losses that a step has computed anyway."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,6 +64,16 @@ class SkillLossModel(HuggingFaceModel):
         """
         self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
         self._may_weigh = True
+
+    @contextmanager
+    def unweighed(self) -> Iterator[None]:
+        """Within this context nothing is counted or weighed; afterwards all goes on as before."""
+        kept = self._sums, self._weights, self._may_weigh, self._has_more_terms
+        self._sums, self._weights, self._may_weigh = None, None, False
+        try:
+            yield
+        finally:
+            self._sums, self._weights, self._may_weigh, self._has_more_terms = kept
 
     def take_skill_losses(self) -> torch.Tensor:
         """Sums since the last call, float64 [2, skills]: nats, and tokens that they are of."""

@@ -15,8 +15,9 @@ import yaml
 from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.forks.branches import Branches
-from skillit_stream.forks.records import Branch, BranchRecords
+from skillit_stream.forks.records import BranchRecords
 from skillit_stream.formats.run_log import read_rounds
+from skillit_stream.mixture.trials import Branch
 from skillit_stream.training.config import load_config
 from tests.forks.conftest import CHECKPOINT
 from tests.support import commands, fork_runs

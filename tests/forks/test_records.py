@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from skillit_stream.forks.records import Branch, BranchRecords
+from skillit_stream.forks.records import BranchRecords
+from skillit_stream.mixture.trials import Branch
 
 BRANCH = Branch(name='a raised', mixture={'a': 0.75, 'b': 0.25}, steps=20, shuffle_seed=17, half=0)
 LOSSES = {'a': 2.0123456789012345, 'b': 1.0}

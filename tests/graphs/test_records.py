@@ -6,8 +6,8 @@ import pytest
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.graphs.finished_runs import losses_of_table
-from skillit_stream.graphs.formulas import MeasuredLosses
 from skillit_stream.graphs.records import Record, Records, sign, write_table
+from skillit_stream.mixture.graph_formulas import MeasuredLosses
 from skillit_stream.training.config import load_config
 from tests.support.graph_runs import STEPS
 

@@ -22,7 +22,10 @@ def rounds_of(run: Path) -> list[dict[str, Any]]:
 def without_clocks(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Lines of ``mixture.jsonl`` without what a clock measured."""
     clocks = ('seconds', 'stalled_seconds', 'eval_seconds')
-    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+    kept = [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+    return [
+        {**line, 'trial': {**trial, 'seconds': 0}} if (trial := line.get('trial')) else line for line in kept
+    ]
 
 
 def drawn_samples(run: Path) -> dict[int, list[int]]:

@@ -26,7 +26,11 @@ def facts_of(run: Path) -> list[tuple[Any, ...]]:
 
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(streams: Path, tmp_path: Path, launcher: Launcher):
     def train(run: Path, until: int) -> None:
-        overrides = [*shrunk(streams, run, until), 'fsdp_config={state_dict_type: sharded}', 'save_interval=1ep']
+        overrides = [
+            *shrunk(streams, run, until),
+            'fsdp_config={state_dict_type: sharded}',
+            'save_interval=1ep',
+        ]
         overrides += [f'callbacks.sample_log.folder={run / "samples"}', 'device_train_microbatch_size=4']
         finish(launcher.ranks(YAML, streams, 2, overrides=[*overrides, 'autoresume=true'], script=SCRIPT))
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.mixture import SkillsGraph
+from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.graph_measurement import Measurement, StartOfRuns
 
 APPROXIMATE, BRUTE_FORCE = 'approximate', 'brute-force'

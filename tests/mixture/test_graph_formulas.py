@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.graphs.formulas import MeasuredLosses, graph_of, needed_mixes, not_learned
+from skillit_stream.mixture.graph_formulas import MeasuredLosses, graph_of, needed_mixes, not_learned
 
 START = {'a': 2.0, 'b': 4.0}
 SINGLES = {('a',): {'a': 1.0, 'b': 3.0}, ('b',): {'a': 2.5, 'b': 2.0}}
