@@ -76,6 +76,7 @@ def test_runs_of_two_machines_add_up(elsewhere: Path, tmp_path: Path, capfd: pyt
     assert all(one.is_finished() for one in planned(yaml))
 
 
+@pytest.mark.slow
 def test_what_is_finished_here_stays(elsewhere: Path, tmp_path: Path):
     yaml = write_experiment(tmp_path / 'here', elsewhere / 'streams', '[1]')
     runs = planned(yaml)
@@ -85,6 +86,7 @@ def test_what_is_finished_here_stays(elsewhere: Path, tmp_path: Path):
     assert (runs[0].folder / 'mixture.jsonl').read_text() == 'own'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('old', 'new', 'problem'),
     [
@@ -103,6 +105,7 @@ def test_a_run_with_another_configuration_is_refused(
     assert not (tmp_path / 'here' / 'runs').exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_other_samples_is_refused(elsewhere: Path, tmp_path: Path):
     streams = tmp_path / 'streams'
     assert (
@@ -114,6 +117,7 @@ def test_a_run_on_other_samples_is_refused(elsewhere: Path, tmp_path: Path):
         import_runs(planned(yaml), elsewhere / 'runs')
 
 
+@pytest.mark.slow
 def test_a_run_with_another_graph_is_refused(elsewhere: Path, tmp_path: Path):
     other = tmp_path / 'other'
     shutil.copytree(elsewhere / 'runs', other)

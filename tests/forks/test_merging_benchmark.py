@@ -81,6 +81,7 @@ def test_losses_that_follow_the_law_are_predicted_without_error(merging: Any):
         assert row['merging lowers'] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_smoke_run_goes_through_the_whole_script(tmp_path: Path):
     command = [sys.executable, str(BENCHMARKS / 'merging.py'), '--smoke', '--out', str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)

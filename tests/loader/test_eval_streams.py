@@ -60,6 +60,7 @@ def test_a_missing_shard_ends_in_the_error_on_every_rank(remote: Path, tmp_path:
     assert printed == [line * 2] * 2
 
 
+@pytest.mark.slow
 def test_a_cached_shard_that_was_cut_in_half_is_fetched_anew(remote: Path, tmp_path: Path):
     local = tmp_path / 'local'
     code = FIND_HELPERS + _READ_ALL.format(remote=str(remote), local=str(local))
