@@ -8,7 +8,7 @@ from typing import Any
 from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.config import ExperimentConfig
 from skillit_stream.experiments.planning import graph_hash, overrides_of
-from skillit_stream.experiments.running import ONE_THREAD, command_of
+from skillit_stream.experiments.running import ONE_THREAD, command_of, with_us
 
 
 def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
@@ -29,7 +29,8 @@ def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
     overrides = overrides_of(experiment, 'graph', 'graph', experiment.seeds[0])
     command = command_of(experiment.ranks, 'graph', 'learn', str(home / experiment.yaml), *overrides)
     command += [*(experiment.learn_graph or []), '--out', str(path), '--work', str(_records(experiment))]
-    if subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=False).returncode:
+    environment = {**os.environ, **ONE_THREAD}
+    if subprocess.run(command, env=environment, preexec_fn=with_us(), check=False).returncode:  # noqa: PLW1509
         raise InputError(f'The graph {path} could not be learned with `learn_graph`; see above.')
     if before not in (None, graph_hash(path)):
         print(f'{path} is another graph than before: the runs that name it are trained again.', flush=True)

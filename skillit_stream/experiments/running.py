@@ -1,11 +1,13 @@
 """Runs as processes of their own, several at a time."""
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.experiments.machine import ran_on
@@ -30,6 +32,22 @@ def command_of(ranks: int, *arguments: str) -> list[str]:
     """
     launcher = ['composer', '-n', str(ranks), '-m'] if ranks > 1 else []
     return [sys.executable, '-m', *launcher, 'skillit_stream.cli', *arguments]
+
+
+def with_us() -> Callable[[], None] | None:
+    """For a command's ``preexec_fn``: it ends when this process does, however that ends.
+
+    A run that outlived its experiment would write into the folder in which the same command, typed again, begins it
+    anew. None where the system has no way to ask for it.
+    """
+    if sys.platform != 'linux':
+        return None
+    prctl, death_signal = ctypes.CDLL(None).prctl, 1  # PR_SET_PDEATHSIG, prctl(2)
+
+    def ask() -> None:
+        prctl(death_signal, signal.SIGTERM)
+
+    return ask
 
 
 def train_all(runs: Sequence[PlannedRun], total: int, *, jobs: int, ranks: int) -> None:
@@ -98,6 +116,8 @@ class _Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **ONE_THREAD},
+                # One call of the C library, which waits for no lock that another thread may hold.
+                preexec_fn=with_us(),  # noqa: PLW1509
             )
 
     def has_ended(self) -> bool:

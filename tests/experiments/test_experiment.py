@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from skillit_stream.report.run_folder import read_runs
 from skillit_stream.training.config import dump_config
 from skillit_stream.training.yaml_files import load_yaml
 from tests.support.paths import ROOT
+from tests.support.waiting import wait_for
 
 TINY = """
 name: tiny
@@ -385,3 +389,26 @@ def test_streams_are_made_runs_are_trained_once_and_reported(yaml: Path, capsys:
     before = [log.stat().st_mtime_ns for log in logs]
     assert main(['experiment', str(yaml)]) == 0
     assert [log.stat().st_mtime_ns for log in logs] == before
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs /proc')
+@pytest.mark.parametrize('by', [signal.SIGTERM, signal.SIGKILL])
+def test_its_commands_end_with_it_however_it_ends(tmp_path: Path, by: signal.Signals):
+    script = (
+        'import subprocess, sys\n'
+        'from skillit_stream.experiments.running import with_us\n'
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], preexec_fn=with_us())\n"
+        'print(child.pid, flush=True)\n'
+        'child.wait()\n'
+    )
+    parent = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout is not None
+    child = Path('/proc', parent.stdout.readline().strip())
+    try:
+        assert child.exists()
+        os.kill(parent.pid, by)
+        parent.wait()
+        # One that nobody waits for stays in the table, without a command line.
+        wait_for(lambda: not child.exists() or not (child / 'cmdline').read_bytes())
+    finally:
+        parent.kill()
