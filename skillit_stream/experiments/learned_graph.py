@@ -30,7 +30,7 @@ def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
     command = command_of(experiment.ranks, 'graph', 'learn', str(home / experiment.yaml), *overrides)
     command += [*(experiment.learn_graph or []), '--out', str(path), '--work', str(_records(experiment))]
     environment = {**os.environ, **ONE_THREAD}
-    if subprocess.run(command, env=environment, preexec_fn=with_us(), check=False).returncode:  # noqa: PLW1509
+    if subprocess.run(command, env=environment, preexec_fn=with_us(), check=False).returncode:
         raise InputError(f'The graph {path} could not be learned with `learn_graph`; see above.')
     if before not in (None, graph_hash(path)):
         print(f'{path} is another graph than before: the runs that name it are trained again.', flush=True)
