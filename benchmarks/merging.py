@@ -62,7 +62,7 @@ class Losses:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class Outcomes:
     """All that was trained and merged."""
 
     skills: tuple[str, ...]
@@ -127,7 +127,7 @@ def averaged(models: Sequence[Weights], weights: Array) -> Weights:
     }
 
 
-def measure(forked: Forked, *, merged: int, held_out: int) -> Trained:
+def measure(forked: Forked, *, merged: int, held_out: int) -> Outcomes:
     """Train and merge all that is compared."""
     present, k = forked.present, len(forked.skills)
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def measure(forked: Forked, *, merged: int, held_out: int) -> Trained:
         return collected(q, [forked.merge(models, weights) for weights in q])
 
     spanned = (1.0 - HALF_WAY) * present + HALF_WAY * q_held_out
-    return Trained(
+    return Outcomes(
         skills=skills,
         raised=collected(np.eye(k), raised),
         repeats=collected(np.tile(present, (3, 1)), [forked.train(present, order)[0] for order in range(3)]),
@@ -159,7 +159,7 @@ def measure(forked: Forked, *, merged: int, held_out: int) -> Trained:
     )
 
 
-def predictions(trained: Trained, targets: Sequence[int]) -> dict[str, Array]:
+def predictions(trained: Outcomes, targets: Sequence[int]) -> dict[str, Array]:
     """Way -> predicted gain of each held-out mixture over the present one, float64 ``[n]``, mean of the targets."""
     raised, repeats, merged, present = (
         trained.raised,
@@ -189,7 +189,7 @@ def predictions(trained: Trained, targets: Sequence[int]) -> dict[str, Array]:
     }
 
 
-def rows_of(trained: Trained, targets: Sequence[str]) -> list[dict[str, Any]]:
+def rows_of(trained: Outcomes, targets: Sequence[str]) -> list[dict[str, Any]]:
     """A row a way of prediction."""
     columns = [trained.skills.index(skill) for skill in targets]
     present = trained.repeats.values[:, columns].mean()

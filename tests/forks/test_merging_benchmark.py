@@ -62,7 +62,7 @@ def test_losses_that_follow_the_law_are_predicted_without_error(merging: Any):
 
     present = np.full((3, 3), 1 / 3)
     held_out = of(rng.dirichlet(np.ones(3), 6))
-    trained = merging.Trained(
+    trained = merging.Outcomes(
         skills=('curved', 'other'),
         raised=of(0.5 * np.eye(3) + 1 / 6),
         repeats=of(present),

@@ -15,6 +15,7 @@ SIGNS = {'letters': 'abcdefgh', 'capitals': 'ABCDEFGH', 'digits': '12345678', 'w
 TRAINED = ('letters', 'capitals', 'digits')
 ROUNDS, STEPS = 10, 8
 LENGTH, BATCH = 32, 8
+CLIPPED = {'gradient_clipping': {'clipping_type': 'norm', 'clipping_threshold': 1.0}}
 
 
 def write_streams(folder: Path) -> Path:
@@ -44,12 +45,14 @@ def settings(streams: Path, run: Path) -> dict[str, Any]:
         'eval_loader': {'batch_size': 16, 'samples_per_skill': 24},
         'optimizer': {'name': 'adamw', 'lr': 0.005},
         'scheduler': {'name': 'cosine_with_warmup', 't_warmup': '4ba'},
-        'algorithms': {
-            'data_mixing': {'policy': 'stratified'},
-            'gradient_clipping': {'clipping_type': 'norm', 'clipping_threshold': 1.0},
-        },
+        'algorithms': {'data_mixing': {'policy': 'stratified'}, **CLIPPED},
         'save_num_checkpoints_to_keep': -1,
     }
+
+
+def four_rounds(mixing: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Changes of such a run that give it a policy and four rounds."""
+    return {'max_duration': '4ep', 'algorithms': {'data_mixing': mixing, **CLIPPED}, **changes}
 
 
 def train(streams: Path, run: Path, **changes: Any) -> Path:

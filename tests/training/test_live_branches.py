@@ -20,7 +20,6 @@ from tests.support.paths import ROOT
 from tests.support.run_folders import drawn_samples, rounds_of, weights_of, without_clocks
 from tests.support.training_runs import LLAMA, shrunk, write_yaml
 
-CLIPPED = {'gradient_clipping': {'clipping_type': 'norm', 'clipping_threshold': 1.0}}
 # One look, before the third of four rounds of eight steps: 108 steps.
 FORKS = {
     'policy': 'forks',
@@ -38,10 +37,6 @@ Train = Callable[..., Path]
 pytestmark = pytest.mark.filterwarnings('ignore:forks. ', 'ignore::UserWarning')
 
 
-def keys(mixing: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {'max_duration': '4ep', 'algorithms': {'data_mixing': mixing, **CLIPPED}, **changes}
-
-
 @pytest.fixture(scope='module')
 def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fork_runs.write_streams(tmp_path_factory.mktemp('signs'))
@@ -49,7 +44,7 @@ def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def moved(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fork_runs.train(signs, tmp_path_factory.mktemp('moved') / 'run', **keys(FORKS))
+    return fork_runs.train(signs, tmp_path_factory.mktemp('moved') / 'run', **fork_runs.four_rounds(FORKS))
 
 
 def test_it_moves_to_what_its_branches_have_confirmed_and_the_log_says_so(moved: Path):
@@ -95,7 +90,9 @@ def test_a_run_that_stays_is_the_run_without_branches_bit_for_bit(signs: Path, t
     loader = {**fork_runs.settings(signs, tmp_path)['train_loader'], 'num_workers': workers}
     plain, stayed = (
         fork_runs.train(
-            signs, tmp_path / name, **keys(mixing, model=model, train_loader=loader, loggers={'file': files})
+            signs,
+            tmp_path / name,
+            **fork_runs.four_rounds(mixing, model=model, train_loader=loader, loggers={'file': files}),
         )
         for name, mixing in (('plain', {'policy': 'stratified'}), ('stayed', IN_DOMAIN))
         if (files := {'filename': str(tmp_path / f'{name}.log')})
@@ -138,7 +135,7 @@ def test_a_branch_of_the_present_mixture_in_the_runs_order_is_the_run_itself(
         return train(self, branches)
 
     monkeypatch.setattr(LiveBranches, 'train', looked_ahead)
-    run = fork_runs.train(signs, tmp_path / 'run', **keys(IN_DOMAIN))
+    run = fork_runs.train(signs, tmp_path / 'run', **fork_runs.four_rounds(IN_DOMAIN))
     last = rounds_of(run)[-1]['losses']
     for halves in seen:
         assert {skill: sum(half[skill] for half in halves) / 2 for skill in last} == pytest.approx(
@@ -153,7 +150,9 @@ def test_two_ranks_killed_inside_a_branch_go_on_to_what_one_rank_finds(
     signs: Path, moved: Path, tmp_path: Path, launcher: Launcher
 ):
     path = tmp_path / 'run.yaml'
-    write_yaml(path, {**fork_runs.settings(signs, tmp_path / 'run'), **keys(FORKS, autoresume=True)})
+    write_yaml(
+        path, {**fork_runs.settings(signs, tmp_path / 'run'), **fork_runs.four_rounds(FORKS, autoresume=True)}
+    )
     first = launcher.ranks(path, signs, 2)
     first.wait_until(lambda: first.output.exists() and 'step 16: 6 branches' in first.output.read_text())
     first.kill()
@@ -181,7 +180,7 @@ def test_killed_after_the_look_it_takes_what_was_found_from_the_checkpoint(
         raise AssertionError('branches were trained again')
 
     monkeypatch.setattr(LiveBranches, 'train', train)
-    fork_runs.train(signs, run, **keys(FORKS, autoresume=True))
+    fork_runs.train(signs, run, **fork_runs.four_rounds(FORKS, autoresume=True))
     assert without_clocks(rounds_of(run)) == without_clocks(rounds_of(moved))
     assert drawn_samples(run) == drawn_samples(moved)
     assert same(weights_of(run), weights_of(moved))
@@ -200,7 +199,9 @@ def test_killed_after_the_look_it_takes_what_was_found_from_the_checkpoint(
 def test_a_run_that_cannot_have_branches_is_refused_before_its_first_step(
     signs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
 ):
-    path = write_yaml(tmp_path / 'run.yaml', {**fork_runs.settings(signs, tmp_path / 'run'), **keys(FORKS)})
+    path = write_yaml(
+        tmp_path / 'run.yaml', {**fork_runs.settings(signs, tmp_path / 'run'), **fork_runs.four_rounds(FORKS)}
+    )
     said = commands.refusal(capsys, 'train', path, *(f'{key}={value}' for key, value in changes.items()))
     assert message in said
     assert not (tmp_path / 'run' / 'mixture.jsonl').exists()
@@ -238,7 +239,7 @@ def test_a_live_run_takes_the_policy_and_what_nobody_trains_branches_for_is_refu
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Progress, 'epoch_start', first_round)
-        fork_runs.train(signs, run, **keys({'policy': 'stratified'}))
+        fork_runs.train(signs, run, **fork_runs.four_rounds({'policy': 'stratified'}))
     lines = rounds_of(run)
     assert lines[LOOK]['trial']['verdict'] == 'take it'
     assert lines[LOOK]['applied']['policy']['name'] == 'forks'

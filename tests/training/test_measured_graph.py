@@ -28,11 +28,6 @@ MEASURED = {
 pytestmark = pytest.mark.filterwarnings('ignore:start. ', 'ignore::UserWarning')
 
 
-def keys(mixing: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    clipped = {'gradient_clipping': {'clipping_type': 'norm', 'clipping_threshold': 1.0}}
-    return {'max_duration': '4ep', 'algorithms': {'data_mixing': mixing, **clipped}, **changes}
-
-
 @pytest.fixture(scope='module')
 def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fork_runs.write_streams(tmp_path_factory.mktemp('signs'))
@@ -40,7 +35,9 @@ def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def measured(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fork_runs.train(signs, tmp_path_factory.mktemp('measured') / 'run', **keys(MEASURED))
+    return fork_runs.train(
+        signs, tmp_path_factory.mktemp('measured') / 'run', **fork_runs.four_rounds(MEASURED)
+    )
 
 
 def test_the_graph_is_the_one_learned_from_the_checkpoint_and_the_run_the_one_with_that_graph(
@@ -70,7 +67,7 @@ def test_the_graph_is_the_one_learned_from_the_checkpoint_and_the_run_the_one_wi
     assert json.loads((measured / 'run.json').read_text())['graph'] == own.to_dict()
 
     given = {**MEASURED, 'graph': str(measured / 'graph.json'), 'measure': None}
-    run = fork_runs.train(signs, tmp_path / 'given', **keys(given))
+    run = fork_runs.train(signs, tmp_path / 'given', **fork_runs.four_rounds(given))
     assert drawn_samples(run) == drawn_samples(measured)
     for line, other in zip(*map(without_clocks, map(rounds_of, (measured, run))), strict=True):
         assert {key: value for key, value in line.items() if key != 'trial'} == other
@@ -98,11 +95,11 @@ def test_before_the_first_round_it_is_learned_from_the_first_weights(
     signs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     own = {key: value for key, value in MEASURED.items() if key != 'start'}
-    run = fork_runs.train(signs, tmp_path / 'run', **keys(own, max_duration='2ep'))
+    run = fork_runs.train(signs, tmp_path / 'run', **fork_runs.four_rounds(own, max_duration='2ep'))
     assert mixture_lines(run)[0]['trial']['verdict'] == 'measured'
     assert 'branches     before training: measured: ' in commands.done(capsys, 'status', run)[0]
     given = {**own, 'graph': str(run / 'graph.json'), 'measure': None}
-    other = fork_runs.train(signs, tmp_path / 'given', **keys(given, max_duration='2ep'))
+    other = fork_runs.train(signs, tmp_path / 'given', **fork_runs.four_rounds(given, max_duration='2ep'))
     assert [line['proportions'] for line in rounds_of(run)] == [
         line['proportions'] for line in rounds_of(other)
     ]
@@ -125,7 +122,7 @@ def test_a_run_that_goes_on_does_not_learn_it_again(
         raise AssertionError('the graph was learned again')
 
     monkeypatch.setattr(LiveBranches, 'train', train)
-    fork_runs.train(signs, run, **keys(MEASURED, autoresume=True))
+    fork_runs.train(signs, run, **fork_runs.four_rounds(MEASURED, autoresume=True))
     assert without_clocks(rounds_of(run)) == without_clocks(rounds_of(measured))
     assert drawn_samples(run) == drawn_samples(measured)
     assert (run / 'graph.json').read_bytes() == (measured / 'graph.json').read_bytes()
@@ -142,7 +139,10 @@ def test_two_ranks_killed_inside_a_short_run_learn_the_graph_of_one(
     signs: Path, measured: Path, tmp_path: Path, launcher: Launcher
 ):
     path = tmp_path / 'run.yaml'
-    write_yaml(path, {**fork_runs.settings(signs, tmp_path / 'run'), **keys(MEASURED, autoresume=True)})
+    write_yaml(
+        path,
+        {**fork_runs.settings(signs, tmp_path / 'run'), **fork_runs.four_rounds(MEASURED, autoresume=True)},
+    )
     first = launcher.ranks(path, signs, 2)
     first.wait_until(lambda: first.output.exists() and 'step 16: 3 short runs' in first.output.read_text())
     first.kill()
