@@ -8,11 +8,11 @@ import numpy as np
 from skillit_stream.forks.choice import Array, Choice, Measured, choose
 from skillit_stream.forks.plan import ForkPlan
 from skillit_stream.forks.verdict import Verdict, verdict_of
-from skillit_stream.formats.fork_result import CANNOT_TELL, STAY
+from skillit_stream.formats.fork_result import STAY
 from skillit_stream.mixture.trials import Branch
 
 ENOUGH = 10.0
-"""The branches must differ by so many times what the order alone does."""
+"""Branches that differ by so many times what the order alone does are long enough."""
 SAME = 1e-5
 """A mixture this near to the present one (total variation) is the present one."""
 
@@ -24,8 +24,7 @@ class Finding:
     steps: int
     """Of each branch in the end."""
     measured: Measured
-    choice: Choice | None = None
-    """None where the branches differ too little for one."""
+    choice: Choice
     gains: Array | None = None
     """Of the pairs, ``[n]``; None where there were none."""
     verdict: Verdict
@@ -35,15 +34,15 @@ Asking = Generator[list[Branch], Array, Finding]
 """Yields branches, all of one length; is sent their losses, float64 ``[branches, eval skills]``."""
 
 
-def deciding(
-    plan: ForkPlan, batch_size: int, *, remedy: str, say: Callable[[str], None] | None = None
-) -> Asking:
+def deciding(plan: ForkPlan, batch_size: int, *, say: Callable[[str], None] | None = None) -> Asking:
     """Ask for branches up to a verdict.
+
+    How much the branches differ decides how long they are, and not whether there is a choice: a noise of three repeats
+    is itself known to a factor of two, and the pairs decide without it.
 
     Args:
         plan: Of the branches.
         batch_size: Samples in a step.
-        remedy: What helps where the longest branches still differ too little.
         say: Says which branches are to be trained again, longer.
 
     Raises:
@@ -56,13 +55,7 @@ def deciding(
             say(f'After {steps} steps the branches differ by {spread:.1f} times what the order alone does.')
         steps = longer.pop(0)
         measured = yield from _measured(plan, steps)
-    if (spread := measured.spread(plan.targets)) >= ENOUGH:
-        return (yield from _chosen(plan, steps, measured, batch_size))
-    reason = (
-        f'the branches differ by {spread:.1f} times what the order alone does after {steps} steps, and must by '
-        f'{ENOUGH:g}; {remedy}'
-    )
-    return Finding(steps=steps, measured=measured, verdict=Verdict(kind=CANNOT_TELL, reason=reason))
+    return (yield from _chosen(plan, steps, measured, batch_size))
 
 
 def _measured(plan: ForkPlan, steps: int) -> Generator[list[Branch], Array, Measured]:

@@ -75,8 +75,7 @@ class Fork:
     def result(self) -> Result | None:
         """Do this task's share of what is missing; None where others have still to do theirs."""
         self._say_cost()
-        remedy = 'raise --max-steps' if self._may_be_longer() else 'fork an earlier checkpoint'
-        asking = deciding(self.plan, self._start.config.global_train_batch_size, remedy=remedy, say=say)
+        asking = deciding(self.plan, self._start.config.global_train_batch_size, say=say)
         try:
             branches = next(asking)
             while self._do(branches):
@@ -86,10 +85,6 @@ class Fork:
             remove_unfinished(self._out)
             return Result(origin=self._start.origin, plan=self.plan, **vars(ended.value))
         return None
-
-    def _may_be_longer(self) -> bool:
-        place = self.plan.place
-        return place.of_steps is None or place.step + 2 * self.plan.lengths[-1] <= place.of_steps
 
     def _do(self, branches: list[Branch]) -> bool:
         """Train this task's share of the missing ones; whether none of all is missing afterwards."""

@@ -78,8 +78,8 @@ def found(result: Result) -> ForkResult:
         targets=[plan.eval_skills[at] for at in plan.targets],
         max_passes=plan.options.max_passes,
         present=dict(plan.place.present),
-        mixture=None if choice is None else _by_skill(result, choice.mixture),
-        predicted=None if choice is None else _predicted(choice, plan.options.repeats),
+        mixture=_by_skill(result, choice.mixture),
+        predicted=_predicted(choice, plan.options.repeats),
         confirmed=None if gains is None else _confirmed(gains),
         losses=PresentLosses(
             present=by_eval_skill(measured.repeats.mean(axis=0)), noise=by_eval_skill(measured.noise)
@@ -89,17 +89,14 @@ def found(result: Result) -> ForkResult:
 
 
 def write_files(result: Result, out: Path) -> None:
-    """Write them all; mixture.yaml where there is a mixture to take, or to try.
+    """Write them all.
 
     Raises:
         InputError: The folder cannot be written to.
     """
     with as_input_error(f'--out {out} cannot be written to', OSError):
         graph_of(result).save(out / GRAPH)
-        if result.choice is None:
-            (out / MIXTURE).unlink(missing_ok=True)
-        else:
-            write_text(out / MIXTURE, _yaml(result, result.choice))
+        write_text(out / MIXTURE, _yaml(result))
         write_fork_result(out, found(result))
     # Last, from what was written.
     write_fork_page(out)
@@ -110,11 +107,10 @@ def print_result(result: Result, out: Path) -> None:
     console = default_console()
     print(result.verdict)
     plan, choice = result.plan, result.choice
-    if choice is not None:
-        low, high = predicted_interval(choice, plan.options.repeats)
-        print(
-            f'predicted gain: {number(choice.gain)} nats per token (95 % interval {number(low)} to {number(high)})'
-        )
+    low, high = predicted_interval(choice, plan.options.repeats)
+    print(
+        f'predicted gain: {number(choice.gain)} nats per token (95 % interval {number(low)} to {number(high)})'
+    )
     if result.gains is not None:
         gap = confirmed(result.gains)
         low, high = gap.mean - gap.half_width, gap.mean + gap.half_width
@@ -130,8 +126,7 @@ def print_result(result: Result, out: Path) -> None:
         f'{result.steps} steps from step {plan.place.step} ({Path(result.origin.checkpoint).name}); the branches '
         f'differ by {result.spread:.1f} times what the order alone does'
     )
-    names = [PAGE, GRAPH, RESULT] if choice is None else [PAGE, MIXTURE, GRAPH, RESULT]
-    print(f'written: {", ".join(str(out / name) for name in names)}')
+    print(f'written: {", ".join(str(out / name) for name in (PAGE, MIXTURE, GRAPH, RESULT))}')
 
 
 def _table(result: Result) -> Table:
@@ -140,24 +135,24 @@ def _table(result: Result) -> Table:
     table = Table()
     table.add_column('skill', overflow='fold')
     table.add_column('present', justify='right')
-    if result.choice is not None:
-        table.add_column('chosen', justify='right')
+    table.add_column('chosen', justify='right')
     for at in shown:
         table.add_column(escape(plan.eval_skills[at]), justify='right', overflow='fold')
     noise = graph.measured.within_noise if graph.measured else np.zeros(graph.weights.shape, dtype=bool)
     for row, skill in enumerate(plan.skills):
-        mixtures = [plan.present] if result.choice is None else [plan.present, result.choice.mixture]
         effects = [f'{graph.weights[row, at]:+.4f}{"*" if noise[row, at] else " "}' for at in shown]
-        table.add_row(escape(skill), *(f'{mixture[row]:.4f}' for mixture in mixtures), *effects)
+        table.add_row(
+            escape(skill), f'{plan.present[row]:.4f}', f'{result.choice.mixture[row]:.4f}', *effects
+        )
     return table
 
 
-def _yaml(result: Result, choice: Choice) -> str:
+def _yaml(result: Result) -> str:
     from omegaconf import OmegaConf
 
     what = '' if result.verdict.kind == TAKE else ' The verdict is not to take it.'
     comment = f'# By `skillit fork`, {result.steps} steps from step {result.plan.place.step}.{what}\n'
-    return comment + OmegaConf.to_yaml(OmegaConf.create(_by_skill(result, choice.mixture)))
+    return comment + OmegaConf.to_yaml(OmegaConf.create(_by_skill(result, result.choice.mixture)))
 
 
 def _by_skill(result: Result, values: Array) -> dict[str, float]:

@@ -18,8 +18,6 @@ from skillit_stream.mixture.policy import MixturePolicy, RoundObservation, array
 from skillit_stream.mixture.simplex import by_name
 from skillit_stream.mixture.trials import Branch, Found, Losses, Trial
 
-REMEDY = 'raise `steps`'
-
 
 class Forks(MixturePolicy):
     """Keeps a mixture, and every so many rounds looks on branches whether another is better.
@@ -181,15 +179,14 @@ class Forks(MixturePolicy):
         """Train the branches of a plan; one that cannot be trained, or diverges, ends it."""
         trained: list[Branch] = []
         try:
-            finding = yield from _found(deciding(plan, self._batch_size, remedy=REMEDY), plan, trained)
+            finding = yield from _found(deciding(plan, self._batch_size), plan, trained)
         except InputError as error:
             return self._said(trained, CANNOT_TELL, str(error))
         kind, choice, gains = finding.verdict.kind, finding.choice, finding.gains
-        taken = choice if kind == TAKE else None
         return {
             **self._said(trained, kind, finding.verdict.reason),
-            'mixture': None if taken is None else by_name(self.skills, taken.mixture),
-            'predicted': None if choice is None else choice.gain,
+            'mixture': by_name(self.skills, choice.mixture) if kind == TAKE else None,
+            'predicted': choice.gain,
             'confirmed': None if gains is None else confirmed(gains).mean,
         }
 

@@ -86,15 +86,15 @@ class ForkResult:
     max_passes: float | None
     present: Mapping[str, float]
     """Train skill -> proportion."""
-    mixture: Mapping[str, float] | None
-    """The chosen one; None where the branches differ too little for a choice."""
-    predicted: PredictedGain | None
+    mixture: Mapping[str, float]
+    """The chosen one."""
+    predicted: PredictedGain
     confirmed: ConfirmedGain | None
     losses: PresentLosses
     cost: ForkCost
 
     def __post_init__(self) -> None:
-        if self.mixture is not None and set(self.mixture) != set(self.present):
+        if set(self.mixture) != set(self.present):
             raise ValueError("'mixture' must name the skills of the present one")
         if not set(self.targets) <= set(self.losses.present) or set(self.losses.noise) != set(
             self.losses.present

@@ -60,7 +60,7 @@ def build_fork_page(folder: Path, result: ForkResult, graph: SkillsGraph) -> str
         taken=result.verdict == TAKE,
         mixture=_mixture(result),
         gains=gains,
-        gains_picture=[(one, None) for one in pictures(gains_sheet(gains))] if gains else [],
+        gains_picture=[(one, None) for one in pictures(gains_sheet(gains))],
         effects=_effects(result, graph),
         heat_map=[(one, None) for one in pictures(graph_sheet([('effects', graph)]))],
         share=percent(result.cost.steps / result.of_steps) if result.of_steps else None,
@@ -68,9 +68,7 @@ def build_fork_page(folder: Path, result: ForkResult, graph: SkillsGraph) -> str
 
 
 def _commands(folder: Path, result: ForkResult) -> list[tuple[str, str]]:
-    """What takes the mixture over: when, and the command; none without a mixture."""
-    if result.mixture is None:
-        return []
+    """What takes the mixture over: when, and the command."""
     run = result.run.rstrip('/')
     mixing = json.dumps({'policy': 'static', 'proportions': dict(result.mixture)}, ensure_ascii=False)
     anew = [
@@ -96,12 +94,6 @@ def _commands(folder: Path, result: ForkResult) -> list[tuple[str, str]]:
 def _mixture(result: ForkResult) -> dict[str, Any]:
     """The present and the chosen mixture: of too many skills those that move most."""
     skills, present = list(result.present), np.array(list(result.present.values()))
-    if result.mixture is None:
-        return {
-            'rows': list(zip(skills, present.tolist(), [None] * len(skills), strict=True)),
-            'pictures': [],
-            'left_out': 0,
-        }
     chosen = np.array([result.mixture[skill] for skill in skills])
     kept = np.sort(np.argsort(-np.abs(chosen - present), kind='stable')[:MAX_ROWS])
     shown = [skills[at] for at in kept]
@@ -113,10 +105,8 @@ def _mixture(result: ForkResult) -> dict[str, Any]:
 
 
 def _gains(result: ForkResult) -> list[Gain]:
-    found = []
-    if predicted := result.predicted:
-        low, high = predicted.interval
-        found.append(Gain(name='predicted by the law', low=low, mean=predicted.gain, high=high))
+    low, high = result.predicted.interval
+    found = [Gain(name='predicted by the law', low=low, mean=result.predicted.gain, high=high)]
     if confirmed := result.confirmed:
         (low, high), pairs = confirmed.interval, len(confirmed.gains)
         found.append(

@@ -15,6 +15,7 @@ import yaml
 from skillit_stream import SkillsGraph
 from skillit_stream.cli import main
 from skillit_stream.forks.branches import Branches
+from skillit_stream.forks.deciding import ENOUGH
 from skillit_stream.forks.records import BranchRecords
 from skillit_stream.formats.run_log import read_rounds
 from skillit_stream.mixture.trials import Branch
@@ -129,15 +130,15 @@ def test_tasks_share_the_branches_and_the_last_says_what_was_found(fork: Fork, t
     assert printed.splitlines()[0] == whole.splitlines()[0]
 
 
-def test_branches_that_differ_too_little_get_longer_and_it_says_that_it_cannot_tell(
+def test_branches_that_differ_too_little_get_longer_and_after_the_longest_the_pairs_decide(
     fork: Fork, tmp_path: Path
 ):
-    printed, waiting = fork(tmp_path / 'fork', '--steps', 1, '--max-steps', 2)
+    _, waiting = fork(tmp_path / 'fork', '--steps', 1, '--max-steps', 2)
     assert 'After 1 steps the branches differ by' in waiting
-    assert printed.startswith('cannot tell: the branches differ by ')
-    assert 'raise --max-steps' in printed.splitlines()[0]
-    assert not (tmp_path / 'fork' / 'mixture.yaml').exists()
-    assert json.loads((tmp_path / 'fork' / 'result.json').read_text())['mixture'] is None
+    result = json.loads((tmp_path / 'fork' / 'result.json').read_text())
+    assert (result['steps'], len(result['confirmed']['gains'])) == (2, 3)
+    assert result['spread'] < ENOUGH
+    assert result['cost'] == {'branches': 18, 'steps': 6 * 1 + 12 * 2}
 
 
 def test_a_live_runs_checkpoint_may_be_gone_when_the_fork_goes_on(forked_run: Path, tmp_path: Path):
@@ -200,7 +201,7 @@ def test_copies_that_were_cut_short_are_removed(fork: Fork, tmp_path: Path):
     (tmp_path / 'fork' / '.start-cut' / 'checkpoint.pt').write_bytes(b'half')
     fork(tmp_path / 'fork', '--steps', 1, '--max-steps', 1)
     assert sorted(path.name for path in (tmp_path / 'fork').iterdir()) == [
-        *('branches', 'fork.html', 'graph.json', 'result.json', 'start'),
+        *('branches', 'fork.html', 'graph.json', 'mixture.yaml', 'result.json', 'start'),
     ]
 
 

@@ -79,14 +79,6 @@ def test_where_nothing_is_to_be_taken_the_page_does_not_advise_it(tmp_path: Path
     assert 'No pairs were trained' in text
     text = text_of(write_fork_page(write_fork(tmp_path / 'b', verdict=CANNOT_TELL, more_pairs=2)))
     assert 'skillit fork with --confirm 5' in text
-    text = text_of(
-        write_fork_page(
-            write_fork(tmp_path / 'c', verdict=CANNOT_TELL, mixture=None, predicted=None, confirmed=None)
-        )
-    )
-    assert 'No mixture was chosen: the branches differ too little.' in text
-    assert 'skillit apply' not in text
-    assert 'mixture.yaml' not in text
 
 
 def test_names_and_numbers_of_any_kind_are_shown(tmp_path: Path):

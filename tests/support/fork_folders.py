@@ -59,6 +59,5 @@ def write_fork(folder: Path, *, effects: np.ndarray = EFFECTS, **changes: Any) -
     skills = tuple(result.losses.present)
     SkillsGraph(tuple(result.present), skills, effects, measured=measured).save(folder / GRAPH)
     write_fork_result(folder, result)
-    if result.mixture is not None:
-        (folder / MIXTURE).write_text(''.join(f'{key}: {value}\n' for key, value in result.mixture.items()))
+    (folder / MIXTURE).write_text(''.join(f'{key}: {value}\n' for key, value in result.mixture.items()))
     return folder
