@@ -207,7 +207,7 @@ def build_material(
     metric = _skill_metric(manifest, eval_skills)
     model.val_metrics = {**(model.val_metrics or {}), type(metric).__name__: metric}
     end = document_end_of(config, tokenizer)
-    evaluator = _evaluator(config, manifest, eval_skills, int(dataset.batch_size or 1), end)
+    evaluator = _evaluator(config, manifest, eval_skills, dataset, end)
     return Material(dataset, model, evaluator, end)
 
 
@@ -222,12 +222,16 @@ def _evaluator(
     config: TrainConfig,
     manifest: Manifest,
     eval_skills: list[str],
-    train_batch_size: int,
+    dataset: SkillStreamingDataset,
     document_end: int | None,
 ) -> Evaluator:
+    given, fits = config.eval_loader.batch_size, config.device_train_microbatch_size
     return skill_evaluator(
         EvalStreams(open_streams(config, manifest, eval_skills, 'eval')),
-        batch_size=config.eval_loader.batch_size or train_batch_size,
+        batch_size=given or int(dataset.batch_size or 1),
+        # What fits with gradients fits without. Composer's `auto` counts samples twice that it had evaluated before
+        # the memory was full, and asks all ranks after each batch.
+        microbatch_size=given or (fits if isinstance(fits, int) else None),
         eval_interval=config.eval_interval,
         samples_per_skill=config.eval_loader.samples_per_skill,
         document_end=document_end,

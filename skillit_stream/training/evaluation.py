@@ -34,6 +34,7 @@ def skill_evaluator(
     streams: EvalStreams,
     *,
     batch_size: int,
+    microbatch_size: int | None = None,
     eval_interval: str = '1ep',
     samples_per_skill: int | None = None,
     document_end: int | None = None,
@@ -44,6 +45,7 @@ def skill_evaluator(
     Args:
         streams: Their samples.
         batch_size: Samples a rank and batch.
+        microbatch_size: Samples a forward pass; None: those of a batch.
         eval_interval: When it runs, a time string.
         samples_per_skill: Evaluate each skill on its first so many samples, the same ones every time and
             whatever the number of ranks; None: on all.
@@ -52,7 +54,13 @@ def skill_evaluator(
     """
     samples = streams.all_skills(samples_per_skill, half=half)
     return _evaluator(
-        ALL_SKILLS, samples, batch_size, [MeanSkillLoss.__name__], eval_interval, document_end=document_end
+        ALL_SKILLS,
+        samples,
+        batch_size,
+        [MeanSkillLoss.__name__],
+        eval_interval,
+        microbatch_size=microbatch_size,
+        document_end=document_end,
     )
 
 
@@ -73,6 +81,7 @@ def half_evaluators(
         skill_evaluator(
             cast(EvalSamples, loader.dataset).streams,
             batch_size=int(loader.batch_size or 1),
+            microbatch_size=int(whole.device_eval_microbatch_size),
             samples_per_skill=samples_per_skill,
             document_end=document_end,
             half=half,
@@ -113,6 +122,7 @@ def _evaluator(
     metric_names: list[str],
     eval_interval: str,
     *,
+    microbatch_size: int | None = None,
     document_end: int | None = None,
 ) -> Evaluator:
     loader = DataLoader(
@@ -127,7 +137,7 @@ def _evaluator(
         metric_names=metric_names,
         eval_interval=eval_interval,
         subset_num_batches=-1,
-        device_eval_microbatch_size=batch_size,
+        device_eval_microbatch_size=batch_size if microbatch_size is None else microbatch_size,
     )
 
 

@@ -7,6 +7,7 @@ it was, and several processes or machines share one.
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ class ScoringPass:
     """The losses of one model on the samples of all train streams.
 
     Args:
-        config: Of a training run; its model, weights (`load_path`), precision and `eval_loader.batch_size` count.
+        config: Of a training run; its model, weights (`load_path`), precision and batch sizes count: passes are of
+            `eval_loader.batch_size` samples, of a training microbatch, or of a step, and of half as many where the
+            device's memory does not hold them.
         name: Of the losses.
         overwrite: Whether losses of that name are thrown away first.
 
@@ -110,7 +113,10 @@ class ScoringPass:
         self._model = self._device.module_to_device(self._model).eval()
         self._streams = EvalStreams(open_streams(config, manifest, skills, 'train'))
         self._folder = stream_folders(config)
-        self._batch = config.eval_loader.batch_size or config.global_train_batch_size
+        fits = config.device_train_microbatch_size
+        self._batch = config.eval_loader.batch_size or (
+            fits if isinstance(fits, int) else config.global_train_batch_size
+        )
         self.streams = {skill: self._stream(skill, name) for skill in skills}
         for skill, stream in self.streams.items():
             if overwrite and stream.folder.exists():
@@ -161,10 +167,9 @@ class ScoringPass:
         with tqdm(total=sum(part.samples for part in parts), unit=' samples', disable=None) as bar:
             for part in parts:
                 batches = []
-                for begin in range(0, part.samples, self._batch):
-                    ids = range(part.first + begin, part.first + min(begin + self._batch, part.samples))
-                    batches.append(self._losses(ids))
-                    bar.update(len(ids))
+                for found in self._passes(range(part.first, part.first + part.samples)):
+                    batches.append(found)
+                    bar.update(len(found))
                 # Fetched once a part: a GPU does not wait for the host after each batch.
                 losses = torch.cat(batches).cpu().numpy()
                 if not np.isfinite(losses).all():
@@ -188,6 +193,22 @@ class ScoringPass:
             )
             shutil.rmtree(stream.folder / PARTS, ignore_errors=True)
         return sorted(lacking)
+
+    def _passes(self, ids: range) -> Iterator[torch.Tensor]:
+        """Their losses, batch by batch, of half the size from where the device's memory does not hold one."""
+        while ids:
+            now, losses = ids[: self._batch], None
+            with suppress(torch.OutOfMemoryError):
+                losses = self._losses(now)
+            if losses is not None:
+                yield losses
+                ids = ids[len(now) :]
+            elif len(now) == 1:
+                raise InputError(
+                    f'The memory of the {self._device.name} does not hold a pass over one sample.'
+                )
+            else:
+                self._batch = len(now) // 2
 
     def _losses(self, ids: range) -> torch.Tensor:
         """Mean loss over each sample's target tokens, in nats; float32 [samples], on the model's device."""

@@ -178,6 +178,27 @@ def test_a_yaml_evaluates_the_samples_it_says(
     assert 'bits_per_byte' not in first
 
 
+@pytest.mark.parametrize(
+    ('overrides', 'batch', 'microbatch'),
+    [
+        (['device_train_microbatch_size=auto'], BATCH, BATCH),
+        (['device_train_microbatch_size=2'], BATCH, 2),
+        (['device_train_microbatch_size=2', 'eval_loader.batch_size=5'], 5, 5),
+    ],
+)
+def test_an_evaluation_takes_no_more_samples_at_a_time_than_training_unless_it_is_told_to(
+    streams: Path, run_folder: Path, tmp_path: Path, overrides: list[str], batch: int, microbatch: int
+):
+    keys = {**settings(streams, run_folder), 'eval_loader': {}}
+    config, manifest = (
+        load_config(write_yaml(tmp_path / 'run.yaml', keys), overrides),
+        Manifest.load(str(streams)),
+    )
+    evaluator = build_material(config, manifest, *chosen_skills(config, manifest)).evaluator
+    assert getattr(evaluator.dataloader.dataloader, 'batch_size', None) == batch
+    assert evaluator.device_eval_microbatch_size == microbatch
+
+
 def test_text_is_evaluated_in_bits_per_byte(
     streams: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -115,6 +115,31 @@ def test_tasks_share_the_work_and_a_stopped_pass_goes_on(curriculum: Path, own_s
     assert not list(own_streams.rglob('parts'))
 
 
+def test_where_memory_does_not_hold_a_pass_it_takes_smaller_ones(
+    curriculum: Path, own_streams: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert main(['score', str(curriculum), '--name', 'whole', 'eval_loader.batch_size=16']) == 0
+    at_once, tried, most = ScoringPass._losses, [], 3
+
+    def with_little_memory(self: ScoringPass, ids: range) -> torch.Tensor:
+        tried.append(len(ids))
+        if len(ids) > most:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return at_once(self, ids)
+
+    monkeypatch.setattr(ScoringPass, '_losses', with_little_memory)
+    assert main(['score', str(curriculum), '--name', 'parts', 'eval_loader.batch_size=16']) == 0
+    assert tried[:4] == [16, 8, 4, 2]
+    assert max(tried[4:]) == 2
+    for skill in SKILLS:
+        np.testing.assert_allclose(
+            stored(own_streams, skill, 'parts')[1], stored(own_streams, skill, 'whole')[1], rtol=1e-5
+        )
+    most = 0
+    assert main(['score', str(curriculum), '--name', 'none', 'eval_loader.batch_size=16']) == 2
+    assert 'does not hold a pass over one sample' in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_ray_cluster_takes_the_same_losses(
     curriculum: Path, own_streams: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
