@@ -2,7 +2,10 @@
 
 import argparse
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,26 @@ def test_an_input_error_from_a_worker_process_ends_in_its_own_line(capsys: pytes
 def test_other_errors_end_in_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
     assert run_guarded(raising(RuntimeError('first\nsecond'))) == 1
     assert capsys.readouterr().err == 'skillit: RuntimeError: first (traceback: --debug)\n'
+
+
+@pytest.mark.parametrize('lines', [1, 100_000])
+def test_a_command_whose_reader_has_ended_ends_without_a_word(lines: int):
+    code = f"""import sys
+from skillit_stream.base.errors import run_guarded
+sys.exit(run_guarded(lambda: print('line\\n' * {lines})))"""
+    command = [sys.executable, '-c', code]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b'')
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(capsys: pytest.CaptureFixture[str]):
+    assert run_guarded(raising(BrokenPipeError(32, 'Broken pipe'))) == 1
+    assert 'skillit: BrokenPipeError' in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback():

@@ -1,7 +1,9 @@
 """How errors and warnings are told: the one exception that says that the input is at fault, and a parser to match."""
 
 import argparse
+import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -156,11 +158,15 @@ def _start_of_line() -> str:
 def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
     """Call `action` and turn what it raises into one line on stderr and an exit code.
 
+    A command whose output nobody reads any more, as in ``| head``, ends without a word, with the code of SIGPIPE.
     With `debug` errors and warnings are Python's own, with their places in the source.
     """
     try:
         with nullcontext() if debug else plain_warnings(), naming_composer('This command'):
-            return action() or 0
+            code = action() or 0
+            # What is left is written here, and not at the interpreter's exit, where a failure is a traceback.
+            print(end='', flush=True)
+            return code
     except InputError as error:
         if debug:
             raise
@@ -176,9 +182,25 @@ def run_guarded(action: Callable[[], int | None], debug: bool = False) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if debug:
             raise
         first_line = (str(error).splitlines() or [''])[0]
         line = f'skillit: {type(error).__name__}: {first_line} (traceback: --debug)'
         print(f'{_start_of_line()}{line}', file=sys.stderr)
         return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader has ended, as in ``| head``; then what is left for it goes nowhere."""
+    try:
+        stdout = sys.stdout.fileno()
+    except (AttributeError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)
+    if not any(events & select.POLLERR for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
