@@ -73,21 +73,23 @@ def compared(methods: Sequence[Method], baseline: str | None = None) -> tuple[li
 def verdict(methods: Sequence[Method], baseline: str | None = None) -> str:
     """Which method ended lowest against the baseline, by how much, on how many seeds, and what noise says to it.
 
-    Fewer than three seeds in common show no noise: then no method is called lower than another.
+    Fewer than three seeds in common show no noise: then no method is called lower than another. Methods that were
+    trained longer than the baseline are named, and not compared.
 
     Args:
         methods: The runs, grouped.
         baseline: The method to compare with; None: the one behind the lowest.
     """
     common = common_eval_skills(methods)
+    longer, note = _trained_longer(methods, baseline)
     losses = {method.name: losses_per_seed(method, common) for method in methods}
-    losses = {name: by_seed for name, by_seed in losses.items() if by_seed}
+    losses = {name: by_seed for name, by_seed in losses.items() if by_seed and name not in longer}
     control = _control(methods, losses, baseline)
     reordered = losses.pop(control.name) if control else {}
     if not losses:
         return 'There is no verdict: no run has a finite loss on the same skills as the others.'
     if len(losses) == 1:
-        return _alone(losses, len(common), methods)
+        return ' '.join([_alone(losses, len(common), methods), *note])
     if baseline is not None and baseline not in losses:
         return f'There is no verdict: the baseline {baseline} has no loss to compare the others with.'
     ranked = sorted(losses, key=lambda name: float(np.mean(list(losses[name].values()))))
@@ -95,12 +97,21 @@ def verdict(methods: Sequence[Method], baseline: str | None = None) -> str:
     other = baseline or ranked[1]
     seeds = sorted(set(losses[best]) & set(losses[other]))
     if len(seeds) < MIN_SEEDS:
-        return _too_few(best, other, losses, seeds)
+        return ' '.join([_too_few(best, other, losses, seeds), *note])
     by_seed = np.array([losses[other][seed] - losses[best][seed] for seed in seeds])
     gap = Gap(by_seed, len(losses) - 1)
     order = _order_noise(gap, control.name, reordered, losses[other]) if control and gap.is_clear else None
     sentence = _compared(best, f'the baseline {other}' if other == baseline else other, gap, order)
-    return ' '.join([sentence, *_one_order(methods)])
+    return ' '.join([sentence, *_one_order(methods), *note])
+
+
+def _trained_longer(methods: Sequence[Method], baseline: str | None) -> tuple[list[str], list[str]]:
+    """Names of the methods that went on beyond the baseline's last evaluation, and a sentence about them, if any."""
+    ends = {method.name: max((run.final_step or 0 for run in method.runs), default=0) for method in methods}
+    limit = ends.get(baseline or '', 0)
+    longer = [name for name, step in ends.items() if limit and step > limit]
+    named = ', '.join(f'{name} ({ends[name]:,})' for name in longer)
+    return longer, [f'Not compared, as trained beyond step {limit:,}: {named}.'] if longer else []
 
 
 def _alone(losses: Mapping[str, Mapping[int, float]], skills: int, methods: Sequence[Method]) -> str:

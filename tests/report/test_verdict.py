@@ -88,6 +88,17 @@ def test_a_baseline_that_is_lowest_is_reported(methods_of):
     assert 'chosen among 2 methods' in text
 
 
+def test_methods_that_were_trained_longer_than_the_baseline_are_named_and_not_compared(methods_of, make_run):
+    methods = methods_of(stratified=[6.0, 6.02, 6.01], skill_it=[5.8, 5.83, 5.82])
+    expected = verdict(methods, 'stratified')
+    folders = [run.folder for method in methods for run in method.runs]
+    losses = [{'a': 3.0, 'b': 3.0}] * 2 + [{'a': 2.0, 'b': 2.0}]
+    folders += [make_run('longer', seed=seed, rounds=2, losses=losses) for seed in (1, 2, 3)]
+    text = verdict(group_runs(read_runs(folders)), 'stratified')
+    last = read_runs(folders)[-1].final_step
+    assert text == f'{expected} Not compared, as trained beyond step {last // 2}: longer ({last}).'
+
+
 def test_the_choice_among_several_widens_the_interval():
     differences = np.array([0.2, 0.3, 0.25])
     one, four = Gap(differences, 1), Gap(differences, 4)
