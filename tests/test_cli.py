@@ -71,11 +71,13 @@ def test_other_errors_end_in_one_line_and_exit_code_1(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == 'skillit: RuntimeError: first (traceback: --debug)\n'
 
 
-@pytest.mark.parametrize('lines', [1, 100_000])
-def test_a_command_whose_reader_has_ended_ends_without_a_word(lines: int):
+@pytest.mark.parametrize('show', ['print', 'default_console().print', 'print_line'])
+@pytest.mark.parametrize('lines', [1, 10_000])
+def test_a_command_whose_reader_has_ended_ends_without_a_word(show: str, lines: int):
     code = f"""import sys
 from skillit_stream.base.errors import run_guarded
-sys.exit(run_guarded(lambda: print('line\\n' * {lines})))"""
+from skillit_stream.base.terminal import default_console, print_line
+sys.exit(run_guarded(lambda: {show}('line\\n' * {lines})))"""
     command = [sys.executable, '-c', code]
     reader, writer = os.pipe()
     os.close(reader)

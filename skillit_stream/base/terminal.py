@@ -6,10 +6,16 @@ from rich.text import Text
 WIDTH_OF_A_FILE = 120  # columns where the output is no terminal
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command, as of what is printed without rich, which would end the process here."""
+        raise BrokenPipeError
+
+
 def default_console() -> Console:
     """Standard output; wider than rich's 80 columns where it goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_OF_A_FILE)
+    console = _Console()
+    return console if console.is_terminal else _Console(width=WIDTH_OF_A_FILE)
 
 
 def print_line(text: str) -> None:

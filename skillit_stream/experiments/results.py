@@ -69,7 +69,7 @@ def as_markdown(about: Mapping[str, Any], methods: Sequence[Method], baseline: s
         'Nats per token at the last evaluation, mean ± sample standard deviation over seeds; lower is better.',
         _table(about, methods, baseline),
         _left_out(methods),
-        _bullets(verdicts(methods)),
+        _bullets(verdicts(methods, baseline)),
     ]
     if baseline:
         parts += [

@@ -54,7 +54,9 @@ class Measured:
     def spread(self, columns: Sequence[int]) -> float:
         """Standard deviation over the branches in that over the repeats, root mean squares over these losses."""
         branches, noise = self.raised[:, columns].std(axis=0, ddof=1), self.noise[columns]
-        return float(np.inf if not noise.any() else np.sqrt((branches**2).mean() / (noise**2).mean()))
+        if not noise.any():
+            return np.inf if branches.any() else 0.0
+        return float(np.sqrt((branches**2).mean() / (noise**2).mean()))
 
 
 @dataclass(frozen=True, kw_only=True)

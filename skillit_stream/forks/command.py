@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--max-passes',
         type=float,
         metavar='N',
-        help="raise no skill beyond so many passes by the end of the run (default: the run's warn_passes)",
+        help="raise no skill beyond so many passes by the end of the run (default: the run's warn_passes, or 1 with "
+        'on_exhausted: error)',
     )
     parser.add_argument('--out', required=True, metavar='DIR', help='records, and what was found')
     parser.add_argument('--task', metavar='i/n', help='do share i (from 0) of n of the branches')

@@ -37,8 +37,8 @@ Asking = Generator[list[Branch], Array, Finding]
 def deciding(plan: ForkPlan, batch_size: int, *, say: Callable[[str], None] | None = None) -> Asking:
     """Ask for branches up to a verdict.
 
-    How much the branches differ decides how long they are, and not whether there is a choice: a noise of three repeats
-    is itself known to a factor of two, and the pairs decide without it.
+    How much the branches differ decides how long they are, and not whether there is a choice: the noise that
+    three repeats show may be off by three times or more, and the pairs decide without it.
 
     Args:
         plan: Of the branches.

@@ -150,7 +150,7 @@ def _table(result: Result) -> Table:
 def _yaml(result: Result) -> str:
     from omegaconf import OmegaConf
 
-    what = '' if result.verdict.kind == TAKE else ' The verdict is not to take it.'
+    what = '' if result.verdict.kind == TAKE else f' The verdict: {result.verdict.kind}.'
     comment = f'# By `skillit fork`, {result.steps} steps from step {result.plan.place.step}.{what}\n'
     return comment + OmegaConf.to_yaml(OmegaConf.create(_by_skill(result, result.choice.mixture)))
 

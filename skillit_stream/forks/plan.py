@@ -35,7 +35,7 @@ class ForkOptions:
     confirm: int = 3
     """Pairs."""
     max_passes: float | None = None
-    """How often the run may walk a stream by its end; None: its `warn_passes`."""
+    """How often the run may walk a stream by its end; None: its `warn_passes`, or 1 with `on_exhausted: error`."""
 
     def __post_init__(self) -> None:
         lowest = {'steps': 1, 'repeats': 2, 'confirm': 2}
@@ -128,12 +128,14 @@ class ForkPlan:
         Args:
             batch_size: Samples in a step.
         """
-        left = None if self.place.of_steps is None else self.place.of_steps - self.place.step
-        if not left or self.options.max_passes is None:
-            return np.ones(len(self.skills))
         sizes, drawn = (
             np.array([of[skill] for skill in self.skills]) for of in (self.place.sizes, self.place.drawn)
         )
+        # Inside a round the whole of it counts as drawn.
+        begun = max(self.place.step, int(drawn.sum()) // batch_size)
+        left = 0 if self.place.of_steps is None else self.place.of_steps - begun
+        if left <= 0 or self.options.max_passes is None:
+            return np.ones(len(self.skills))
         room = self.options.max_passes * sizes - drawn
         return np.clip(np.maximum(room / (left * batch_size), self.present), 0.0, 1.0)
 

@@ -1,6 +1,7 @@
 """Policy `forks`: inside a run what `skillit fork` does beside one, and it moves where a gain is confirmed, alone."""
 
 from collections.abc import Generator, Mapping, Sequence
+from math import ceil
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,8 +88,10 @@ class Forks(MixturePolicy):
         length = ': give max_duration in ep, ba, sp or tok'
         self._rounds = required(self.name, 'the length of the run', rounds, length)
         self._run_steps = required(self.name, 'the length of the run', run_steps, length)
-        self._batch_size = required(self.name, 'the size of a round', round_size) // (round_steps or 1)
-        self.most_steps = int(self.max_cost * self._run_steps)
+        self._round_steps = round_steps or 1
+        self._batch_size = required(self.name, 'the size of a round', round_size) // self._round_steps
+        # Not a step less for what a product of floats lacks.
+        self.most_steps = int(self.max_cost * self._run_steps + 1e-9)
         """Of all branches together."""
         even = np.full(len(self.skills), 1 / len(self.skills))
         self._mixture, self._spent = even, 0
@@ -98,10 +101,12 @@ class Forks(MixturePolicy):
 
     def initial(self) -> NDArray[np.float64]:
         """Return the stratified mixture, float64 ``[k]``; raises InputError if the run ends before any branch."""
-        if self.every >= self._rounds:
+        left = max(0, self._run_steps - self.every * self._round_steps)
+        if self.every >= self._rounds or left < self._options.steps:
             raise InputError(
-                f'every must be less than the {self._rounds} rounds of the run, but got: {self.every}: after the last '
-                f'round there is nothing to decide; `start` has the first branches trained where it begins'
+                f'every must be less than the {self._rounds} rounds of the run, but got: {self.every}: the first '
+                f'branches would come where {left} steps are left, and take {self._options.steps}; `start` has them '
+                f'trained where it begins'
             )
         return self._mixture.copy()
 
@@ -118,19 +123,16 @@ class Forks(MixturePolicy):
             if found['mixture'] is not None:
                 self._mixture = np.array([found['mixture'][skill] for skill in self.skills])
             self._notes = [f'forks: {found["verdict"]}: {found["reason"]}; {self._spent_text()}']
-        elif self._is_due(observation) and not self._is_paid():
-            self._notes = [f'forks: no branches after round {observation.round}: {self._spent_text()}']
+        elif self._is_due(observation) and (why := self._why_none(observation)):
+            self._notes = [f'forks: no branches after round {observation.round}: {why}']
         return self._mixture.copy()
 
     def trial(self, observation: RoundObservation) -> Trial | None:
         """Return the branches to train where some are due, and paid for."""
-        if not self._is_due(observation) or not self._is_paid():
+        if not self._is_due(observation) or self._why_none(observation):
             return None
         drawn = dict(observation.samples_seen or {})
-        step = sum(drawn.values()) // self._batch_size
-        if self._run_steps - step < self._options.steps:
-            return None
-        return self._tried(self._plan(self._present(observation), drawn, step))
+        return self._tried(self._plan(self._present(observation), drawn, self._step(observation)))
 
     def describe(self) -> dict[str, Any]:
         """Return the name and parameters."""
@@ -155,6 +157,16 @@ class Forks(MixturePolicy):
         """Whether branches are to be trained before the coming round; there is none after the last."""
         upcoming = observation.round + 1
         return upcoming % self.every == 0 and upcoming < self._rounds
+
+    def _step(self, observation: RoundObservation) -> int:
+        return sum((observation.samples_seen or {}).values()) // self._batch_size
+
+    def _why_none(self, observation: RoundObservation) -> str | None:
+        """Why no branches are trained that are due; None: they are."""
+        left = self._run_steps - self._step(observation)
+        if left < self._options.steps:
+            return f'a branch takes {self._options.steps} steps, and {left} are left'
+        return None if self._is_paid() else self._spent_text()
 
     def _is_paid(self) -> bool:
         return self._spent + self.steps_a_set <= self.most_steps
@@ -209,7 +221,7 @@ class Forks(MixturePolicy):
                 f'max_cost={self.max_cost:g} of {self._run_steps:,} steps is {self.most_steps:,} steps, but one set of '
                 f'branches takes {self.steps_a_set:,} ({len(self.skills)} skills, {options.repeats} repeats and '
                 f'{options.confirm} pairs of {options.steps} steps each): raise it to '
-                f'{self.steps_a_set / self._run_steps:.2g}, lower steps, or train longer'
+                f'{ceil(1000 * self.steps_a_set / self._run_steps) / 1000:g}, lower steps, or train longer'
             )
 
 

@@ -165,8 +165,19 @@ def common_sd(one: Spread, other: Spread) -> float | None:
     return math.sqrt((one.sd**2 + other.sd**2) / 2)
 
 
-def verdicts(methods: Sequence[Method]) -> list[str]:
-    """The row of means in words, a sentence per method behind the lowest."""
+def trained_longer(methods: Sequence[Method], baseline: str | None) -> list[str]:
+    """Names of the methods that were trained on more samples than the baseline; none without one."""
+    samples = {method.name: max((run.samples for run in method.runs), default=0) for method in methods}
+    return [name for name, count in samples.items() if count > samples.get(baseline or '', count)]
+
+
+def verdicts(methods: Sequence[Method], baseline: str | None = None) -> list[str]:
+    """The row of means in words, a sentence per method behind the lowest.
+
+    Methods that were trained longer than the baseline are left out.
+    """
+    longer = trained_longer(methods, baseline)
+    methods = [method for method in methods if method.name not in longer]
     rows = [row for row in loss_rows(methods) if row.skill == AVERAGE]
     cells = {
         method.name: cell

@@ -147,7 +147,7 @@ def _final_losses(methods: Sequence[Method], baseline: str | None) -> dict[str, 
             for row in shown
         ],
         'left_out': len(rows) - len(shown),
-        'verdicts': verdicts(methods),
+        'verdicts': verdicts(methods, baseline),
         'pairs': found[:MAX_PAIRS],
         'more_pairs': max(0, len(found) - MAX_PAIRS),
         'reaches': reach_sentences(methods, baseline) if baseline else [],

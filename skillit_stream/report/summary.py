@@ -43,7 +43,7 @@ def summarise(methods: Sequence[Method], baseline: str | None = None) -> dict[st
         ],
         'pairs': [asdict(pair) for pair in pairs(methods, baseline)],
         'verdict': verdict(methods, baseline),
-        'verdicts': verdicts(methods),
+        'verdicts': verdicts(methods, baseline),
         'baseline': baseline,
         'steps_to_the_baseline': {
             reach.method: list(reach.steps) for reach in (find_reaches(methods, baseline) if baseline else ())

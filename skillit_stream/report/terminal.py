@@ -65,7 +65,7 @@ def print_methods(
         near = '   ~ within one standard deviation of it' if any(map(has_spread, rows)) else ''
         console.print(f'* lowest{near}', style='dim', highlight=False)
     found = pairs(methods, baseline)
-    sentences = [*verdicts(methods), *(f'{pair}.' for pair in found[:MAX_PAIRS])]
+    sentences = [*verdicts(methods, baseline), *(f'{pair}.' for pair in found[:MAX_PAIRS])]
     if baseline is not None:
         sentences += reach_sentences(methods, baseline)
     for sentence in sentences:

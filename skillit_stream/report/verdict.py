@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.report.comparison import MIN_SEEDS, losses_per_seed, number
+from skillit_stream.report.comparison import MIN_SEEDS, losses_per_seed, number, trained_longer
 from skillit_stream.report.methods import Method, common_eval_skills, plural
 
 LEVEL = 0.95
@@ -74,22 +74,25 @@ def verdict(methods: Sequence[Method], baseline: str | None = None) -> str:
     """Which method ended lowest against the baseline, by how much, on how many seeds, and what noise says to it.
 
     Fewer than three seeds in common show no noise: then no method is called lower than another. Methods that were
-    trained longer than the baseline are named, and not compared.
+    trained on more samples than the baseline are named, and not compared.
 
     Args:
         methods: The runs, grouped.
         baseline: The method to compare with; None: the one behind the lowest.
     """
     common = common_eval_skills(methods)
-    longer, note = _trained_longer(methods, baseline)
+    longer = trained_longer(methods, baseline)
+    note = [f'Not compared, as trained on more samples: {", ".join(longer)}.'] if longer else []
     losses = {method.name: losses_per_seed(method, common) for method in methods}
     losses = {name: by_seed for name, by_seed in losses.items() if by_seed and name not in longer}
     control = _control(methods, losses, baseline)
     reordered = losses.pop(control.name) if control else {}
-    if not losses:
+    if not losses and not longer:
         return 'There is no verdict: no run has a finite loss on the same skills as the others.'
+    if longer and len(losses) < 2:
+        return ' '.join([f'There is no verdict: nothing can be compared with {baseline}.', *note])
     if len(losses) == 1:
-        return ' '.join([_alone(losses, len(common), methods), *note])
+        return _alone(losses, len(common), methods)
     if baseline is not None and baseline not in losses:
         return f'There is no verdict: the baseline {baseline} has no loss to compare the others with.'
     ranked = sorted(losses, key=lambda name: float(np.mean(list(losses[name].values()))))
@@ -103,15 +106,6 @@ def verdict(methods: Sequence[Method], baseline: str | None = None) -> str:
     order = _order_noise(gap, control.name, reordered, losses[other]) if control and gap.is_clear else None
     sentence = _compared(best, f'the baseline {other}' if other == baseline else other, gap, order)
     return ' '.join([sentence, *_one_order(methods), *note])
-
-
-def _trained_longer(methods: Sequence[Method], baseline: str | None) -> tuple[list[str], list[str]]:
-    """Names of the methods that went on beyond the baseline's last evaluation, and a sentence about them, if any."""
-    ends = {method.name: max((run.final_step or 0 for run in method.runs), default=0) for method in methods}
-    limit = ends.get(baseline or '', 0)
-    longer = [name for name, step in ends.items() if limit and step > limit]
-    named = ', '.join(f'{name} ({ends[name]:,})' for name in longer)
-    return longer, [f'Not compared, as trained beyond step {limit:,}: {named}.'] if longer else []
 
 
 def _alone(losses: Mapping[str, Mapping[int, float]], skills: int, methods: Sequence[Method]) -> str:

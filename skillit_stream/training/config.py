@@ -95,7 +95,7 @@ class EvalLoaderConfig:
     skills: list[str] | None = None
     """Skills to evaluate; null: all of the streams folder."""
     batch_size: int | None = None
-    """Samples a rank and batch; null: as in training."""
+    """Samples a rank and forward pass; null: those of `device_train_microbatch_size`, of a step where that is auto."""
     samples_per_skill: int | None = SAMPLES_PER_SKILL
     """Evaluate each skill on its first so many samples, the same ones every time; null: on all."""
     subset_num_batches: int | None = None

@@ -79,8 +79,8 @@ class ScoringPass:
 
     Args:
         config: Of a training run; its model, weights (`load_path`), precision and batch sizes count: passes are of
-            `eval_loader.batch_size` samples, of a training microbatch, or of a step, and of half as many where the
-            device's memory does not hold them.
+            `eval_loader.batch_size` samples, of a training microbatch, or of a step, and of half as many where a GPU's
+            memory does not hold them.
         name: Of the losses.
         overwrite: Whether losses of that name are thrown away first.
 
@@ -115,7 +115,9 @@ class ScoringPass:
         self._folder = stream_folders(config)
         fits = config.device_train_microbatch_size
         self._batch = config.eval_loader.batch_size or (
-            fits if isinstance(fits, int) else config.global_train_batch_size
+            min(fits, config.global_train_batch_size)
+            if isinstance(fits, int)
+            else config.global_train_batch_size
         )
         self.streams = {skill: self._stream(skill, name) for skill in skills}
         for skill, stream in self.streams.items():
@@ -195,7 +197,7 @@ class ScoringPass:
         return sorted(lacking)
 
     def _passes(self, ids: range) -> Iterator[torch.Tensor]:
-        """Their losses, batch by batch, of half the size from where the device's memory does not hold one."""
+        """Their losses, batch by batch, of half the size from where a GPU's memory does not hold one."""
         while ids:
             now, losses = ids[: self._batch], None
             with suppress(torch.OutOfMemoryError):

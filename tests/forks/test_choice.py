@@ -78,6 +78,8 @@ def test_effects_are_signed_and_have_standard_errors():
 def test_the_spread_is_large_without_noise_and_small_within_it():
     assert measured().spread([0, 1]) > 1e9
     assert measured(1.0).spread([0, 1]) < 5
+    still = Measured(present=PRESENT, repeats=np.ones((3, 2)), raised=np.ones((3, 2)))
+    assert still.spread([0, 1]) == 0.0
 
 
 def test_a_present_mixture_of_one_skill_alone_has_too_few_distinct_branches():

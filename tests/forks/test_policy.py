@@ -1,6 +1,7 @@
 """The policy `forks` by itself: when it asks for branches, what it makes of their losses, what it costs."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -196,3 +197,24 @@ def test_a_run_that_would_end_before_any_branch_is_refused_unless_it_starts_with
 def test_its_options_must_be_given():
     with pytest.raises(InputError, match="policy 'forks' needs the option 'every'"):
         build_policy('forks', skills=SKILLS, eval_skills=SKILLS, steps=4)
+
+
+@pytest.mark.parametrize('run_steps', [240, 241, 250, 999])
+def test_the_cost_that_a_refusal_asks_for_pays_for_a_look(run_steps: int):
+    length = {'rounds': 10, 'run_steps': run_steps, 'every': 2, 'steps': 20}
+    with pytest.raises(InputError, match='raise it to') as refused:
+        forks(**length, max_cost=0.01)
+    cost = float(re.search(r'raise it to ([\d.]+)', str(refused.value))[1])  # pyright: ignore[reportOptionalSubscript]
+    policy = forks(**length, max_cost=cost)
+    assert policy.steps_a_set <= policy.most_steps < policy.steps_a_set + 0.002 * run_steps
+
+
+def test_branches_that_the_rest_of_the_run_is_too_short_for_are_refused_or_named():
+    with pytest.raises(InputError, match='where 200 steps are left, and take 201'):
+        forks(every=16, steps=201, max_cost=10).initial()
+    policy = forks(every=8, steps=201, max_cost=10)
+    policy.initial()
+    assert policy.trial(after(7)) is not None
+    assert policy.trial(after(15)) is None
+    policy.update(after(15))
+    assert policy.notes() == ['forks: no branches after round 15: a branch takes 201 steps, and 200 are left']

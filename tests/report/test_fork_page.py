@@ -75,10 +75,11 @@ def test_where_nothing_is_to_be_taken_the_page_does_not_advise_it(tmp_path: Path
     text = text_of(write_fork_page(write_fork(tmp_path / 'a', verdict=STAY, reason=reason, confirmed=None)))
     assert 'stay: no gain above noise' in text
     assert 'The run goes on as it is.' in text
-    assert 'which the verdict does not advise: A run that goes on' in text
+    assert 'skillit apply' not in text
     assert 'No pairs were trained' in text
     text = text_of(write_fork_page(write_fork(tmp_path / 'b', verdict=CANNOT_TELL, more_pairs=2)))
     assert 'skillit fork with --confirm 5' in text
+    assert 'which the verdict does not advise: A run that goes on' in text
 
 
 def test_names_and_numbers_of_any_kind_are_shown(tmp_path: Path):
