@@ -123,13 +123,13 @@ class Forks(MixturePolicy):
             if found['mixture'] is not None:
                 self._mixture = np.array([found['mixture'][skill] for skill in self.skills])
             self._notes = [f'forks: {found["verdict"]}: {found["reason"]}; {self._spent_text()}']
-        elif self._is_due(observation) and (why := self._why_none(observation)):
+        elif self._is_due(observation) and (why := self._why_no_branches(observation)):
             self._notes = [f'forks: no branches after round {observation.round}: {why}']
         return self._mixture.copy()
 
     def trial(self, observation: RoundObservation) -> Trial | None:
         """Return the branches to train where some are due, and paid for."""
-        if not self._is_due(observation) or self._why_none(observation):
+        if not self._is_due(observation) or self._why_no_branches(observation):
             return None
         drawn = dict(observation.samples_seen or {})
         return self._tried(self._plan(self._present(observation), drawn, self._step(observation)))
@@ -161,7 +161,7 @@ class Forks(MixturePolicy):
     def _step(self, observation: RoundObservation) -> int:
         return sum((observation.samples_seen or {}).values()) // self._batch_size
 
-    def _why_none(self, observation: RoundObservation) -> str | None:
+    def _why_no_branches(self, observation: RoundObservation) -> str | None:
         """Why no branches are trained that are due; None: they are."""
         left = self._run_steps - self._step(observation)
         if left < self._options.steps:

@@ -68,7 +68,9 @@ def build_fork_page(folder: Path, result: ForkResult, graph: SkillsGraph) -> str
 
 
 def _commands(folder: Path, result: ForkResult) -> list[tuple[str, str]]:
-    """What takes the mixture over: when, and the command."""
+    """What takes the mixture over: when, and the command; none for a mixture that no pairs have tried."""
+    if result.confirmed is None:
+        return []
     run = result.run.rstrip('/')
     mixing = json.dumps({'policy': 'static', 'proportions': dict(result.mixture)}, ensure_ascii=False)
     anew = [

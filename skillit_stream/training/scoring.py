@@ -113,12 +113,8 @@ class ScoringPass:
         self._model = self._device.module_to_device(self._model).eval()
         self._streams = EvalStreams(open_streams(config, manifest, skills, 'train'))
         self._folder = stream_folders(config)
-        fits = config.device_train_microbatch_size
-        self._batch = config.eval_loader.batch_size or (
-            min(fits, config.global_train_batch_size)
-            if isinstance(fits, int)
-            else config.global_train_batch_size
-        )
+        step, fits = config.global_train_batch_size, config.device_train_microbatch_size
+        self._batch = config.eval_loader.batch_size or (min(fits, step) if isinstance(fits, int) else step)
         self.streams = {skill: self._stream(skill, name) for skill in skills}
         for skill, stream in self.streams.items():
             if overwrite and stream.folder.exists():
