@@ -73,7 +73,8 @@ class StagedFolder(Destination):
                         locks.enter_context(locked(os.path.join(folder, LOCK_NAME)))
                 finish_replacing(self._target, self._previous)
                 if was_moved:
-                    remove_folder(self._aside)
+                    for folder in (self._aside, self.work):
+                        remove_folder(folder)
                 elif os.path.isdir(self._aside):
                     os.rename(self._aside, self.work)
                 self._remove_locks()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from skillit_stream.cli import main
-from skillit_stream.convert import pipeline
-from skillit_stream.convert.locks import locked
+from skillit_stream.convert import pipeline, staged_folder
+from skillit_stream.convert.locks import LOCK_NAME, locked
 from skillit_stream.convert.staged_folder import StagedFolder
 from skillit_stream.convert.verify import verify
 from tests.support.adding import documents_of, rows_of
@@ -232,3 +232,22 @@ def test_streams_that_nobody_lists_are_not_replaced_by_what_is_added(
     shutil.rmtree(tmp_path / 'S' / 'law')
     skillit(*add_command(new_files[1]), '--add')
     assert list(verify(str(tmp_path / 'S')).skills) == ['law', 'prose', 'verse']
+
+
+@pytest.mark.parametrize('work', [False, True])
+@pytest.mark.parametrize('killed_at', ['remove_folder', '_remove_locks'])
+def test_what_a_command_killed_after_its_publication_left_goes_when_it_is_typed_again(
+    tmp_path: Path, command, refused, monkeypatch, killed_at, work
+):
+    def kill(*_) -> None:
+        raise SystemExit('stands for a kill')
+
+    typed = command(*(('--work', tmp_path / 'work') if work else ()))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(*((StagedFolder, killed_at) if killed_at[0] == '_' else (staged_folder, killed_at)), kill)
+        main([str(one) for one in typed])
+    assert 'S: holds finished streams' in refused(*typed)
+    assert left_in(tmp_path) == ['S', 'corpus', *(['work'] if work else [])]
+    assert not work or left_in(tmp_path / 'work') == []
+    assert not (tmp_path / 'S' / LOCK_NAME).exists()
+    assert texts_in(tmp_path / 'S', 'prose') > 140
