@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert and learn a graph if needed, train what is not trained yet, write and print what came out."""
     from skillit_stream.experiments.importing import import_all
-    from skillit_stream.experiments.learned_graph import learn_graph
-    from skillit_stream.experiments.planning import mixture_drawn, plan_runs
+    from skillit_stream.experiments.learned_graph import graph_path, learn_graph
+    from skillit_stream.experiments.planning import check_methods, mixture_drawn, plan_runs
     from skillit_stream.experiments.results import write_results
     from skillit_stream.experiments.running import train_all
     from skillit_stream.report import print_summary, write_report
@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     jobs = experiment.jobs or (1 if ranks > 1 else os.cpu_count() or 1)
     runs = plan_runs(experiment, path.parent)
     if experiment.learn_graph is not None:
+        check_methods(runs, graph_path(experiment))
         learn_graph(experiment, path.parent)
+    check_methods(runs)
     import_all(runs, args.imported)
     train_all(runs, len(experiment.methods) * len(experiment.seeds), jobs=jobs, ranks=ranks)
     sources = {method.mixture_of for method in experiment.methods.values() if method.mixture_of}

@@ -16,8 +16,9 @@ from skillit_stream.formats.streams_folders import listed_folders
 from skillit_stream.training.config import TrainConfig, dump_config, load_config
 from skillit_stream.training.yaml_files import leaves
 
-# Where a run lies and what it runs on; what it trains on is compared by the digests of its streams and graph.
+# What a run is called, where it lies and what it runs on; what it trains on is compared by the digests of its streams and graph.
 _PLACES = (
+    'run_name',
     'streams',
     'streams_local',
     'save_folder',
@@ -42,7 +43,7 @@ def import_runs(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
     """Take over from a folder, as an experiment's `out` is, the finished runs that are planned here and not finished.
 
     A run is taken whole but for its checkpoints, and only if it was trained with the very same configuration, graph and
-    streams; where they lie may differ.
+    streams; where they lie and what the experiment is called may differ.
 
     Args:
         runs: That are planned.

@@ -24,7 +24,7 @@ def learn_graph(experiment: ExperimentConfig, home: Path) -> None:
     Raises:
         InputError: The graph cannot be learned so.
     """
-    path = _path(experiment)
+    path = graph_path(experiment)
     before = graph_hash(path) if path.exists() else None
     overrides = overrides_of(experiment, 'graph', 'graph', experiment.seeds[0])
     command = command_of(experiment.ranks, 'graph', 'learn', str(home / experiment.yaml), *overrides)
@@ -43,16 +43,17 @@ def graph_facts(experiment: ExperimentConfig) -> dict[str, Any]:
     from skillit_stream.graphs.look import as_facts, load_graph, warnings_of_losses
     from skillit_stream.mixture.graph_formulas import not_learned
 
-    facts = as_facts(load_graph(str(_path(experiment))))
+    facts = as_facts(load_graph(str(graph_path(experiment))))
     found = losses_of_table(str(_records(experiment) / TABLE))
     facts['warnings'] += warnings_of_losses(not_learned(found.losses, found.eval_skills))
     return {'learned_with': [f'seed={experiment.seeds[0]}', *(experiment.learn_graph or [])], **facts}
 
 
-def _path(experiment: ExperimentConfig) -> Path:
+def graph_path(experiment: ExperimentConfig) -> Path:
+    """Where the graph lies once it is learned."""
     return Path(experiment.out) / 'graph.json'
 
 
 def _records(experiment: ExperimentConfig) -> Path:
     """Folder of the short runs that the graph was learned from."""
-    return _path(experiment).with_suffix('.runs')
+    return graph_path(experiment).with_suffix('.runs')

@@ -82,6 +82,30 @@ def plan_runs(
     ]
 
 
+def check_methods(runs: Sequence[PlannedRun], to_be_learned: Path | None = None) -> None:
+    """Refuse a method that training would refuse, before others are trained for nothing.
+
+    Args:
+        runs: The first of each method is looked at.
+        to_be_learned: A graph file; methods that name it are passed over while it is not there.
+
+    Raises:
+        InputError: The run's times, skills, graph or policy do not fit it or the streams.
+    """
+    from skillit_stream.training.checked_run import check_run
+
+    firsts = {planned.method: planned for planned in reversed(runs) if not planned.is_finished()}
+    for planned in reversed(firsts.values()):
+        graph = (planned.config.algorithms.get('data_mixing') or {}).get('graph')
+        is_missing = to_be_learned is not None and not to_be_learned.exists() and graph == str(to_be_learned)
+        # The losses of samples are taken when their run's turn comes.
+        if planned.losses is None and not is_missing:
+            try:
+                check_run(planned.config)
+            except InputError as error:
+                raise InputError(f'Method {planned.method}: {error}') from error
+
+
 def _plan(
     experiment: ExperimentConfig,
     home: Path,

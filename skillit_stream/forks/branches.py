@@ -21,15 +21,14 @@ from composer.loggers import Logger
 from skillit_stream.base.errors import InputError, as_input_error
 from skillit_stream.mixture.trials import Branch
 from skillit_stream.training.builders import build_material, device_parts
+from skillit_stream.training.checked_run import check_run
 from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import ALL_SKILLS, half_evaluators
 from skillit_stream.training.parts import build_algorithms
 from skillit_stream.training.randomness import restore_randomness
 from skillit_stream.training.resuming import take_optimizer_options
-from skillit_stream.training.run_policy import chosen_skills, policy_of_run, train_sizes
 from skillit_stream.training.skill_metrics import LOSSES, MeanSkillLoss
-from skillit_stream.training.streams_folder import load_manifest
 
 TIMED_STEPS = 4
 
@@ -54,12 +53,11 @@ class Branches:
     """
 
     def __init__(self, config: TrainConfig, checkpoint: Path) -> None:
-        manifest = load_manifest(config)
-        skills, eval_skills = chosen_skills(config, manifest)
-        sizes = train_sizes(config, manifest, skills)
-        policy, _ = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
+        run = check_run(config)
         self._config, self._checkpoint = config, checkpoint
-        self._material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
+        self._material = build_material(
+            config, run.manifest, run.skills, run.eval_skills, orders=run.policy.sample_orders()
+        )
         self._evaluators = half_evaluators(
             self._material.evaluator,
             samples_per_skill=config.eval_loader.samples_per_skill,

@@ -23,13 +23,14 @@ from skillit_stream.loader.eval_streams import EvalStreams
 from skillit_stream.mixture import MixturePolicy, SampleOrder
 from skillit_stream.mixture.from_options import PolicyBuilder
 from skillit_stream.training.causality import refuse_what_sees_too_much
+from skillit_stream.training.checked_run import check_run
 from skillit_stream.training.checkpoints import loading_arguments
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.data_mixing import DataMixing
 from skillit_stream.training.evaluation import skill_evaluator, token_data_spec
 from skillit_stream.training.fsdp import build_fsdp, mark_layers
 from skillit_stream.training.graph_file import GraphFile
-from skillit_stream.training.intervals import check_evaluated_rounds, check_stoppers, check_times
+from skillit_stream.training.intervals import check_stoppers
 from skillit_stream.training.kernels import Machine, on_gpu
 from skillit_stream.training.live_branches import LiveBranches
 from skillit_stream.training.models import build_model, check_length
@@ -54,19 +55,14 @@ from skillit_stream.training.run_files import (
 )
 from skillit_stream.training.run_policy import (
     builder_of_run,
-    check_evaluated,
-    chosen_skills,
     policy_name,
-    policy_of_run,
     run_units,
     stream_fraction,
-    train_sizes,
 )
 from skillit_stream.training.skill_losses import SkillLossModel
 from skillit_stream.training.skill_metrics import MeanSkillLoss, tokens_per_byte
 from skillit_stream.training.streams_folder import (
     document_end_of,
-    load_manifest,
     load_tokenizer,
     open_streams,
 )
@@ -104,29 +100,26 @@ def build_run(config: TrainConfig) -> Run:
     Raises:
         InputError: Something in the configuration, the streams or the graph does not fit.
     """
-    check_times(config)
     sharding = build_fsdp(config.fsdp_config, config.device, config.device_train_microbatch_size)
     others = build_algorithms(config.algorithms, sharded=sharding is not None)
-    manifest = load_manifest(config)
-    skills, eval_skills = chosen_skills(config, manifest)
-    sizes = train_sizes(config, manifest, skills)
-    policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
-    check_evaluated(policy, eval_skills, config)
-    check_evaluated_rounds(config, policy, manifest.seq_len)
+    checked = check_run(config)
+    manifest, policy, eval_skills = checked.manifest, checked.policy, checked.eval_skills
     if dist.get_world_size() > 1:
         # One process group for the whole run. Left to itself, each StreamingDataset makes one and destroys
         # it again, and ranks that do so out of step wait for each other for ever.
         dist.initialize_dist(get_device(config.device), config.dist_timeout)
     check_parts(config)
     loading = loading_arguments(config, checkpoint_folder(config))
-    resumption = resumption_of(config, loading, graph)
+    resumption = resumption_of(config, loading, checked.graph)
     prepare_folder(config)
-    material = build_material(config, manifest, skills, eval_skills, orders=policy.sample_orders())
+    material = build_material(
+        config, manifest, checked.skills, eval_skills, orders=policy.sample_orders()
+    )
     plan = _plan(
-        config, manifest, material, sizes=sizes, eval_skills=eval_skills, loaded=loading['load_path']
+        config, manifest, material, sizes=checked.sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
     forked = resumption is not None and resumption.forked
-    build = builder_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
+    build = builder_of_run(config, checked.sizes, eval_skills, seq_len=manifest.seq_len)
     mixing = _mixing(config, policy, material.document_end, build, begin_anew=forked)
     # Composer's console logger prints whole lines: a line that changes would be torn by them.
     progress = Progress(plan, bar=config.progress_bar and not config.log_to_console)
@@ -151,7 +144,7 @@ def build_run(config: TrainConfig) -> Run:
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         clear_run(config)
-        about = about_run(config, policy, graph, material.dataset, kernels=material.model.kernels, plan=plan)
+        about = about_run(config, policy, checked.graph, material.dataset, kernels=material.model.kernels, plan=plan)
         write_run_files(config, about)
     return Run(
         trainer,

@@ -307,6 +307,29 @@ def test_a_graph_that_cannot_be_learned_ends_the_experiment(yaml: Path, capfd: p
     assert not list((yaml.parent / 'runs').glob('*'))
 
 
+@pytest.mark.parametrize('learned', [False, True])
+@pytest.mark.parametrize(
+    ('method', 'told'),
+    [
+        ('{policy: ado, warmup: 1}', 'warmup must be a whole number, 3 or more, but got: 1'),
+        ('{policy: static, weights: {digit_9: 1}}', 'digit_9'),
+        ('{policy: skill_it, graph: nowhere.json}', 'nowhere.json'),
+    ],
+)
+def test_a_method_that_is_refused_is_refused_before_another_is_trained(
+    yaml: Path, capfd: pytest.CaptureFixture[str], learned: bool, method: str, told: str
+):
+    if learned:
+        of_a_learned_graph(yaml)
+    yaml.write_text(yaml.read_text().replace('methods:', f'methods:\n  last:\n    data_mixing: {method}'))
+    assert main(['experiment', str(yaml)]) == 2
+    error = capfd.readouterr().err
+    assert 'skillit: Method last: ' in error
+    assert told in error
+    assert error.count('\n') == 1
+    assert not (yaml.parent / 'runs').exists()
+
+
 def test_a_run_that_is_refused_is_told_in_its_own_words(yaml: Path, capfd: pytest.CaptureFixture[str]):
     yaml.write_text(yaml.read_text().replace('round_size=8', 'round_size=9'))
     assert main(['experiment', str(yaml), 'jobs=1']) == 2

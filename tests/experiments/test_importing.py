@@ -87,6 +87,15 @@ def test_what_is_finished_here_stays(elsewhere: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_run_of_another_experiment_is_taken_if_only_its_name_is_another(elsewhere: Path, tmp_path: Path):
+    yaml = write_experiment(tmp_path / 'here', elsewhere / 'streams', '[1]')
+    yaml.write_text(yaml.read_text().replace('name: tiny', 'name: larger'))
+    runs = planned(yaml)
+    assert import_runs(runs, elsewhere / 'runs') == ['stratified-s1', 'other_order-s1']
+    assert all(one.is_finished() for one in runs)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('old', 'new', 'problem'),
     [
