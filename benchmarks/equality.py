@@ -9,7 +9,9 @@ against eager ones in float32. On a CPU, where there are no fused kernels, with 
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from reporting import publish
+from reporting import show, write
 
 from skillit_stream.training.kernels import FAMILIES, Machine
 from tests.support.kernel_equality import differences, step, twins
@@ -64,16 +66,41 @@ def rounding_row(kind: str, device: str) -> dict[str, Any]:
     }
 
 
+def as_markdown(record: Mapping[str, Any]) -> str:
+    """The rows of equality.json as a table, and what they were measured on."""
+    hardware, versions = record['hardware'], record['versions']
+    machine = ', '.join(hardware.get('gpus') or [f'{hardware["cores"]} cores, no GPU'])
+    packages = ', '.join(f'{name} {versions[name]}' for name in ('torch', 'transformers') if name in versions)
+    heads = ('family', 'precision', 'kernels', *FIGURES)
+    lines = [
+        '# Kernels against eager ones',
+        '',
+        f'`{record["command"]}`, {record["date"]}: {machine}; {packages}. Largest relative differences; of',
+        'gradients, of a parameter\'s by norm.',
+        '',
+        f'| {" | ".join(heads)} |',
+        f'|{" --- |" * len(heads)}',
+    ]
+    for row in record['rows']:
+        figures = ('-' if row[figure] is None else f'{row[figure]:.1e}' for figure in FIGURES)
+        lines.append(f'| {row["family"]} | {row["precision"]} | {row["kernels"]} | {" | ".join(figures)} |')
+    return '\n'.join(lines) + '\n'
+
+
 def main() -> None:
     """Compare and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--out', help='folder for the JSON')
+    parser.add_argument('--out', help='folder for equality.json and equality.md')
     parser.add_argument('--families', nargs='+', choices=FAMILIES, default=list(FAMILIES))
     args = parser.parse_args()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     rows = [row for kind in args.families for row in rows_of(kind, device)]
     name = 'equality' if device == 'cuda' else 'equality-cpu'
-    publish(name, rows, configuration={'device': device, 'families': args.families}, out=args.out)
+    show(name, rows)
+    if args.out is not None:
+        path = write(name, rows, configuration={'device': device, 'families': args.families}, out=args.out)
+        path.with_suffix('.md').write_text(as_markdown(json.loads(path.read_bytes())), encoding='utf-8')
+        print(f'Written: {path}')
 
 
 if __name__ == '__main__':
