@@ -76,7 +76,7 @@ def as_markdown(record: Mapping[str, Any]) -> str:
         '# Kernels against eager ones',
         '',
         f'`{record["command"]}`, {record["date"]}: {machine}; {packages}. Largest relative differences; of',
-        'gradients, of a parameter\'s by norm.',
+        "gradients, of a parameter's by norm.",
         '',
         f'| {" | ".join(heads)} |',
         f'|{" --- |" * len(heads)}',

@@ -16,7 +16,8 @@ from skillit_stream.formats.streams_folders import listed_folders
 from skillit_stream.training.config import TrainConfig, dump_config, load_config
 from skillit_stream.training.yaml_files import leaves
 
-# What a run is called, where it lies and what it runs on; what it trains on is compared by the digests of its streams and graph.
+# What a run is called, where it lies and what it runs on; what it trains on is compared by the digests of its streams
+# and graph.
 _PLACES = (
     'run_name',
     'streams',

@@ -112,9 +112,7 @@ def build_run(config: TrainConfig) -> Run:
     loading = loading_arguments(config, checkpoint_folder(config))
     resumption = resumption_of(config, loading, checked.graph)
     prepare_folder(config)
-    material = build_material(
-        config, manifest, checked.skills, eval_skills, orders=policy.sample_orders()
-    )
+    material = build_material(config, manifest, checked.skills, eval_skills, orders=policy.sample_orders())
     plan = _plan(
         config, manifest, material, sizes=checked.sizes, eval_skills=eval_skills, loaded=loading['load_path']
     )
@@ -144,7 +142,9 @@ def build_run(config: TrainConfig) -> Run:
     # Only now: a checkpoint brings its own seed and canonical nodes, and the run folder must say those.
     if dist.get_global_rank() == 0:
         clear_run(config)
-        about = about_run(config, policy, checked.graph, material.dataset, kernels=material.model.kernels, plan=plan)
+        about = about_run(
+            config, policy, checked.graph, material.dataset, kernels=material.model.kernels, plan=plan
+        )
         write_run_files(config, about)
     return Run(
         trainer,

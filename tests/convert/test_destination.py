@@ -243,9 +243,10 @@ def test_what_a_command_killed_after_its_publication_left_goes_when_it_is_typed_
         raise SystemExit('stands for a kill')
 
     typed = command(*(('--work', tmp_path / 'work') if work else ()))
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(*((StagedFolder, killed_at) if killed_at[0] == '_' else (staged_folder, killed_at)), kill)
-        main([str(one) for one in typed])
+    with monkeypatch.context() as patch:
+        patch.setattr(StagedFolder if killed_at[0] == '_' else staged_folder, killed_at, kill)
+        with pytest.raises(SystemExit):
+            main([str(one) for one in typed])
     assert 'S: holds finished streams' in refused(*typed)
     assert left_in(tmp_path) == ['S', 'corpus', *(['work'] if work else [])]
     assert not work or left_in(tmp_path / 'work') == []
