@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='fresh pairs of the chosen and the present mixture that decide (default: 3)',
     )
     parser.add_argument(
+        '--min-gain',
+        type=float,
+        default=0.0,
+        metavar='G',
+        help='nats per token that a gain must be clearly above (default: 0)',
+    )
+    parser.add_argument(
         '--max-passes',
         type=float,
         metavar='N',
@@ -74,6 +81,7 @@ def _fork(args: argparse.Namespace, folder: Path, out: Path, task: Task) -> None
         targets=args.targets,
         repeats=args.repeats,
         confirm=args.confirm,
+        min_gain=args.min_gain,
         max_passes=args.max_passes,
     )
     if folder.resolve() in (out.resolve(), *out.resolve().parents):

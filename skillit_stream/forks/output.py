@@ -80,7 +80,7 @@ def found(result: Result) -> ForkResult:
         present=dict(plan.place.present),
         mixture=_by_skill(result, choice.mixture),
         predicted=_predicted(choice, plan.options.repeats),
-        confirmed=None if gains is None else _confirmed(gains),
+        confirmed=None if gains is None else _confirmed(gains, plan.options.min_gain),
         losses=PresentLosses(
             present=by_eval_skill(measured.repeats.mean(axis=0)), noise=by_eval_skill(measured.noise)
         ),
@@ -164,12 +164,13 @@ def _predicted(choice: Choice, repeats: int) -> PredictedGain:
     return PredictedGain(gain=choice.gain, standard_error=choice.standard_error, interval=list(interval))
 
 
-def _confirmed(gains: Array) -> ConfirmedGain:
+def _confirmed(gains: Array, min_gain: float) -> ConfirmedGain:
     gap = confirmed(gains)
     return ConfirmedGain(
         gain=gap.mean,
         interval=[gap.mean - gap.half_width, gap.mean + gap.half_width],
         gains=gains.tolist(),
-        t=t_value(gains),
+        t=t_value(gains - min_gain),
         bound=bound(len(gains)),
+        min_gain=min_gain,
     )

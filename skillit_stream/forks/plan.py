@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from composer.core import Time
@@ -34,6 +35,8 @@ class ForkOptions:
     repeats: int = 3
     confirm: int = 3
     """Pairs."""
+    min_gain: float = 0.0
+    """Nats per token; a gain that is not clearly above it is none."""
     max_passes: float | None = None
     """How often the run may walk a stream by its end; None: its `warn_passes`, or 1 with `on_exhausted: error`."""
 
@@ -46,6 +49,8 @@ class ForkOptions:
             raise InputError(
                 f'`--max-steps` must be at least --steps, {self.steps}, but got: {self.max_steps}.'
             )
+        if not 0 <= self.min_gain < inf:
+            raise InputError(f'`--min-gain` must be 0 or more nats per token, but got: {self.min_gain:g}.')
         if self.max_passes is not None and not self.max_passes > 0:
             raise InputError(f'`--max-passes` must be above 0, but got: {self.max_passes:g}.')
 

@@ -46,6 +46,7 @@ class Forks(MixturePolicy):
         steps: int,
         repeats: int = 3,
         confirm: int = 3,
+        min_gain: float = 0.0,
         targets: Sequence[str] | None = None,
         max_passes: float = 4.0,
         max_cost: float = 0.05,
@@ -64,6 +65,7 @@ class Forks(MixturePolicy):
             steps: Of each branch.
             repeats: Branches of the present mixture that the noise is told by.
             confirm: Pairs of the chosen and the present mixture that decide.
+            min_gain: Nats per token that a gain must be clearly above.
             targets: Eval skills whose mean loss shall fall; None: all.
             max_passes: No skill is raised beyond so many passes by the end of the run.
             max_cost: Steps of all branches together, as a part of those of the run.
@@ -79,6 +81,7 @@ class Forks(MixturePolicy):
             steps=whole_number('steps', steps, 1),
             repeats=whole_number('repeats', repeats, 2),
             confirm=whole_number('confirm', confirm, 2),
+            min_gain=number_within('min_gain', min_gain),
             targets=_targets(targets, eval_skills),
             max_passes=_above_zero('max_passes', max_passes),
         )
@@ -143,6 +146,7 @@ class Forks(MixturePolicy):
             'steps': options.steps,
             'repeats': options.repeats,
             'confirm': options.confirm,
+            'min_gain': options.min_gain,
             'targets': list(options.targets) or None,
             'max_passes': options.max_passes,
             'max_cost': self.max_cost,

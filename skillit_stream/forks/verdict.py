@@ -40,14 +40,20 @@ def bound(pairs: int) -> float:
     return float(stats.t.ppf(1.0 - LEVEL, pairs - 1))
 
 
-def verdict_of(gains: np.ndarray) -> Verdict:
-    """Of the pairs' gains, the target's loss of the present mixture less that of the chosen one, float64 ``[n]``."""
-    t, needed = t_value(gains), bound(len(gains))
+def verdict_of(gains: np.ndarray, min_gain: float = 0.0) -> Verdict:
+    """What pairs say.
+
+    Args:
+        gains: The target's loss of the present mixture less that of the chosen one, nats per token, float64 ``[n]``.
+        min_gain: Which the gain must be clearly above.
+    """
+    t, needed = t_value(gains - min_gain), bound(len(gains))
+    above = f'{min_gain:g} nats per token and ' if min_gain else ''
     of = f't = {t:.2f} of {len(gains)} pairs, bound {needed:.2f}'
     if t > needed:
         return Verdict(kind=TAKE, reason=f'{number(float(gains.mean()))} nats per token lower ({of})')
     if (more := _more_pairs(t / np.sqrt(len(gains)), len(gains))) is None:
-        return Verdict(kind=STAY, reason=f'no gain above noise ({of})')
+        return Verdict(kind=STAY, reason=f'no gain above {above}noise ({of})')
     plural = 's' if more > 1 else ''
     return Verdict(kind=CANNOT_TELL, reason=f'{more} more pair{plural} ({of})', more_pairs=more)
 

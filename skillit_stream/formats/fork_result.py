@@ -39,9 +39,11 @@ class ConfirmedGain:
     gains: list[float]
     """Of each pair."""
     t: float
-    """Student's; NaN where all pairs gain the same."""
+    """Student's, of the gains less `min_gain`; NaN where all pairs gain the same."""
     bound: float
     """Which t must exceed."""
+    min_gain: float = 0.0
+    """Nats per token; less is no gain."""
 
 
 @dataclass(frozen=True, kw_only=True)

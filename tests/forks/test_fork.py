@@ -117,6 +117,15 @@ def test_more_pairs_go_on_with_those_that_are_done(fork: Fork, tmp_path: Path):
     assert len(second) == 3
 
 
+def test_another_least_gain_is_a_verdict_of_the_same_branches(fork: Fork, tmp_path: Path):
+    fork(tmp_path / 'fork', *WANTED)
+    printed, waiting = fork(tmp_path / 'fork', *WANTED, '--min-gain', '9')
+    assert printed.startswith('stay: no gain above 9 nats per token and noise')
+    assert 'About' not in waiting
+    confirmed = json.loads((tmp_path / 'fork' / 'result.json').read_text())['confirmed']
+    assert (confirmed['min_gain'], confirmed['t'] < 0 < confirmed['gain']) == (9, True)
+
+
 @pytest.mark.slow
 def test_tasks_share_the_branches_and_the_last_says_what_was_found(fork: Fork, tmp_path: Path):
     whole, _ = fork(tmp_path / 'whole', *WANTED)
@@ -254,6 +263,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert '`--steps` must be at least 1' in refused(forked_run, '--steps', 0, *early)
     assert '`--repeats` must be at least 2' in refused(forked_run, '--steps', 2, '--repeats', 1, *early)
     assert '`--confirm` must be at least 2' in refused(forked_run, '--steps', 2, '--confirm', 1, *early)
+    assert '`--min-gain` must be 0 or more' in refused(forked_run, '--steps', 2, '--min-gain', 'nan', *early)
     assert '`--max-steps` must be at least' in refused(forked_run, '--steps', 4, '--max-steps', 3, *early)
     assert '`--max-passes` must be above 0' in refused(forked_run, '--steps', 4, '--max-passes', 0, *early)
     assert "`--targets` names 'wnted'" in refused(forked_run, '--steps', 2, '--targets', 'wnted', *early)

@@ -88,6 +88,13 @@ def test_a_confirmed_gain_moves_the_mixture_as_far_as_the_branches_reached():
     assert policy.notes()[0].startswith('forks: take it: 0.1000 nats per token lower')
 
 
+def test_a_gain_below_the_least_that_counts_moves_nothing():
+    found, _ = found_by(forks(targets=['x'], min_gain=0.2), after(3), linear({'a': 0.3}))
+    assert (found['verdict'], found['mixture']) == ('stay', None)
+    assert 'no gain above 0.2 nats per token and noise' in found['reason']
+    assert found_by(forks(targets=['x'], min_gain=0.05), after(3), linear({'a': 0.3}))[0]['verdict'] == 'take it'
+
+
 def test_the_mean_of_what_is_trained_on_evenly_cannot_gain_and_nothing_moves():
     policy = forks(targets=SKILLS)
     rng = np.random.default_rng(0)
@@ -170,6 +177,7 @@ def test_no_skill_is_raised_beyond_what_is_left_of_its_stream():
         ({'steps': 0}, 'steps must be a whole number, 1 or more'),
         ({'repeats': 1}, 'repeats must be a whole number, 2 or more'),
         ({'confirm': 1}, 'confirm must be a whole number, 2 or more'),
+        ({'min_gain': -0.1}, 'min_gain must be'),
         ({'max_passes': 0}, 'max_passes must be above 0'),
         ({'targets': ['y']}, "targets names 'y', which is not evaluated"),
         ({'targets': []}, 'targets must name at least one skill'),

@@ -37,12 +37,24 @@ def test_a_gain_near_the_bound_asks_for_as_many_pairs_as_would_do():
     assert enough <= MOST_PAIRS
 
 
-def test_noise_alone_is_taken_in_a_twentieth_of_the_cases():
-    rng = np.random.default_rng(11)
-    taken = [verdict_of(rng.standard_normal(3)).kind == TAKE for _ in range(4000)]
-    assert 0.04 < np.mean(taken) < 0.06
-
-
 def test_pairs_that_are_all_the_same_gain_are_clear():
     assert verdict_of(np.full(3, 0.5)).kind == TAKE
     assert verdict_of(np.full(3, -0.5)).kind == STAY
+
+
+def test_a_gain_that_is_clear_and_small_is_no_gain_where_more_is_asked_for():
+    gains = np.array([0.014, 0.015, 0.016])
+    assert verdict_of(gains).kind == TAKE
+    assert verdict_of(gains, min_gain=0.01).kind == TAKE
+    assert str(verdict_of(gains, min_gain=0.02)) == (
+        'stay: no gain above 0.02 nats per token and noise (t = -8.66 of 3 pairs, bound 2.92)'
+    )
+    unclear = verdict_of(gains, min_gain=0.014)
+    assert (unclear.kind, unclear.more_pairs) == (CANNOT_TELL, 2)
+
+
+@pytest.mark.parametrize('min_gain', [0.0, 0.02])
+def test_a_gain_as_small_as_is_asked_for_is_taken_in_a_twentieth_of_the_cases(min_gain: float):
+    rng = np.random.default_rng(12)
+    gains = min_gain + 0.01 * rng.standard_normal((4000, 3))
+    assert 0.04 < np.mean([verdict_of(one, min_gain).kind == TAKE for one in gains]) < 0.06
