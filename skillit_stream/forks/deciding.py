@@ -74,7 +74,8 @@ def _chosen(plan: ForkPlan, steps: int, measured: Measured, batch_size: int) -> 
     losses = yield [branch for pair in plan.pairs(steps, choice.mixture) for branch in pair]
     targets = losses[:, plan.targets].mean(axis=1)
     gains = targets[0::2] - targets[1::2]
-    return Finding(steps=steps, measured=measured, choice=choice, gains=gains, verdict=verdict_of(gains, plan.options.min_gain))
+    verdict = verdict_of(gains, plan.options.min_gain)
+    return Finding(steps=steps, measured=measured, choice=choice, gains=gains, verdict=verdict)
 
 
 def losses_of(answers: Sequence, eval_skills: Sequence[str]) -> Array:
