@@ -92,7 +92,9 @@ def test_a_gain_below_the_least_that_counts_moves_nothing():
     found, _ = found_by(forks(targets=['x'], min_gain=0.2), after(3), linear({'a': 0.3}))
     assert (found['verdict'], found['mixture']) == ('stay', None)
     assert 'no gain above 0.2 nats per token and noise' in found['reason']
-    assert found_by(forks(targets=['x'], min_gain=0.05), after(3), linear({'a': 0.3}))[0]['verdict'] == 'take it'
+    assert (
+        found_by(forks(targets=['x'], min_gain=0.05), after(3), linear({'a': 0.3}))[0]['verdict'] == 'take it'
+    )
 
 
 def test_the_mean_of_what_is_trained_on_evenly_cannot_gain_and_nothing_moves():
