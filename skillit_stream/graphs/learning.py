@@ -78,7 +78,7 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path, *, r
     Raises:
         InputError: Configuration, streams, method and steps do not fit together.
     """
-    from skillit_stream.training.run_policy import chosen_skills
+    from skillit_stream.training.run_policy import chosen_skills, stream_groups
     from skillit_stream.training.streams_folder import load_manifest, written_manifests
 
     if steps < 1:
@@ -93,7 +93,8 @@ def plan_learning(config: TrainConfig, method: str, steps: int, work: Path, *, r
         raise InputError('`fsdp_config`: a short run is trained on one device; pass fsdp_config=null.')
     if config.load_path and '://' not in config.load_path and not Path(config.load_path).exists():
         raise InputError(f'`load_path`: there is no checkpoint at {config.load_path}.')
-    train_skills, eval_skills = chosen_skills(config, load_manifest(config))
+    streams, eval_skills = chosen_skills(config, load_manifest(config))
+    train_skills = list(stream_groups(config, streams))
     mixes = needed_mixes(method, train_skills, eval_skills)
     manifest = written_manifests(config)
     return Plan(

@@ -76,6 +76,9 @@ def sign(config: TrainConfig, manifest: bytes, steps: int) -> str:
     for key in _WITHOUT_EFFECT_IN_LOADER:
         settings['train_loader'].pop(key)
     settings['eval_loader'].pop('before_training')
+    groups = (config.algorithms.get('data_mixing') or {}).get('groups')
+    if groups is not None:
+        settings['groups'] = groups
     text = json.dumps([VERSION, settings, steps, hashlib.blake2b(manifest).hexdigest()], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

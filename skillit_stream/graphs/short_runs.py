@@ -25,7 +25,7 @@ from skillit_stream.training.closing import close
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.evaluation import ALL_SKILLS
 from skillit_stream.training.models import weights_hash
-from skillit_stream.training.run_policy import chosen_skills
+from skillit_stream.training.run_policy import chosen_skills, stream_groups
 from skillit_stream.training.skill_metrics import LOSSES, MeanSkillLoss
 from skillit_stream.training.streams_folder import load_manifest
 
@@ -46,7 +46,9 @@ class ShortRuns:
     def __init__(self, config: TrainConfig) -> None:
         manifest = load_manifest(config)
         self._config = config
-        self._material = build_material(config, manifest, *chosen_skills(config, manifest))
+        skills, eval_skills = chosen_skills(config, manifest)
+        self._streams = stream_groups(config, skills)
+        self._material = build_material(config, manifest, skills, eval_skills)
         self._first_sample = self._material.dataset.state_dict(0, True)
         if config.load_path:
             with self._trainer(1, load_path=config.load_path, load_weights_only=True):
@@ -74,6 +76,8 @@ class ShortRuns:
         trained: Callable[[], None] = lambda: None,
     ) -> dict[str, float]:
         """Losses after so many steps on equal proportions of the skills, nats per token by eval skill.
+
+        The streams of a skill that is a group have equal proportions of its own.
 
         Args:
             mix: The skills.
@@ -108,7 +112,10 @@ class ShortRuns:
         """Back to the starting weights and the first sample, with the mixture and the order of the run to come."""
         self._material.model.load_state_dict(self._weights)
         if mix is not None:
-            even = {skill: float(skill in mix) / len(mix) for skill in self._material.dataset.skills}
+            even = dict.fromkeys(self._material.dataset.skills, 0.0)
+            for skill in mix:
+                streams = self._streams[skill]
+                even |= dict.fromkeys(streams, 1.0 / (len(mix) * len(streams)))
             state = {**self._first_sample, 'proportions': even, 'next_proportions': even}
             if shuffle_seed is not None:
                 state['shuffle_seed'] = shuffle_seed

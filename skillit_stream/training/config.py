@@ -63,7 +63,7 @@ class TrainLoaderConfig:
     on_changed: str = 'error'
     """Resuming with other streams than the checkpoint's: `error`, or `allow` at the end of a round."""
     skills: list[str] | None = None
-    """Skills to train on; null: all of the streams folder."""
+    """Skills to train on, where `*` stands for any signs; null: all of the streams folder."""
     match_passes: int | None = None
     """Tokens of the run that this one stands for: every stream is limited to a part of its samples, chosen by the seed,
     which this run passes through as often as that one would through all of them. null: all."""
@@ -93,7 +93,7 @@ class EvalLoaderConfig:
     """Evaluation of all skills in one pass over their `eval` splits."""
 
     skills: list[str] | None = None
-    """Skills to evaluate; null: all of the streams folder."""
+    """Skills to evaluate, where `*` stands for any signs; null: all of the streams folder."""
     batch_size: int | None = None
     """Samples a rank and forward pass; null: those of `device_train_microbatch_size`, of a step where that is auto."""
     samples_per_skill: int | None = SAMPLES_PER_SKILL

@@ -1,5 +1,6 @@
 """What decides the mixture of a run: its skills, its graph and its policy, from the configuration."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from skillit_stream.formats.manifest import Manifest
 from skillit_stream.formats.sample_losses import RankedLosses, losses_folder
 from skillit_stream.mixture import MixturePolicy, RunContext, SkillsGraph
 from skillit_stream.mixture.from_options import DEFAULT_POLICY, PolicyBuilder, policy_of_options
+from skillit_stream.mixture.grouped import groups_of
 from skillit_stream.order.subset_tape import subset_size
 from skillit_stream.training.config import TrainConfig
 from skillit_stream.training.intervals import check_evaluated_rounds
@@ -79,11 +81,18 @@ def chosen_skills(config: TrainConfig, manifest: Manifest) -> tuple[list[str], l
 
 
 def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str]:
-    """The skills of a loader: those that are named, or all that have its split."""
+    """The skills of a loader: those that are named, where `*` stands for any signs, or all that have its split."""
     known = [skill for skill, info in manifest.skills.items() if split in info.splits]
     if not known:
         raise InputError(f'The streams have no {split} split of any skill: convert the corpus with one.')
-    for name in unique_names(f'`{split}_loader.skills`', names) if names else ():
+    if not names:
+        return known
+    chosen: list[str] = []
+    for name in names:
+        # A skill that is called so is meant by its name.
+        pattern = None if name in known or '*' not in name else '.*'.join(map(re.escape, name.split('*')))
+        chosen += [skill for skill in known if pattern and re.fullmatch(pattern, skill)] or [name]
+    for name in unique_names(f'`{split}_loader.skills`', chosen):
         if name in manifest.skills and name not in known:
             raise InputError(
                 f'`{split}_loader.skills` names skill {name!r}, but it has no {split} split: leave it out.'
@@ -92,7 +101,17 @@ def _chosen(split: str, names: list[str] | None, manifest: Manifest) -> list[str
             raise InputError(
                 f'`{split}_loader.skills` names skill {name!r}, but the streams have none: {nearest(name, known)}'
             )
-    return list(names) if names else known
+    return chosen
+
+
+def stream_groups(config: TrainConfig, skills: Sequence[str]) -> dict[str, list[str]]:
+    """The streams of each skill that the policy mixes: those of its group, or itself where there are no `groups`.
+
+    Raises:
+        InputError: They are no groups of these streams.
+    """
+    given = (config.algorithms.get('data_mixing') or {}).get('groups')
+    return {skill: [skill] for skill in skills} if given is None else groups_of(given, skills)
 
 
 def train_sizes(config: TrainConfig, manifest: Manifest, skills: Sequence[str]) -> dict[str, int]:

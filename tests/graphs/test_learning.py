@@ -17,11 +17,13 @@ import torch
 
 from skillit_stream import SkillsGraph
 from skillit_stream.base.errors import InputError
+from skillit_stream.base.tasks import Task
 from skillit_stream.cli import main
+from skillit_stream.graphs.learning import assemble, do_runs, plan_learning
 from skillit_stream.graphs.short_runs import ShortRuns
 from skillit_stream.graphs.start import start_of
 from skillit_stream.mixture.graph_measurement import StartOfRuns
-from skillit_stream.training.config import load_config
+from skillit_stream.training.config import TrainConfig, load_config
 from tests.support.graph_runs import STEPS, settings
 from tests.support.training_runs import SKILLS, write_yaml
 
@@ -73,6 +75,32 @@ def test_a_run_is_the_same_whatever_ran_before_it(training_yaml: Path):
     assert runs.losses_before() == before
     assert len({tuple(losses.values()) for losses in (before, first, mixed)}) == 3
     assert set(before) == set(SKILLS)
+
+
+def in_groups(yaml: Path, *digits: str) -> TrainConfig:
+    groups = f'{{low: [{", ".join(digits)}], high: [digit_2]}}'
+    skills = ', '.join([*digits, 'digit_2'])
+    return load_config(
+        yaml,
+        [
+            f'train_loader.skills=[{skills}]',
+            f'algorithms.data_mixing={{policy: stratified, groups: {groups}}}',
+        ],
+    )
+
+
+def test_a_run_on_a_group_is_on_all_its_streams_alike(training_yaml: Path, tmp_path: Path):
+    grouped = in_groups(training_yaml, 'digit_0', 'digit_1')
+    plan = plan_learning(grouped, 'approximate', STEPS, tmp_path)
+    assert (plan.train_skills, plan.eval_skills) == (('high', 'low'), tuple(SKILLS))
+    assert plan.mixes == [('high',), ('low',)]
+    runs, plain = ShortRuns(grouped), ShortRuns(load_config(training_yaml))
+    assert runs.losses_after(('low',), STEPS) == plain.losses_after(('digit_0', 'digit_1'), STEPS)
+    assert runs.losses_after(('high',), STEPS) == plain.losses_after(('digit_2',), STEPS)
+    do_runs(plan, Task(0, 1))
+    found = assemble(plan)
+    assert found is not None
+    assert found[0].train_skills == ('high', 'low')
 
 
 def test_runs_do_not_gather_in_memory(training_yaml: Path):

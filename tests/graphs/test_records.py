@@ -18,7 +18,14 @@ def record(mix: tuple[str, ...], signature: str = 's', weights: str = 'w') -> Re
 
 
 @pytest.mark.parametrize(
-    'override', ['optimizer.lr=0.02', 'seed=4', 'model.config.hidden_size=32', 'eval_loader.batch_size=5']
+    'override',
+    [
+        'optimizer.lr=0.02',
+        'seed=4',
+        'model.config.hidden_size=32',
+        'eval_loader.batch_size=5',
+        "algorithms.data_mixing.groups='_'",
+    ],
 )
 def test_what_changes_the_losses_changes_the_signature(training_yaml: Path, override: str):
     plain, changed = load_config(training_yaml), load_config(training_yaml, [override])

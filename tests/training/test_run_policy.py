@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from skillit_stream.mixture.from_options import named_graph
 from skillit_stream.training.run_policy import (
     RunUnits,
     chosen_policy,
+    chosen_skills,
     run_context,
 )
 
@@ -220,3 +223,50 @@ def test_what_the_run_knows_is_no_option():
 def test_a_run_in_rounds_counts_a_last_part(duration, seq_len, rounds):
     sizes = {'round_size': 60, 'batch_size': 10, 'seq_len': seq_len}
     assert RunUnits(**sizes).rounds(Time.from_timestring(duration)) == rounds
+
+
+MANIFEST: Any = SimpleNamespace(
+    skills={
+        name: SimpleNamespace(splits=dict.fromkeys(splits))
+        for name, splits in {
+            'qa--a': ['train'],
+            'qa--b': ['train'],
+            'qa': ['eval'],
+            'law*': ['train', 'eval'],
+            'law_old': ['train'],
+        }.items()
+    }
+)
+
+
+def config_of(train: list[str] | None) -> Any:
+    loaders = {'train_loader': SimpleNamespace(skills=train), 'eval_loader': SimpleNamespace(skills=['qa'])}
+    return SimpleNamespace(**loaders)
+
+
+@pytest.mark.parametrize(
+    ('named', 'chosen'),
+    [
+        (None, ['qa--a', 'qa--b', 'law*', 'law_old']),
+        (['law_old', 'qa--*'], ['law_old', 'qa--a', 'qa--b']),
+        (['*--b', 'qa--a'], ['qa--b', 'qa--a']),
+        (['*'], ['qa--a', 'qa--b', 'law*', 'law_old']),
+        (['law*'], ['law*']),
+    ],
+)
+def test_skills_are_named_or_matched(named, chosen: list[str]):
+    assert chosen_skills(config_of(named), MANIFEST)[0] == chosen
+
+
+@pytest.mark.parametrize(
+    ('named', 'message'),
+    [
+        (['qa'], "names skill 'qa', but it has no train split"),
+        (['qa-*x'], r"names skill 'qa-\*x', but the streams have none: "),
+        (['qa--*', 'qa--b'], "must be unique, but got: 'qa--b' twice"),
+        (['?a--a'], r"names skill '\?a--a', but the streams have none"),
+    ],
+)
+def test_what_matches_nothing_or_twice_is_refused(named: list[str], message: str):
+    with pytest.raises(InputError, match=message):
+        chosen_skills(config_of(named), MANIFEST)[0]
