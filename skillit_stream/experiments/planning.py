@@ -39,7 +39,7 @@ class PlannedRun:
 
     def graph_hash(self) -> str | None:
         """Hash of the graph; None where the run names no file."""
-        named = (self.config.algorithms.get('data_mixing') or {}).get('graph')
+        named = self.config.data_mixing.get('graph')
         # Written out in the YAML it is part of the configuration, and may be longer than a path can be.
         if not isinstance(named, str) or not Path(named).is_file():
             return None
@@ -86,7 +86,7 @@ def check_methods(runs: Sequence[PlannedRun], to_be_learned: Path | None = None)
     """Refuse a method that training would refuse, before others are trained for nothing.
 
     Args:
-        runs: The first of each method is looked at.
+        runs: The first of each method that is not finished is looked at.
         to_be_learned: A graph file; methods that name it are passed over while it is not there.
 
     Raises:
@@ -94,9 +94,12 @@ def check_methods(runs: Sequence[PlannedRun], to_be_learned: Path | None = None)
     """
     from skillit_stream.training.checked_run import check_run
 
-    firsts = {planned.method: planned for planned in reversed(runs) if not planned.is_finished()}
-    for planned in reversed(firsts.values()):
-        graph = (planned.config.algorithms.get('data_mixing') or {}).get('graph')
+    firsts: dict[str, PlannedRun] = {}
+    for planned in runs:
+        if not planned.is_finished():
+            firsts.setdefault(planned.method, planned)
+    for planned in firsts.values():
+        graph = planned.config.data_mixing.get('graph')
         is_missing = to_be_learned is not None and not to_be_learned.exists() and graph == str(to_be_learned)
         # The losses of samples are taken when their run's turn comes.
         if planned.losses is None and not is_missing:

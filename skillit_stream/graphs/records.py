@@ -76,7 +76,7 @@ def sign(config: TrainConfig, manifest: bytes, steps: int) -> str:
     for key in _WITHOUT_EFFECT_IN_LOADER:
         settings['train_loader'].pop(key)
     settings['eval_loader'].pop('before_training')
-    groups = (config.algorithms.get('data_mixing') or {}).get('groups')
+    groups = config.data_mixing.get('groups')
     if groups is not None:
         settings['groups'] = groups
     text = json.dumps([VERSION, settings, steps, hashlib.blake2b(manifest).hexdigest()], sort_keys=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from skillit_stream.formats.manifest import Manifest
 from skillit_stream.mixture import MixturePolicy, SkillsGraph
 from skillit_stream.training.config import TrainConfig
-from skillit_stream.training.intervals import check_evaluated_rounds, check_times
-from skillit_stream.training.run_policy import check_evaluated, chosen_skills, policy_of_run, train_sizes
+from skillit_stream.training.intervals import check_times
+from skillit_stream.training.run_policy import chosen_skills, policy_of_run, train_sizes
 from skillit_stream.training.streams_folder import load_manifest
 
 
@@ -35,6 +35,4 @@ def check_run(config: TrainConfig) -> CheckedRun:
     skills, eval_skills = chosen_skills(config, manifest)
     sizes = train_sizes(config, manifest, skills)
     policy, graph = policy_of_run(config, sizes, eval_skills, seq_len=manifest.seq_len)
-    check_evaluated(policy, eval_skills, config)
-    check_evaluated_rounds(config, policy, manifest.seq_len)
     return CheckedRun(manifest, skills, eval_skills, sizes, policy, graph)

@@ -221,6 +221,11 @@ class TrainConfig:
             'a mapping: {policy: ..., ...}',
         )
 
+    @property
+    def data_mixing(self) -> dict[str, Any]:
+        """The options of `algorithms.data_mixing`; empty without it."""
+        return self.algorithms.get('data_mixing') or {}
+
     def _count_samples(self) -> None:
         """Take `eval_loader.subset_num_batches` for `samples_per_skill`: one key says what is evaluated."""
         loader = self.eval_loader

@@ -110,7 +110,7 @@ def stream_groups(config: TrainConfig, skills: Sequence[str]) -> dict[str, list[
     Raises:
         InputError: They are no groups of these streams.
     """
-    given = (config.algorithms.get('data_mixing') or {}).get('groups')
+    given = config.data_mixing.get('groups')
     return {skill: [skill] for skill in skills} if given is None else groups_of(given, skills)
 
 
@@ -132,7 +132,7 @@ def policy_of_run(
         seq_len: Tokens in a sample.
 
     Raises:
-        InputError: It cannot be built from what is there.
+        InputError: It cannot be built from what is there, or needs losses that the run does not take.
     """
     folder, units = stream_folders(config), run_units(config, seq_len)
     context = run_context(
@@ -142,8 +142,11 @@ def policy_of_run(
         units=units,
         train_folder=lambda skill: folder(skill) / 'train',
     )
-    options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
-    return chosen_policy(options, context, units, streams_graph=lambda: own_graph(config))
+    options = config.data_mixing or DEFAULT_MIXING
+    policy, graph = chosen_policy(options, context, units, streams_graph=lambda: own_graph(config))
+    _check_evaluated(policy, eval_skills, config)
+    check_evaluated_rounds(config, policy, seq_len)
+    return policy, graph
 
 
 def builder_of_run(
@@ -156,12 +159,7 @@ def builder_of_run(
     ) -> tuple[MixturePolicy, SkillsGraph | None]:
         del evaluated  # the configuration says it
         algorithms = {**config.algorithms, 'data_mixing': dict(options)}
-        policy, graph = policy_of_run(
-            replace(config, algorithms=algorithms), sizes, eval_skills, seq_len=seq_len
-        )
-        check_evaluated(policy, eval_skills, config)
-        check_evaluated_rounds(config, policy, seq_len)
-        return policy, graph
+        return policy_of_run(replace(config, algorithms=algorithms), sizes, eval_skills, seq_len=seq_len)
 
     return build
 
@@ -227,13 +225,13 @@ def chosen_policy(
 
 def policy_name(config: TrainConfig) -> str:
     """The policy as the configuration names it."""
-    options = config.algorithms.get('data_mixing') or DEFAULT_MIXING
+    options = config.data_mixing or DEFAULT_MIXING
     return str(options.get('policy', DEFAULT_POLICY))
 
 
-def check_evaluated(policy: MixturePolicy, eval_skills: list[str], config: TrainConfig) -> None:
+def _check_evaluated(policy: MixturePolicy, eval_skills: list[str], config: TrainConfig) -> None:
     """Refuse a policy that needs the loss of a skill which is not evaluated; raises InputError."""
-    identity = (config.algorithms.get('data_mixing') or {}).get('graph') == 'identity'
+    identity = config.data_mixing.get('graph') == 'identity'
     for skill in policy.eval_skills:
         if skill not in eval_skills and identity:
             raise InputError(
