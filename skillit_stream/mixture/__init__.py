@@ -29,6 +29,7 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``static``            `StaticMixture`: fixed ``proportions``, or ``weights`` such as 1:2:1
 ``stratified``        the same proportion for every skill, or for ``targets`` and their prerequisites
 ``proportional``      proportions by the size of the streams ("random" in the paper)
+``dirichlet``         a fixed mixture, drawn around the sizes of the streams by a seed
 ``schedule``          `Schedule`: one mixture after another, each for its segment of the run
 ``curriculum``        `Curriculum`: skills one after another, easy to hard or (``anti``) hard to easy
 ``sample_curriculum`` `SampleCurriculum`: samples of all skills by loss, easy to hard or (``anti``) hard to easy
@@ -40,6 +41,7 @@ constant. *Limits* are bounds on proportions. What the run knows when a policy i
 ``ado``               `AdaptiveDataOptimization`: where fitted scaling laws fall fastest
 ``dga``               `GradientAlignment`: skills whose gradients point where the targets', or others', do
 ``forks``             `forks.policy.Forks`: one mixture until branches of the run confirm that another is better
+``regmix_d``          `mixture_fit.regmix_d`: what a fit to whole small runs predicts to be best at each stage
 ``velocitune``        `Velocitune`: more of what is far from its target loss, as a part of the way there
 ``grape``             `Grape`: what helps, by the graph, the targets that improve least
 ===================== ============================================================================

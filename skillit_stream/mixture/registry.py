@@ -36,7 +36,10 @@ MAX_WEIGHT = 4.0
 _BUILDERS: dict[str, Builder] = {}
 
 # Of rooms above this one, which need more than NumPy: imported when they are asked for.
-_ABOVE = {'forks': ('skillit_stream.forks.policy', 'Forks')}
+_ABOVE = {
+    'forks': ('skillit_stream.forks.policy', 'Forks'),
+    'regmix_d': ('skillit_stream.mixture_fit.regmix_d', 'build_regmix_d'),
+}
 
 
 def register(name: str) -> Callable[[BuilderT], BuilderT]:

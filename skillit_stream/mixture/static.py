@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
 from skillit_stream.base.names import unique_names
-from skillit_stream.mixture.checks import proportions_by_skill, weights_by_skill
+from skillit_stream.mixture.checks import (
+    number_within,
+    proportions_by_skill,
+    weights_by_skill,
+    whole_number,
+)
 from skillit_stream.mixture.context import NO_GRAPH, required
 from skillit_stream.mixture.graph import SkillsGraph
 from skillit_stream.mixture.policy import MixturePolicy, RoundObservation
@@ -115,3 +120,20 @@ def build_proportional(skills: Sequence[str], sizes: Mapping[str, int] | None) -
     """Build the mixture proportional to the sizes of the streams."""
     values = weights_by_skill('sizes', required('proportional', 'the sizes of the streams', sizes), skills)
     return StaticMixture.proportional(by_name(skills, values))
+
+
+@register('dirichlet')
+def build_dirichlet(
+    skills: Sequence[str], sizes: Mapping[str, int] | None, *, seed: int, strength: float = 1.0
+) -> StaticMixture:
+    """Draw a fixed mixture from Dirichlet(strength × proportions of the data).
+
+    The mixtures of many small runs to fit a law to are drawn so (RegMix, Liu et al. 2024, arXiv 2407.01492, whose
+    strengths go from 0.1 to 5): 0.1 gives nearly all to one skill, 100 stays near the data's own proportions.
+    """
+    known = required('dirichlet', 'the sizes of the streams', sizes)
+    centre = proportions_by_skill('sizes', known, skills, any_sum=True)
+    shape = number_within('strength', strength, low=1e-3) * np.maximum(centre, 1e-6)
+    # Its stream is frozen, so that a seed gives the same mixture with every NumPy.
+    drawn = np.random.RandomState(whole_number('seed', seed, 0)).standard_gamma(shape)
+    return StaticMixture.weighted(by_name(skills, np.maximum(drawn, 1e-300)))

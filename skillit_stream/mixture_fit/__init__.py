@@ -26,6 +26,7 @@ In the files::
     search.py     the laws' mixture: by convex optimisation or by simulation
     quality.py    how well the fit predicts runs it has not seen
     fitting.py    `fit_mixture`: all of it, and the warnings in words
+    regmix_d.py   policy `regmix_d`: a fit to all stages of the runs, searched in each round
     output.py     tables, JSON, YAML
     command.py    `skillit mix fit`
 

@@ -208,8 +208,13 @@ def fit_linear(mixtures: Array, values: Array) -> Linear:
     return Linear(mean + np.linalg.lstsq(mixtures, values - mean, rcond=None)[0])
 
 
-def fit_trees(mixtures: Array, values: Array) -> Trees:
+def fit_trees(mixtures: Array, values: Array, run_of: NDArray[np.int64] | None = None) -> Trees:
     """Fit gradient-boosted trees to four fifths of the runs, as many as the others call for.
+
+    Args:
+        mixtures: Mixtures of the runs, or what else the value follows from, float64 ``[n, k]``.
+        values: Their metric, float64 ``[n]``.
+        run_of: Number of the run that each row is of, ``[n]``: a run is held out whole; None: a row a run.
 
     Raises:
         InputError: If LightGBM is not installed.
@@ -220,7 +225,8 @@ def fit_trees(mixtures: Array, values: Array) -> Trees:
         raise InputError(
             "--law regmix-trees needs LightGBM: pip install 'skillit-stream[trees]', or use --law regmix"
         ) from None
-    held = np.arange(len(values)) % HELD_OUT == min(HELD_OUT, len(values)) - 1
+    runs = np.arange(len(values)) if run_of is None else run_of
+    held = runs % HELD_OUT == min(HELD_OUT, int(runs.max()) + 1) - 1
     # Of a table of 500 runs a leaf holds about LightGBM's own 20; a small table needs smaller ones.
     options = {**TREES, 'min_data_in_leaf': max(2, int((~held).sum()) // 25)}
     data = lightgbm.Dataset(mixtures[~held], label=values[~held], params=options)

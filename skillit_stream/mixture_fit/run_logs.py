@@ -1,14 +1,14 @@
 """The table of runs from their logs: what each was trained on over some rounds, and the losses at their end."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skillit_stream.base.errors import InputError
-from skillit_stream.formats.run_log import RoundRecord, read_rounds
+from skillit_stream.formats.run_log import RecordedRounds, RoundRecord, read_rounds
 from skillit_stream.mixture_fit.tables import RunTable, check_enough
 
 MOVED = 0.02
@@ -36,6 +36,16 @@ class _Span:
         return [sum(one.samples.values()) for one in self.rounds]
 
 
+@dataclass(frozen=True)
+class Stages:
+    """Runs round by round: what each was trained on, and the losses between."""
+
+    tables: tuple[RunTable, ...]
+    """One a round, of the same runs and metrics; S of them."""
+    before: NDArray[np.float64]
+    """The metrics before the first round, float64 ``[n, m]``."""
+
+
 def read_run_logs(
     folders: Sequence[str], *, from_round: int | None = None, to_round: int | None = None
 ) -> RunTable:
@@ -50,12 +60,61 @@ def read_run_logs(
         InputError: A log is missing or broken, lacks a round or its losses, or the runs are not of one kind: other
             rounds, other numbers of samples, other eval skills.
     """
+    logs = _read(folders)
+    first, last = _bounds(_ended(logs), from_round, to_round)
+    table = _table(logs, first, last)
+    return replace(table, warnings=(*_about_later_rounds(_ended(logs), last, to_round), *table.warnings))
+
+
+def read_stages(folders: Sequence[str]) -> Stages:
+    """Make a table of every round of run folders, from the first of every log to the last that all have ended.
+
+    Args:
+        folders: Run folders with their ``mixture.jsonl``, evaluated before their first round and after each.
+
+    Raises:
+        InputError: As of `read_run_logs`, or the losses before the first round are not known.
+    """
+    logs = _read(folders)
+    first, last = _bounds(_ended(logs), None, None)
+    tables = tuple(_table(logs, number, number) for number in range(first, last + 1))
+    tables = tuple(_in_order(table, tables[0].metrics) for table in tables)
+    metrics = tables[0].metrics
+    before = []
+    for run, log in logs.items():
+        losses = next((one.losses for one in log.records if one.round == first - 1), {})
+        if not all(np.isfinite(losses.get(name, np.nan)) for name in metrics):
+            raise InputError(
+                f'--runs {run} has no losses of before round {first}: train it with an evaluation before training '
+                f'(`eval_loader.before_training: true`), or leave it out'
+            )
+        before.append([losses[name] for name in metrics])
+    return Stages(tables, np.array(before, dtype=np.float64))
+
+
+def _in_order(table: RunTable, metrics: tuple[str, ...]) -> RunTable:
+    """The metrics of one round in the order of another's; raises InputError if they are others."""
+    if set(table.metrics) != set(metrics):
+        odd = sorted(set(table.metrics) ^ set(metrics))[0]
+        raise InputError(f'the runs evaluate {odd!r} after some rounds alone: take runs that do so after all')
+    columns = [table.metrics.index(name) for name in metrics]
+    return replace(table, metrics=metrics, values=table.values[:, columns])
+
+
+def _read(folders: Sequence[str]) -> dict[str, RecordedRounds]:
     _refuse_twice(folders)
     check_enough('--runs', len(folders))
-    logs = {folder: read_rounds(Path(folder) / 'mixture.jsonl') for folder in folders}
-    ended = {run: [one for one in log.rounds if one.ended_after is None] for run, log in logs.items()}
-    first, last = _bounds(ended, from_round, to_round)
+    return {folder: read_rounds(Path(folder) / 'mixture.jsonl') for folder in folders}
+
+
+def _ended(logs: Mapping[str, RecordedRounds]) -> dict[str, list[RoundRecord]]:
+    return {run: [one for one in log.rounds if one.ended_after is None] for run, log in logs.items()}
+
+
+def _table(logs: Mapping[str, RecordedRounds], first: int, last: int) -> RunTable:
+    """The table of some rounds."""
     spans = []
+    ended = _ended(logs)
     for run, rounds in ended.items():
         kept = tuple(one for one in rounds if first <= one.round <= last)
         if [one.round for one in kept] != list(range(first, last + 1)):
@@ -77,7 +136,6 @@ def read_run_logs(
         proportions=np.array(means),
         values=values,
         warnings=(
-            *_about_later_rounds(ended, last, to_round),
             *_about_moves(spans, by_round, means),
             *_about_beginnings(spans, metrics, first),
         ),

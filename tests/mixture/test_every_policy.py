@@ -1,17 +1,33 @@
 """What holds for every policy: it continues where it was saved, and gives the same on every rank."""
 
+import atexit
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from skillit_stream.mixture import RoundObservation, SkillsGraph, build_policy, policy_names
+from tests.support.mix_runs import drawn_mixtures, write_logs
 from tests.support.ranked_samples import sample_losses
 
 SKILLS = ['a', 'b', 'c']
 ROUNDS = 12
 REFERENCE = {'a': 1.0, 'b': 1.5, 'c': 0.5}
 
+
+def finished_runs() -> str:
+    """A pattern of the run folders that `regmix_d` is fitted to, three stages each."""
+    folder = tempfile.TemporaryDirectory(prefix='skillit-runs-')
+    atexit.register(folder.cleanup)
+    mixtures = drawn_mixtures(12, 3)[:, None].repeat(3, axis=1)
+    falling = np.linspace(6, 2, 4)[:, None] - np.pad(mixtures.cumsum(axis=1), ((0, 0), (1, 0), (0, 0)))
+    write_logs(Path(folder.name), mixtures, falling, SKILLS)
+    return f'{folder.name}/run*'
+
+
+RUNS = finished_runs()
 OPTIONS = {
     'ado': [{}, {'losses': 'eval', 'skip': 1, 'warmup': 5}],
     'aioli': [
@@ -21,6 +37,7 @@ OPTIONS = {
         {'hold': 1, 'start_eta': 0.5, 'prior_rounds': 3},
     ],
     'curriculum': [{'mixing': 0.3}, {'anti': True}, {'order': ['c', 'b', 'a']}],
+    'dirichlet': [{'seed': 3}, {'seed': 0, 'strength': 0.1}],
     'dga': [{}, {'reward': 'others', 'ema': 1}, {'targets': ['a'], 'scale': False}],
     'doremi': [{'reference': REFERENCE}, {'reference': REFERENCE, 'losses': 'eval', 'clamp': False}],
     'exp3': [{}, {'draws': 3}],
@@ -33,6 +50,11 @@ OPTIONS = {
         {'method': 'naive_validation', 'steps': 7},
     ],
     'proportional': [{}],
+    'regmix_d': [
+        {'law': 'regmix', 'runs': RUNS},
+        {'law': 'regmix', 'runs': RUNS, 'targets': ['b'], 'seed': 1},
+        {'law': 'regmix', 'runs': RUNS, 'online': False},
+    ],
     'sample_curriculum': [{}, {'anti': True, 'pacing': 'logarithmic', 'start': 0.2}],
     'schedule': [{'mixtures': [{'a': 1, 'b': 1, 'c': 1}, {'a': 1, 'b': 0, 'c': 0}]}],
     'sheared': [{'reference': REFERENCE}, {'reference': REFERENCE, 'update': 'bandit'}],
@@ -151,4 +173,4 @@ def test_two_ranks_say_the_same_whatever_the_order_of_their_mappings(name, optio
 def test_it_describes_itself_in_plain_python(name, options):
     description = build(name, options).describe()
     assert json.loads(json.dumps(description)) == description
-    assert description['name'] in (name, 'static')
+    assert description['name'] in (name, 'static', 'schedule')

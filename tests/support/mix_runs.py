@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from skillit_stream.formats.run_log import RoundRecord
 from skillit_stream.mixture_fit import RunTable
 
 SKILLS = ('web', 'code', 'books')
@@ -63,3 +64,33 @@ def simplex_grid(parts: int) -> NDArray[np.float64]:
     return np.array(
         [(i, j, parts - i - j) for i in range(parts + 1) for j in range(parts + 1 - i)], dtype=np.float64
     ) / float(parts)
+
+
+def write_logs(
+    folder: Path, mixtures: NDArray[np.float64], losses: NDArray[np.float64], skills: Sequence[str] = SKILLS
+) -> list[str]:
+    """Run folders with a log each.
+
+    Args:
+        folder: They are made in it: run0, run1, ...
+        mixtures: Of each run and round, float64 ``[n, S, k]``.
+        losses: Of each eval skill before the first and after every round, float64 ``[n, S + 1, m]``; skills are the
+            first m of `skills`.
+        skills: Train skills.
+    """
+    made = []
+    for number, (rounds, measured) in enumerate(zip(mixtures, losses, strict=True)):
+        run = folder / f'run{number}'
+        run.mkdir()
+        named = [dict(zip(skills, row.tolist(), strict=False)) for row in measured]
+        lines = [RoundRecord(round=-1, step=0, losses=named[0])]
+        for at, (mixture, after) in enumerate(zip(rounds, named[1:], strict=True)):
+            # The objective is what counts where there is one; samples would have to be whole numbers.
+            trained_for = dict(zip(skills, mixture.tolist(), strict=True))
+            drawn = dict.fromkeys(skills, 10.0)
+            lines.append(
+                RoundRecord(round=at, step=at + 1, samples=drawn, objective=trained_for, losses=after)
+            )
+        (run / 'mixture.jsonl').write_text(''.join(f'{line.to_line()}\n' for line in lines))
+        made.append(str(run))
+    return made
