@@ -127,7 +127,7 @@ def build_regmix_d(
         skills: Skills that are mixed, k of them.
         eval_skills: That are evaluated.
         sizes: Samples in each train stream: candidates are drawn around their proportions.
-        rounds: Of the run. The stages of the runs are spread over them.
+        rounds: Of the run, from where the policy begins. The stages of the runs are spread over them.
         runs: Run folders, or a pattern such as ``runs/small-*``, each trained on mixtures of its own.
         targets: Eval skills whose mean loss shall fall; None: all.
         law: 'regmix-trees' (LightGBM) or 'regmix' (linear, a fit a stage).
