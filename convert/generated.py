@@ -20,7 +20,7 @@ from skillit_stream.convert.inputs import InputFile, VirtualFile
 from skillit_stream.convert.names import GRAPH_NAME
 from skillit_stream.convert.options import SMALLEST_SAMPLE, add_output_arguments, add_work_arguments
 from skillit_stream.convert.sampling import check_space
-from skillit_stream.convert.tokens import DocumentTokenizer
+from skillit_stream.convert.tokens import DocumentTokenizer, use_threads
 
 PAD, EOS, UNKNOWN = '<pad>', '<eos>', '<unk>'
 # A word with its colon, if it has one ('Input:'), or any other single sign ('7', '=', ',').
@@ -200,6 +200,7 @@ def make_tokenizer(vocabulary: Iterable[str]) -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
 
+    use_threads()
     words = {word: index for index, word in enumerate([PAD, EOS, UNKNOWN, *vocabulary])}
     backend = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), 'removed', invert=True)  # type: ignore[assignment]

@@ -292,6 +292,11 @@ def called(name: str) -> str:
     return os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
 
 
+def use_threads() -> None:
+    """Let Rust threads encode a batch: unless told, the library stops after a fork, and says so of every process."""
+    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'true')
+
+
 def find_tokenizer(name: str) -> Any:
     """A ``PreTrainedTokenizerFast`` from a folder or, if `name` is none, from the hub or its cache.
 
@@ -301,8 +306,7 @@ def find_tokenizer(name: str) -> Any:
     Raises:
         InputError: It cannot be loaded, or has no Rust backend.
     """
-    # Rust threads encode a batch; without this, transformers turns them off after a fork.
-    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'true')
+    use_threads()
     if is_missing_folder(name):
         raise InputError(
             f'--tokenizer {name}: no such folder; name a folder with a tokenizer, or one on the hub'

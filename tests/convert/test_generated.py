@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -325,3 +327,15 @@ def test_a_sentence_longer_than_a_sample_is_refused(tokenizer, tmp_path, refused
     )
     assert '--seq-len must hold a sentence, but got: 20' in error
     assert not (tmp_path / 'a').exists()
+
+
+def test_a_process_that_forks_afterwards_is_not_talked_to_by_the_tokenizers(tmp_path):
+    code = (
+        'import os, sys\nfrom skillit_stream.cli import main\n'
+        "main(['convert', 'addition', '--train-samples', '40', '--eval-samples', '10', '--out', sys.argv[1]])\n"
+        'child = os.fork()\n'
+        'os._exit(0) if child == 0 else os.waitpid(child, 0)\n'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path / 'streams')]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 'tokenizers' not in done.stderr
