@@ -127,7 +127,7 @@ def test_the_graph_is_put_into_the_order_of_the_streams():
         (
             'nothing like it',
             {},
-            'unknown policy .*; known: ado, aioli, curriculum, dga, doremi, .*, static, stratified',
+            'unknown policy .*; known: ado, aioli, curriculum, dga, dirichlet, doremi, .*, static, stratified',
         ),
         ('skill_it', {'windw': 3}, r"policy 'skill_it' has no option 'windw'; did you mean 'window'\?"),
         ('skill_it', {'damp_edge': True}, r"no option 'damp_edge'; did you mean 'damp_edges'\?"),
