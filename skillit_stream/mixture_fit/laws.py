@@ -223,7 +223,7 @@ def fit_trees(mixtures: Array, values: Array, run_of: NDArray[np.int64] | None =
         import lightgbm  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
-            "--law regmix-trees needs LightGBM: pip install 'skillit-stream[trees]', or use --law regmix"
+            "law regmix-trees needs LightGBM: pip install 'skillit-stream[trees]', or use law regmix"
         ) from None
     runs = np.arange(len(values)) if run_of is None else run_of
     held = runs % HELD_OUT == min(HELD_OUT, int(runs.max()) + 1) - 1

@@ -170,12 +170,12 @@ class RegMixD(MixturePolicy):
         targets: Sequence[str],
         rounds: int,
         search: '_Search',
-        said: Mapping[str, Any],
+        fitted_to: Mapping[str, Any],
     ) -> None:
         """Take a fitted search; see `build_regmix_d`."""
         super().__init__(skills, targets)
         self.needs_initial_losses = True
-        self._rounds, self._search, self._said = rounds, search, dict(said)
+        self._rounds, self._search, self._fitted_to = rounds, search, dict(fitted_to)
         self._first: float | None = None
         self._predicted: float | None = None
 
@@ -204,7 +204,7 @@ class RegMixD(MixturePolicy):
     def describe(self) -> dict[str, Any]:
         """Name, targets, runs, stages and the regression."""
         stages = self._search.fitted.stages
-        return {'name': self.name, 'targets': list(self.eval_skills), 'stages': stages, **self._said}
+        return {'name': self.name, 'targets': list(self.eval_skills), 'stages': stages, **self._fitted_to}
 
     def _target(self, observation: RoundObservation) -> float:
         return float(observation.losses_of(self.eval_skills).mean())
