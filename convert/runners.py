@@ -162,6 +162,8 @@ def _begin_worker(job: Job, news: Any, stop: Any, threads: int, lifeline: Connec
     # Ctrl-C reaches all processes of a terminal; the command stops the others itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_command, args=(lifeline,), daemon=True).start()
+    # After the last part nobody reads the news: what does not fit into the pipe must not keep the process.
+    news.cancel_join_thread()
 
     def report(done: Done) -> None:
         if stop.is_set():
